@@ -1,0 +1,42 @@
+"""Orbitwise: learn to sample distributions with symmetries; remove the symmetry's training noise exactly.
+
+Names load on first use, so ``import orbitwise`` costs nothing beyond Python itself.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "SO3": "groups.so3",
+    "O3": "groups.so3",
+    "Translation": "groups.translation",
+    "PeriodicTranslation": "groups.torus",
+    "Permutation": "groups.permutation",
+    "Automorphism": "groups.automorphism",
+    "Finite": "groups.finite",
+    "Product": "groups.product",
+    "GaussianProcess": "processes.gaussian",
+    "WrappedNormalProcess": "processes.wrapped_normal",
+    "orbit_posterior": "orbits.posterior",
+}
+_PACKAGES = (
+    "groups orbits processes energies search objectives networks data metrics training report methods errors"
+).split()
+
+__all__ = [*_WHERE, *_PACKAGES]
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        value = getattr(import_module(f"orbitwise.{_WHERE[name]}"), name)
+    elif name in _PACKAGES:
+        value = import_module(f"orbitwise.{name}")
+    else:
+        raise AttributeError(f"module 'orbitwise' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
