@@ -1,0 +1,77 @@
+"""Write benchmark rows: one JSON list per results file, one row per measured figure.
+
+A row is written by its command only; a row with the same ``what`` is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Row:
+    """One measured figure. ``error`` is one standard error where it has one; ``goal`` is what was to be reached."""
+
+    what: str
+    value: float
+    error: float | None = None
+    goal: str | None = None
+    seeds: list[int] = field(default_factory=list)
+    energy_calls: int = 0
+    seconds: float | None = None
+    device: str = ""
+    commit: str = ""
+    command: str = ""
+    note: str | None = None
+
+
+def device_name() -> str:
+    """The processor this ran on, with the number of threads torch used."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def commit_id() -> str:
+    """The commit the figures belong to, with ``+`` where tracked source differs from it."""
+    root = Path(__file__).parent.parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True).stdout.strip()
+
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
+    return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
+
+
+def write_rows(name: str, rows: list[Row]) -> None:
+    """Merge rows into ``results/NAME.json`` (atomically) and print them."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    old = {row["what"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    command = "python " + " ".join([os.path.relpath(sys.argv[0], RESULTS.parent.parent), *sys.argv[1:]])
+    for row in rows:
+        row.device = row.device or device_name()
+        row.commit = row.commit or commit_id()
+        row.command = row.command or command
+        old[row.what] = asdict(row)
+        error = "" if row.error is None else f" ± {row.error:.2g}"
+        print(f"{row.what:58s} {row.value:.6g}{error}" + (f"   goal {row.goal}" if row.goal else ""))
+    text = json.dumps([old[key] for key in sorted(old)], indent=1)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text + "\n")
+    os.replace(temporary, path)
