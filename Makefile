@@ -1,15 +1,43 @@
-# Orbitwise: `make demo` does the main job end to end, `make test` passes the tests. Both set up what they need.
+# Orbitwise. `make demo` does the main job end to end; `make test` passes the tests. Both set up what they need.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint bench docs clean
+.PHONY: help install demo test lint bench docs clean
 
-install: $(VENV)/.installed
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+install: $(VENV)/.installed  ## a virtual environment in .venv with everything
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Orbitwise needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "installing into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	touch $@
+	@touch $@
+
+demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long reference run, with a report
+	$(BIN)/orbitwise conformers 'CC(=O)N[C@@H](C)C(=O)NC' --out ensembles/alanine_dipeptide \
+	  --reference benchmarks/references/alanine_dipeptide.npz
+
+test: install  ## the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} tests
+
+lint: install  ## style
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+
+bench: install  ## every figure of the documentation, again (about an hour on two cores)
+	$(BIN)/python benchmarks/run_all.py
+
+docs: install  ## the documentation site in site/
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/mkdocs build --strict -q
+
+clean:  ## remove what was built (not your results)
+	rm -rf $(VENV) site build .pytest_cache .hypothesis .ruff_cache
