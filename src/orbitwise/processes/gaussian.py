@@ -1,0 +1,336 @@
+"""Gaussian noising processes ``x_t = α(t) x_1 + σ(t) ε``; t = 0 noise, t = 1 data."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from orbitwise.errors import InputError
+from orbitwise.processes.base import Process
+
+Prediction = Literal["endpoint", "noise", "score", "velocity"]
+
+
+def centre(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Subtract the mean of the real points. ``x: (*B, N, D)``, ``mask: (*B, N)``; padded rows stay."""
+    if mask is None:
+        return x - x.mean(-2, keepdim=True)
+    w = mask.unsqueeze(-1).to(x.dtype)
+    return x - w * ((x * w).sum(-2, keepdim=True) / w.sum(-2, keepdim=True).clamp_min(1))
+
+
+def standard_normal(
+    shape: Sequence[int], generator: torch.Generator | None, device=None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """N(0, 1) numbers drawn where the generator lives, then moved to ``device``."""
+    where = device if generator is None else generator.device
+    return torch.randn(tuple(shape), generator=generator, device=where, dtype=dtype).to(device or where)
+
+
+class GaussianProcess(Process):
+    """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² I)``: four scalar functions of time; everything else follows.
+
+    Build one with ``flow``, ``vp``, ``vp_linear``, ``ve``, ``edm`` or ``bridge``, or by ``named(name, ...)`` from
+    a configuration. With ``zero_com=True`` the process lives in the subspace of zero centre of mass: data and
+    noise are projected onto it and densities are those of its D(N−1) dimensions.
+    """
+
+    zero_com: bool
+
+    # ---- the four functions of time, each (*B) -> (*B) -------------------------------------------------
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal coefficient."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise standard deviation per coordinate, in the units of the data."""
+
+    @abstractmethod
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        """dα/dt."""
+
+    @abstractmethod
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        """dσ/dt (infinite where σ has a square-root zero)."""
+
+    # ---- constructors ------------------------------------------------------------------------------------
+    @staticmethod
+    def flow(scale: float = 1.0, *, zero_com: bool = False) -> Flow:
+        """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747 with σ_min = 0)."""
+        return Flow(scale, zero_com)
+
+    @staticmethod
+    def vp(*, zero_com: bool = False) -> VP:
+        """Variance preserving, cosine: α = sin(πt/2), σ = cos(πt/2) (Nichol & Dhariwal 2102.09672, offset 0)."""
+        return VP(zero_com)
+
+    @staticmethod
+    def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, *, zero_com: bool = False) -> VPLinear:
+        """Variance preserving, β linear in time (Song 2011.13456, eq. 32–33); α(0) = 0.0066, not 0."""
+        return VPLinear(beta_min, beta_max, zero_com)
+
+    @staticmethod
+    def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, *, zero_com: bool = False) -> VE:
+        """Variance exploding, geometric: α = 1, σ = σ_max (σ_min/σ_max)^t (Song 2011.13456, eq. 30)."""
+        return VE(sigma_min, sigma_max, zero_com)
+
+    @staticmethod
+    def edm(
+        sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, *, zero_com: bool = False
+    ) -> EDM:
+        """α = 1 and the noise levels of Karras 2206.00364 eq. 5 with i/(N−1) = t."""
+        return EDM(sigma_min, sigma_max, rho, zero_com)
+
+    @staticmethod
+    def bridge(sigma: float = 1.0, *, zero_com: bool = False) -> Bridge:
+        """Brownian bridge from the origin to the data: α = t, σ = sigma·√(t(1−t)); at t = 0 a point mass."""
+        return Bridge(sigma, zero_com)
+
+    @staticmethod
+    def named(name: str, **numbers: float | bool) -> GaussianProcess:
+        """The process ``name`` with its numbers, for configurations; raises ``InputError`` on unknown names."""
+        if name not in PROCESSES:
+            raise InputError(f"unknown process {name!r}; {_nearest(name, PROCESSES)}")
+        known = [f.name for f in fields(PROCESSES[name])]
+        for key in numbers:
+            if key not in known:
+                raise InputError(f"process {name!r} has no setting {key!r}; {_nearest(key, known)}")
+        return PROCESSES[name](**numbers)
+
+    # ---- derived -------------------------------------------------------------------------------------------
+    def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Onto the subspace the process lives in: zero centre of mass if ``zero_com``. ``x: (*B, N, D)``."""
+        return centre(x, mask) if self.zero_com else x
+
+    def dimension(self, mask: Tensor, space: int = 3) -> Tensor:
+        """Degrees of freedom ``(*B)`` of points with ``mask: (*B, N)``: D·N, or D·(N−1) with ``zero_com``."""
+        return space * (mask.sum(-1) - int(self.zero_com)).clamp_min(0)
+
+    def noise(self, like: Tensor, *, generator=None, mask: Tensor | None = None) -> Tensor:
+        """Standard normal in the process's subspace, shape of ``like: (*B, N, D)``; 0 on padded rows."""
+        eps = standard_normal(like.shape, generator, like.device, like.dtype)
+        return self.project(eps if mask is None else eps * mask.unsqueeze(-1), mask)
+
+    def prior(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """``x`` at t = 0, N(0, σ(0)²), ``shape = (*B, N, D)``; what is left of the data there (α(0)) is dropped."""
+        if device is None:
+            device = mask.device if mask is not None else None if generator is None else generator.device
+        like = torch.empty(tuple(shape), device=device, dtype=dtype)
+        return self.sigma(like.new_zeros(())) * self.noise(like, generator=generator, mask=mask)
+
+    def perturb(
+        self, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """``α x_1 + σ ε``. ``x1: (*B, N, D)``, ``t: (*B)``; with ``zero_com`` ``x1`` is centred first."""
+        eps = self.noise(x1, generator=generator, mask=mask)
+        return _over(self.alpha(t)) * self.project(x1, mask) + _over(self.sigma(t)) * eps
+
+    def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``log N(x_t; α x_1, σ² I)`` over the real points (in D(N−1) dimensions with ``zero_com``), ``(*B)``."""
+        r = self._residual(xt, x1, t, mask)
+        real = torch.ones(r.shape[:-1], dtype=torch.bool, device=r.device) if mask is None else mask
+        variance = self.sigma(t) ** 2
+        log_norm = self.dimension(real, r.shape[-1]) * torch.log(2 * math.pi * variance)
+        return -0.5 * (r.square().sum((-2, -1)) / variance + log_norm)
+
+    def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``−(x_t − α x_1)/σ²``, shape of ``xt``; 0 on padded rows, projected with ``zero_com``."""
+        return -self._residual(xt, x1, t, mask) / _over(self.sigma(t) ** 2)
+
+    def _residual(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+        r = self.project(xt - _over(self.alpha(t)) * x1, mask)
+        return r if mask is None else r * mask.unsqueeze(-1)
+
+    def convert(
+        self, value: Tensor, xt: Tensor, t: Tensor, *, source: Prediction, target: Prediction
+    ) -> Tensor:
+        """Turn one prediction at ``(x_t, t)`` into another. ``value, xt: (*B, N, D)``, ``t: (*B)``.
+
+        With ``x_t = α x_1 + σ ε``: endpoint ``x_1``, noise ``ε``, score ``−ε/σ``, velocity ``α̇ x_1 + σ̇ ε``.
+        All pairs go through the endpoint, so ``noise`` and ``score`` as source need α > 0, and every target
+        but the endpoint needs σ > 0. Raises ``InputError`` for an unknown name.
+        """
+        for name in (source, target):
+            if name not in ("endpoint", "noise", "score", "velocity"):
+                raise InputError(f"unknown prediction {name!r}; use endpoint, noise, score or velocity")
+        if source == target:
+            return value
+        a, s, da, ds = (_over(f(t)) for f in (self.alpha, self.sigma, self.alpha_dot, self.sigma_dot))
+        if source == "endpoint":
+            x1 = value
+        elif source == "noise":
+            x1 = (xt - s * value) / a
+        elif source == "score":
+            x1 = (xt + s * s * value) / a
+        else:  # solve x_t = α x_1 + σ ε, v = α̇ x_1 + σ̇ ε for x_1
+            x1 = (s * value - ds * xt) / (s * da - ds * a)
+        if target == "endpoint":
+            return x1
+        eps = (xt - a * x1) / s
+        return {"noise": eps, "score": -eps / s, "velocity": da * x1 + ds * eps}[target]
+
+
+@dataclass(frozen=True)
+class Flow(GaussianProcess):
+    """See ``GaussianProcess.flow``."""
+
+    scale: float = 1.0
+    zero_com: bool = False
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (1 - t) * self.scale
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, -self.scale)
+
+
+@dataclass(frozen=True)
+class VP(GaussianProcess):
+    """See ``GaussianProcess.vp``."""
+
+    zero_com: bool = False
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.sin(0.5 * math.pi * t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(0.5 * math.pi * (1 - t))  # the cosine, exactly 0 at t = 1
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return 0.5 * math.pi * self.sigma(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return -0.5 * math.pi * self.alpha(t)
+
+
+@dataclass(frozen=True)
+class VPLinear(GaussianProcess):
+    """See ``GaussianProcess.vp_linear``."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    zero_com: bool = False
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        u = 1 - t
+        return -0.25 * u * u * (self.beta_max - self.beta_min) - 0.5 * u * self.beta_min
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._log_alpha(t).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return self.alpha(t) * 0.5 * (self.beta_min + (1 - t) * (self.beta_max - self.beta_min))
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)  # from α² + σ² = 1
+
+
+class _Exploding(GaussianProcess):
+    """α = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+
+@dataclass(frozen=True)
+class VE(_Exploding):
+    """See ``GaussianProcess.ve``."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    zero_com: bool = False
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sigma_max * torch.exp(t * math.log(self.sigma_min / self.sigma_max))
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return math.log(self.sigma_min / self.sigma_max) * self.sigma(t)
+
+
+@dataclass(frozen=True)
+class EDM(_Exploding):
+    """See ``GaussianProcess.edm``."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    zero_com: bool = False
+
+    def _root(self, t: Tensor) -> tuple[Tensor, float]:
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        return high + t * (low - high), low - high
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self._root(t)[0] ** self.rho
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        root, slope = self._root(t)
+        return self.rho * slope * root ** (self.rho - 1)
+
+
+@dataclass(frozen=True)
+class Bridge(GaussianProcess):
+    """See ``GaussianProcess.bridge``. ``scale`` is the diffusion coefficient of the Brownian motion."""
+
+    scale: float = 1.0
+    zero_com: bool = False
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.scale * (t * (1 - t)).sqrt()
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return self.scale * (0.5 - t) / (t * (1 - t)).sqrt()
+
+
+PROCESSES: dict[str, type[GaussianProcess]] = {
+    "flow": Flow,
+    "vp": VP,
+    "vp_linear": VPLinear,
+    "ve": VE,
+    "edm": EDM,
+    "bridge": Bridge,
+}
+
+
+def _over(v: Tensor) -> Tensor:
+    """``(*B)`` -> ``(*B, 1, 1)``, to stand beside points."""
+    return v[..., None, None]
+
+
+def _nearest(name: str, known) -> str:
+    close = get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
