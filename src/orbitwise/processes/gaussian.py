@@ -37,9 +37,9 @@ def standard_normal(
 class GaussianProcess(Process):
     """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² I)``: four scalar functions of time; everything else follows.
 
-    Build one with ``flow``, ``vp``, ``vp_linear``, ``ve``, ``edm`` or ``bridge``, or by ``named(name, ...)`` from
-    a configuration. With ``zero_com=True`` the process lives in the subspace of zero centre of mass: data and
-    noise are projected onto it and densities are those of its D(N−1) dimensions.
+    Build one with ``flow``, ``vp``, ``vp_linear``, ``ve``, ``edm`` or ``bridge``, or from a configuration by
+    ``named(name, ...)``. With ``zero_com=True`` the process lives in the subspace of zero centre of mass:
+    data and noise are projected onto it and densities are those of its D(N−1) dimensions.
     """
 
     zero_com: bool
@@ -64,12 +64,12 @@ class GaussianProcess(Process):
     # ---- constructors ------------------------------------------------------------------------------------
     @staticmethod
     def flow(scale: float = 1.0, *, zero_com: bool = False) -> Flow:
-        """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747 with σ_min = 0)."""
+        """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747, σ_min = 0)."""
         return Flow(scale, zero_com)
 
     @staticmethod
     def vp(*, zero_com: bool = False) -> VP:
-        """Variance preserving, cosine: α = sin(πt/2), σ = cos(πt/2) (Nichol & Dhariwal 2102.09672, offset 0)."""
+        """Variance preserving, cosine: α = sin(πt/2), σ = cos(πt/2) (Nichol 2102.09672, offset 0)."""
         return VP(zero_com)
 
     @staticmethod
@@ -96,7 +96,7 @@ class GaussianProcess(Process):
 
     @staticmethod
     def named(name: str, **numbers: float | bool) -> GaussianProcess:
-        """The process ``name`` with its numbers, for configurations; raises ``InputError`` on unknown names."""
+        """The process ``name`` with its numbers, for configurations; ``InputError`` on unknown names."""
         if name not in PROCESSES:
             raise InputError(f"unknown process {name!r}; {_nearest(name, PROCESSES)}")
         known = [f.name for f in fields(PROCESSES[name])]
@@ -128,7 +128,7 @@ class GaussianProcess(Process):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """``x`` at t = 0, N(0, σ(0)²), ``shape = (*B, N, D)``; what is left of the data there (α(0)) is dropped."""
+        """``x`` at t = 0: N(0, σ(0)²), ``shape = (*B, N, D)``; the rest α(0) x_1 of the data is dropped."""
         if device is None:
             device = mask.device if mask is not None else None if generator is None else generator.device
         like = torch.empty(tuple(shape), device=device, dtype=dtype)
@@ -142,7 +142,7 @@ class GaussianProcess(Process):
         return _over(self.alpha(t)) * self.project(x1, mask) + _over(self.sigma(t)) * eps
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``log N(x_t; α x_1, σ² I)`` over the real points (in D(N−1) dimensions with ``zero_com``), ``(*B)``."""
+        """``log N(x_t; α x_1, σ² I)`` over the real points; D(N−1) dimensions with ``zero_com``; ``(*B)``."""
         r = self._residual(xt, x1, t, mask)
         real = torch.ones(r.shape[:-1], dtype=torch.bool, device=r.device) if mask is None else mask
         variance = self.sigma(t) ** 2
