@@ -1,0 +1,77 @@
+"""Finished stages of a pipeline on disk: kept through crashes and interruptions, reused by the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from orbitwise.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage left: tensors and a small JSON-able dictionary."""
+
+    tensors: dict[str, Tensor]
+    info: dict
+
+
+class Stages:
+    """Stages of one output folder, each in ``FOLDER/stages/NAME.safetensors``.
+
+    A stage belongs to a *key*: the settings that it and the stages before it depend on. A stage with another key is
+    not reused. Files are written to a temporary name and moved, so a killed process never leaves half a stage.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder) / "stages"
+        self.reused: list[str] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the output folder {Path(folder)} ({error.strerror}); choose another with --out"
+            ) from error
+
+    @staticmethod
+    def digest(key: dict) -> str:
+        return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+
+    def load(self, name: str, key: dict) -> Stage | None:
+        """The stage, or None where it is missing, unreadable, or was made with other settings."""
+        path = self.folder / f"{name}.safetensors"
+        try:
+            with safe_open(path, framework="pt") as file:
+                meta = file.metadata() or {}
+                if meta.get("key") != self.digest(key):
+                    return None
+                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError):
+            return None
+        self.reused.append(name)
+        return Stage(tensors, json.loads(meta["info"]))
+
+    def save(self, name: str, key: dict, tensors: dict[str, Tensor], info: dict) -> Stage:
+        """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
+        path = self.folder / f"{name}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        try:
+            save_file(tensors, temporary, metadata={"key": self.digest(key), "info": json.dumps(info)})
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(f"cannot write {path}: {error}; earlier stages are kept") from error
+        return Stage(tensors, info)
