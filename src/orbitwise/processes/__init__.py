@@ -2,5 +2,26 @@
 
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import GaussianProcess
+from orbitwise.processes.sampling import (
+    Ancestral,
+    Euler,
+    Heun,
+    Samples,
+    edm_grid,
+    sample,
+    snr_grid,
+    uniform_grid,
+)
 
-__all__ = ["GaussianProcess", "Process"]
+__all__ = [
+    "Ancestral",
+    "Euler",
+    "GaussianProcess",
+    "Heun",
+    "Process",
+    "Samples",
+    "edm_grid",
+    "sample",
+    "snr_grid",
+    "uniform_grid",
+]

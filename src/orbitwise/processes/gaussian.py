@@ -26,6 +26,11 @@ def centre(x: Tensor, mask: Tensor | None = None) -> Tensor:
     return x - w * ((x * w).sum(-2, keepdim=True) / w.sum(-2, keepdim=True).clamp_min(1))
 
 
+def beside(v: Tensor) -> Tensor:
+    """``(*B)`` -> ``(*B, 1, 1)``, to stand beside points."""
+    return v[..., None, None]
+
+
 def standard_normal(
     shape: Sequence[int], generator: torch.Generator | None, device=None, dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -139,7 +144,7 @@ class GaussianProcess(Process):
     ) -> Tensor:
         """``α x_1 + σ ε``. ``x1: (*B, N, D)``, ``t: (*B)``; with ``zero_com`` ``x1`` is centred first."""
         eps = self.noise(x1, generator=generator, mask=mask)
-        return _over(self.alpha(t)) * self.project(x1, mask) + _over(self.sigma(t)) * eps
+        return beside(self.alpha(t)) * self.project(x1, mask) + beside(self.sigma(t)) * eps
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """``log N(x_t; α x_1, σ² I)`` over the real points; D(N−1) dimensions with ``zero_com``; ``(*B)``."""
@@ -151,10 +156,10 @@ class GaussianProcess(Process):
 
     def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """``−(x_t − α x_1)/σ²``, shape of ``xt``; 0 on padded rows, projected with ``zero_com``."""
-        return -self._residual(xt, x1, t, mask) / _over(self.sigma(t) ** 2)
+        return -self._residual(xt, x1, t, mask) / beside(self.sigma(t) ** 2)
 
     def _residual(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
-        r = self.project(xt - _over(self.alpha(t)) * x1, mask)
+        r = self.project(xt - beside(self.alpha(t)) * x1, mask)
         return r if mask is None else r * mask.unsqueeze(-1)
 
     def convert(
@@ -171,7 +176,7 @@ class GaussianProcess(Process):
                 raise InputError(f"unknown prediction {name!r}; use endpoint, noise, score or velocity")
         if source == target:
             return value
-        a, s, da, ds = (_over(f(t)) for f in (self.alpha, self.sigma, self.alpha_dot, self.sigma_dot))
+        a, s, da, ds = (beside(f(t)) for f in (self.alpha, self.sigma, self.alpha_dot, self.sigma_dot))
         if source == "endpoint":
             x1 = value
         elif source == "noise":
@@ -324,11 +329,6 @@ PROCESSES: dict[str, type[GaussianProcess]] = {
     "edm": EDM,
     "bridge": Bridge,
 }
-
-
-def _over(v: Tensor) -> Tensor:
-    """``(*B)`` -> ``(*B, 1, 1)``, to stand beside points."""
-    return v[..., None, None]
 
 
 def _nearest(name: str, known) -> str:
