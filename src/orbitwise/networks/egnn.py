@@ -3,15 +3,15 @@
 Family: E(n)-equivariant graph networks (Satorras et al., arXiv 2102.09844) with the vector features of PaiNN
 (Schütt et al., arXiv 2102.03150). Three choices make it quick for a few dozen atoms:
 
-* the geometry of the input is computed once and shared by all layers, so nothing is differentiated through it;
-* the first linear layer of the pair network acts on node i, node j and the pair separately, and its second one
-  on the sum over j, where it commutes with the sum: pair work is one small linear layer, two additions and one
-  SiLU, and every sum over neighbours is a batched matrix product;
+* the geometry of the input is computed once and shared by all layers; nothing is differentiated through it;
+* the first linear layer of the pair network acts on node i, node j and the pair separately, and its second
+  one on the sum over j, where it commutes with the sum: pair work is one small linear layer, two additions
+  and one SiLU, and every sum over neighbours is a batched matrix product;
 * directions enter as vector channels of the nodes, so layers exchange them without new pair tensors.
 
-Reflections: sums of vectors and their inner products are O(3)-equivariant. ``chiral=True`` adds cross products
-a×b to the vectors and triple products (a×b)·c to the scalars, which only rotations preserve; without them a
-sampler started from an isotropic Gaussian draws either hand with equal probability.
+Reflections: sums of vectors and their inner products are O(3)-equivariant. ``chiral=True`` adds cross
+products a×b to the vectors and triple products (a×b)·c to the scalars, which only rotations preserve; without
+them a sampler started from an isotropic Gaussian draws either hand with equal probability.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class EquivariantLayer(nn.Module):
     def forward(
         self, h: Tensor, v: Tensor, pairs: Tensor, directions: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``pairs (B, N, N, pair_inputs)``; ``directions (B, N, 4, N)``: row 0 the weight of j in sums over j,
-        rows 1..3 that weight times the direction from i to j."""
+        """``pairs (B, N, N, pair_inputs)``; ``directions (B, N, 4, N)``: row 0 the weight of j in sums over
+        j, rows 1..3 that weight times the direction from i to j."""
         n = self.norm(h) + self.time(time)[:, None]
         u = v * torch.rsqrt(1 + v.square().sum(-2, keepdim=True).mean(-1, keepdim=True))
         to, of = self.ends(n).chunk(2, -1)
@@ -89,13 +89,13 @@ class EquivariantLayer(nn.Module):
 class EGNN(nn.Module):
     """Equivariant network ``net(x, t, batch) -> (B, N, 3)``.
 
-    ``x: (B, N, 3)`` in units where a bond is of order one, ``t: (B,)`` in [0, 1], ``batch`` with ``species``,
-    ``bonds`` and ``mask``. The output is invariant under translation of ``x``, turns with it (SO(3); with
-    ``chiral=False`` O(3)), permutes with the atoms, and is zero at padded atoms. ``zero_com=True`` also removes
-    the mean over the real atoms.
+    ``x: (B, N, 3)`` in units where a bond is of order one, ``t: (B,)`` in [0, 1], ``batch`` with
+    ``species``, ``bonds`` and ``mask``. The output is invariant under translation of ``x``, turns with it
+    (SO(3); with ``chiral=False`` O(3)), permutes with the atoms, and is zero at padded atoms.
+    ``zero_com=True`` also removes the mean over the real atoms.
 
-    ``hidden`` and ``vectors`` (multiples of ``heads``): scalar and vector channels per atom; ``pair >= heads``:
-    width of the pair network; ``radial``: distance features.
+    ``hidden`` and ``vectors`` (multiples of ``heads``): scalar and vector channels per atom;
+    ``pair >= heads``: width of the pair network; ``radial``: number of distance features.
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class EGNN(nn.Module):
         self.readout = nn.Linear(vectors, 1, bias=False)
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
+        x = x.masked_fill(~batch.mask[..., None], 0)
         h, bonds = self.graph(batch)
         difference = x[:, None] - x[:, :, None]  # from i to j
         square = difference.square().sum(-1, keepdim=True)

@@ -39,9 +39,10 @@ class TimeFeatures(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """Gaussians in ``exp(-d)``: dense at bonding distances, sparse far away (PhysNet, arXiv 1902.08408, eq. 7).
+    """Gaussians in ``exp(-d)``: dense at bonding distances, sparse far away.
 
-    ``distance: (...)`` -> ``(..., count)``; distances in units where a bond is of order one.
+    PhysNet (arXiv 1902.08408), eq. 7. ``distance: (...)`` -> ``(..., count)``, in units where a bond is of
+    order one.
     """
 
     def __init__(self, count: int) -> None:
@@ -70,8 +71,9 @@ def bonds_within(bonds: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
 class GraphFeatures(nn.Module):
     """Atom and pair features of the molecular graph, computed once per call.
 
-    Returns ``nodes (B, N, features)``: the atom's element with the elements found 1..longest bonds away, and
-    ``pairs (B, N, N, pair_features)``: bond order and distance along bonds, one-hot, without parameters.
+    Padded atoms are left out, whatever their labels say. Returns ``nodes (B, N, features)``: the atom's
+    element with the elements found 1..longest bonds away, and ``pairs (B, N, N, pair_features)``: bond order
+    and distance along bonds, one-hot, without parameters.
     """
 
     def __init__(self, features: int, longest: int = 4, width: int = 32) -> None:
@@ -84,9 +86,10 @@ class GraphFeatures(nn.Module):
 
     def forward(self, batch: Labels) -> tuple[Tensor, Tensor]:
         atoms = self.species(batch.species) * batch.mask[..., None]
-        orders = torch.arange(1, BOND_ORDERS + 1, device=batch.bonds.device)
-        order = (batch.bonds[..., None] == orders).to(atoms.dtype)
-        shells = bonds_within(batch.bonds, self.longest, atoms.dtype)
+        bonds = batch.bonds * (batch.mask[:, None] & batch.mask[..., None])
+        orders = torch.arange(1, BOND_ORDERS + 1, device=bonds.device)
+        order = (bonds[..., None] == orders).to(atoms.dtype)
+        shells = bonds_within(bonds, self.longest, atoms.dtype)
         around = (shells @ atoms[:, None]).movedim(1, 2).flatten(2)
         nodes = self.embed(torch.cat([atoms, around, order.sum(-2)], -1))
         return nodes, torch.cat([order, shells.movedim(1, -1)], -1)

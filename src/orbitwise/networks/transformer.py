@@ -12,7 +12,7 @@ from orbitwise.networks.embedding import GraphFeatures, Labels, TimeFeatures, re
 
 
 class TransformerLayer(nn.Module):
-    """Attention with a pair bias, then a feed-forward layer, both modulated by time (adaLN, arXiv 2212.09748)."""
+    """Attention with a pair bias and a feed-forward layer, modulated by time (adaLN, arXiv 2212.09748)."""
 
     def __init__(self, hidden: int, heads: int, times: int, expand: int) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class TransformerLayer(nn.Module):
 class PointTransformer(nn.Module):
     """Network without rotational symmetry, ``net(x, t, batch) -> (B, N, 3)``; same signature as ``EGNN``.
 
-    One token per atom: its coordinates (as they are and as ``waves`` random Fourier features), its element and
-    surroundings in the graph. Bonds and distances along bonds bias the attention. Permutes with the atoms;
-    padded atoms are not seen and their output is zero. Centre ``x`` yourself if it is not centred.
+    One token per atom: its coordinates (as they are and as ``waves`` random Fourier features), its element
+    and surroundings in the graph. Bonds and distances along bonds bias the attention. Permutes with the
+    atoms; padded atoms are not seen and their output is zero. Centre ``x`` yourself if it is not centred.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class PointTransformer(nn.Module):
         self.readout = nn.Linear(hidden, 3)
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
+        x = x.masked_fill(~batch.mask[..., None], 0)
         h, bonds = self.graph(batch)
         phase = x @ self.waves
         h = h + self.lift(torch.cat([x, phase.sin() * math.sqrt(2), phase.cos() * math.sqrt(2)], -1))

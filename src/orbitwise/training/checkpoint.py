@@ -1,0 +1,180 @@
+"""Checkpoints: one safetensors file with the resolved configuration in its header, replaced atomically.
+
+No pickle anywhere, and no random state either: every random number of a step is a function of the seed and
+the step (see ``loop``), so the step number is the state of the random stream, on every process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orbitwise.errors import InputError, OrbitwiseError
+
+FORMAT = "orbitwise-checkpoint-1"
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run needs to go on. ``optimizer`` maps a parameter's name to its state tensors.
+
+    ``config`` is the resolved configuration of the run; ``seconds`` is the training time so far, ``skipped``
+    the number of steps whose gradient was not finite.
+    """
+
+    step: int
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor]
+    optimizer: dict[str, dict[str, Tensor]]
+    config: dict[str, Any]
+    seconds: float = 0.0
+    skipped: int = 0
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: whatever happens, ``path`` holds the old file or the new one, whole.
+
+    Raises ``OrbitwiseError`` when the file cannot be written (disk full, no permission); the old one stays.
+    """
+    from safetensors.torch import save
+
+    tensors = {f"model/{k}": v for k, v in checkpoint.model.items()}
+    tensors |= {f"ema/{k}": v for k, v in checkpoint.ema.items()}
+    tensors |= {
+        f"optimizer/{k}/{s}": v for k, state in checkpoint.optimizer.items() for s, v in state.items()
+    }
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "step": str(checkpoint.step),
+        "seconds": repr(checkpoint.seconds),
+        "skipped": str(checkpoint.skipped),
+        "config": json.dumps(checkpoint.config, sort_keys=True),
+    }
+    _replace(Path(path), save(tensors, metadata=header))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":  # make the new name itself survive a power cut
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        kept = " The previous checkpoint is intact." if path.exists() else ""
+        raise OrbitwiseError(
+            f"cannot write the checkpoint {path}: {error.strerror or error}.{kept} Free space or choose "
+            "another output folder, then repeat the command to resume."
+        ) from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read what ``write_checkpoint`` wrote; raises ``InputError`` for a missing or damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    parts: dict[str, dict[str, Any]] = {"model": {}, "ema": {}, "optimizer": {}}
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise InputError(f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})")
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                part, name = key.split("/", 1)
+                if part == "optimizer":
+                    name, slot = name.rsplit("/", 1)
+                    parts[part].setdefault(name, {})[slot] = file.get_tensor(key)
+                else:
+                    parts[part][name] = file.get_tensor(key)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error}. Delete it to start anew.") from error
+    return Checkpoint(
+        step=int(header["step"]),
+        config=json.loads(header["config"]),
+        seconds=float(header["seconds"]),
+        skipped=int(header["skipped"]),
+        **parts,
+    )
+
+
+def load_weights(path: Path, model: nn.Module, averaged: bool = True) -> Checkpoint:
+    """Put a checkpoint's weights (the averaged ones by default) into ``model``; returns the checkpoint.
+
+    Raises ``InputError`` where names or shapes differ, naming the first ones.
+    """
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.ema if averaged else checkpoint.model
+    check_weights(path, weights, model)
+    model.load_state_dict(weights)
+    return checkpoint
+
+
+def check_weights(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise ``InputError`` unless ``weights`` fit ``model`` by name and shape."""
+    have = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    want = {k: tuple(v.shape) for k, v in weights.items()}
+    wrong = sorted(k for k in have.keys() | want.keys() if have.get(k) != want.get(k))
+    if wrong:
+        shown = ", ".join(f"{k} (model {have.get(k)}, file {want.get(k)})" for k in wrong[:3])
+        raise InputError(f"{path} does not fit this model: {len(wrong)} tensors differ, such as {shown}")
+
+
+def check_config(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], neutral: frozenset[str]) -> None:
+    """Raise ``InputError`` naming the keys in which two configurations differ.
+
+    ``neutral``: last parts of keys that do not change the result and may differ.
+    """
+    a, b = flatten(old), flatten(json.loads(json.dumps(new)))
+    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k.split(".")[-1] not in neutral)
+    if keys:
+        shown = "; ".join(f"{k}: {a.get(k, 'not set')!r} before, {b.get(k, 'not set')!r} now" for k in keys)
+        raise InputError(
+            f"{path} belongs to another configuration ({shown}). Choose another output folder, delete the "
+            "old one, or restore the configuration."
+        )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's state by parameter name."""
+    return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
+
+
+def restore_optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants it."""
+    name_of = {p: name for name, p in model.named_parameters()}
+    order = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
+    states = {i: dict(state[name]) for i, name in enumerate(order) if name in state}
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
