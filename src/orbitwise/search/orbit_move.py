@@ -22,18 +22,18 @@ def _move(group: Group, g, x: Tensor, energy: Energy, kind: Kind) -> Tensor:
     return group.act(g, x, kind=kind)
 
 
-def _draw(group: Group, state: State, generator: torch.Generator | None):
-    device = state.x.device if generator is None else generator.device
-    g = group.sample(state.energy.shape, generator=generator, device=device, dtype=state.x.dtype)
-    return tuple(f.to(state.x.device) for f in g) if isinstance(g, tuple) else g.to(state.x.device)
+def _draw(group: Group, shape: torch.Size, x: Tensor, generator: torch.Generator | None):
+    device = x.device if generator is None else generator.device
+    g = group.sample(shape, generator=generator, device=device, dtype=x.dtype)
+    return tuple(f.to(x.device) for f in g) if isinstance(g, tuple) else g.to(x.device)
 
 
 @dataclass(frozen=True, eq=False)
 class OrbitMove:
     """``x' = g·x`` with g from Haar measure, for a symmetry of the energy: always accepted, no evaluation.
 
-    The gradient moves along as a vector. ``init`` tries one element per chain and raises ``EnergyError`` if
-    the energy changes by more than ``tolerance`` (kT, plus the same share of |U|); then use
+    The gradient moves along as a vector. ``init`` tries four elements per chain and raises ``EnergyError``
+    if the energy changes by more than ``tolerance`` (kT, plus the same share of |U|); then use
     ``ApproximateOrbitMove``.
     """
 
@@ -44,18 +44,25 @@ class OrbitMove:
 
     def init(self, x: Tensor, energy: Energy) -> State:
         value, grad = start(x, energy)
-        state = State(x, value, grad, initial_step(1.0, value))
-        probe = _draw(self.group, state, torch.Generator(device=x.device).manual_seed(0))
-        change = (energy(_move(self.group, probe, x, energy, "point")) - value).abs()
-        if (change > self.tolerance * (1 + value.abs())).any():
+        probe = _draw(self.group, (4, *value.shape), x, torch.Generator(device=x.device).manual_seed(0))
+        there, slope = energy.value_and_grad(_move(self.group, probe, x, energy, "point"))
+        change = (there - value).abs()
+        # A gradient that does not turn along shows a group that is not orthogonal.
+        turned = (
+            (slope - _move(self.group, probe, grad, energy, "vector")).abs().flatten(change.ndim).amax(-1)
+        )
+        size = grad.abs().flatten(value.ndim).amax(-1)
+        if (
+            (change > self.tolerance * (1 + value.abs())) | (turned > 10 * self.tolerance * (1 + size))
+        ).any():
             raise EnergyError(
                 f"{type(self.group).__name__} is no symmetry of {type(energy).__name__}: U changes by up to "
-                f"{change.max().item():.3g} kT; use ApproximateOrbitMove"
+                f"{change.max().item():.3g} kT, its gradient by {turned.max().item():.3g}; use ApproximateOrbitMove"
             )
-        return state
+        return State(x, value, grad, initial_step(1.0, value))
 
     def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
-        g = _draw(self.group, state, generator)
+        g = _draw(self.group, state.energy.shape, state.x, generator)
         state = replace(
             state,
             x=_move(self.group, g, state.x, energy, "point"),
@@ -82,6 +89,8 @@ class ApproximateOrbitMove:
         return State(x, value, grad, initial_step(1.0, value))
 
     def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
-        x = _move(self.group, _draw(self.group, state, generator), state.x, energy, "point")
+        x = _move(
+            self.group, _draw(self.group, state.energy.shape, state.x, generator), state.x, energy, "point"
+        )
         value, grad = energy.value_and_grad(x)
         return metropolis(state, x, value, grad, state.energy - value, generator)

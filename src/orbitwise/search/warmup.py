@@ -57,9 +57,7 @@ def warmup(
             acceptance = acceptance.mean(1, keepdim=True)
         # At most a factor e at a time: a hopeless first guess must not throw the scale away.
         age = n if n <= settle else n - settle
-        log_step = log_step + ((target * (1 - target)) ** -0.5 * age**-0.6 * (acceptance - target)).clamp(
-            -1, 1
-        )
+        log_step = log_step + (gain * age**-0.6 * (acceptance - target)).clamp(-1, 1)
         if 2 * (n - settle) > steps - settle:
             average, weight = average + log_step, weight + 1
         if observe is not None and observe(n, state, info):
