@@ -1,0 +1,1 @@
+"""What a symmetry is: Haar sampling, composition, inverse, action. All are names of ``orbitwise``."""

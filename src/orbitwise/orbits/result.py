@@ -35,6 +35,13 @@ class OrbitPosterior:
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:
         """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g, x1, mask)``
         gives the points. With a set of conformers: ``(index, g)``, ``index: (K, *B)`` the conformer of each
-        draw. For ``"mode"`` all draws are the mode; for ``"snis"`` they are the proposals, resampled."""
+        draw. For ``"mode"`` all draws are the mode; for ``"snis"`` they are proposals, resampled."""
         with torch.no_grad():
             return self.draw(K, generator)
+
+
+def map_element(change: Callable[[Tensor], Tensor], g: Element) -> Element:
+    """``change`` applied to every tensor of a group element (elements of a product are tuples)."""
+    if isinstance(g, tuple):
+        return tuple(map_element(change, part) for part in g)
+    return g if g is None else change(g)

@@ -1,0 +1,68 @@
+"""Rotations of space, without and with reflections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import roma
+import torch
+from torch import Tensor
+
+from orbitwise.groups.base import Group, Kind
+
+
+class SO3(Group):
+    """Rotations about the origin. Elements are matrices ``(*S, 3, 3)`` acting as ``x -> x @ R.mT`` (rows are
+    points). Points and vectors turn alike."""
+
+    element_ndim = 2
+    axis = "space"
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Haar-distributed rotations ``(*shape, 3, 3)`` (uniform unit quaternions, Shoemake 1992)."""
+        source = generator.device if generator is not None else device
+        dtype = dtype or torch.get_default_dtype()
+        q = roma.random_unitquat(tuple(shape), dtype=dtype, device=source, generator=generator)
+        return roma.unitquat_to_rotmat(q.to(device or q.device))
+
+    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+        return torch.eye(3, device=device, dtype=dtype).expand(*shape, 3, 3)
+
+    def compose(self, g: Tensor, h: Tensor) -> Tensor:
+        return g @ h
+
+    def inverse(self, g: Tensor) -> Tensor:
+        return g.mT
+
+    def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
+        moved = x @ g.to(x.dtype).mT
+        return moved if mask is None else torch.where(mask[..., None], moved, x)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class O3(SO3):
+    """Rotations and rotoreflections about the origin: SO(3) and its coset ``-SO(3)``, half the measure each.
+    Elements and action as for ``SO3``; vectors here are polar (velocities, forces, scores)."""
+
+    def sample(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Haar-distributed orthogonal matrices ``(*shape, 3, 3)``."""
+        rotation = super().sample(shape, generator=generator, device=device, dtype=dtype)
+        source = generator.device if generator is not None else rotation.device
+        flip = torch.randint(0, 2, (*shape, 1, 1), generator=generator, device=source)
+        return rotation * (1 - 2 * flip).to(rotation)

@@ -1,0 +1,106 @@
+"""Finite groups (enumerate), products with a finite factor, and finite sets of reference conformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from orbitwise.errors import NoClosedFormError
+from orbitwise.groups.base import Element, Group
+from orbitwise.groups.product import Product
+from orbitwise.orbits.dispatch import exact, mode
+from orbitwise.orbits.noise import noise_of
+from orbitwise.orbits.outer import Clouds, best_of, fixed_point, sum_over
+from orbitwise.orbits.result import OrbitPosterior, map_element
+
+
+def images(
+    group: Group, x1: Tensor, mask: Tensor | None, label: Callable[[Element, Element], Element]
+) -> Clouds:
+    """The images of ``x1`` under all elements of a finite group; ``label`` makes an element of the whole from
+    this group's and the inner one."""
+    table, log_haar = group.enumerate(device=x1.device, dtype=x1.dtype)
+
+    def at(index: Tensor) -> Element:
+        return map_element(lambda g: g[index], table)
+
+    return Clouds(
+        x1.shape,
+        log_haar,
+        pick=lambda index: group.act(at(index), x1, mask=mask),
+        label=lambda index, inner: label(at(index), inner),
+    )
+
+
+@exact.register(Group)
+def exact_finite(
+    group: Group, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+) -> OrbitPosterior:
+    """Any group that can be enumerated."""
+    if not group.finite:
+        raise NoClosedFormError(
+            f"no closed form is known for the posterior over {group!r}, and it cannot be enumerated; use "
+            "method='snis', or for permutations 'gibbs' or 'mode'"
+        )
+    clouds = images(group, x1, mask, lambda g, _: g)
+    return sum_over(
+        clouds, lambda x: fixed_point(process, x, xt, t, mask), noise_of(process, xt, t, mask), xt
+    )
+
+
+@mode.register(Group)
+def mode_finite(
+    group: Group, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+) -> OrbitPosterior:
+    """The most probable element of a group that can be enumerated."""
+    if not group.finite:
+        raise NoClosedFormError(f"no way to the mode over {group!r} is known; use method='exact' or 'snis'")
+    return best_of(images(group, x1, mask, lambda g, _: g), lambda x: fixed_point(process, x, xt, t, mask))
+
+
+@exact.register(Product)
+def exact_product(
+    group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+) -> OrbitPosterior:
+    """One factor in closed form, the finite other one summed over."""
+    inside, clouds = split(group, x1, mask)
+    return sum_over(
+        clouds, lambda x: exact(inside, process, x, xt, t, mask), noise_of(process, xt, t, mask), xt
+    )
+
+
+@mode.register(Product)
+def mode_product(
+    group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+) -> OrbitPosterior:
+    """The best over the finite factor of the other's mode."""
+    inside, clouds = split(group, x1, mask)
+    return best_of(clouds, lambda x: mode(inside, process, x, xt, t, mask))
+
+
+def split(group: Product, x1: Tensor, mask: Tensor | None) -> tuple[Group, Clouds]:
+    """The factor to solve in closed form, and the images of ``x1`` under the other one."""
+    if len(group.factors) == 1:
+        one = torch.zeros(1, dtype=x1.dtype, device=x1.device)
+        return group.factors[0], Clouds(x1.shape, one, lambda index: x1[None], lambda index, g: (g,))
+    first, second = group.factors
+    if second.finite:
+        return first, images(second, x1, mask, lambda h, g: (g, h))
+    if first.finite:
+        return second, images(first, x1, mask, lambda h, g: (h, g))
+    raise NoClosedFormError(
+        f"{group!r}: a product has a closed form when one factor has one and the other is finite; here "
+        "neither can be enumerated; use method='snis', or 'gibbs' for the permutations alone"
+    )
+
+
+def conformers(x1: Tensor, log_prior: Tensor) -> Clouds:
+    """Reference conformers ``x1: (C, *B, N, D)`` with prior log-weights ``(C)``."""
+    return Clouds(
+        x1.shape[1:],
+        log_prior,
+        pick=lambda index: torch.take_along_dim(x1, index[..., None, None], 0),
+        label=lambda index, g: (index, g),
+    )

@@ -1,0 +1,86 @@
+"""What an orbit needs of a process: the density of ``x_t`` around one point of the orbit, and its score."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orbitwise.errors import NoClosedFormError
+
+FLOOR = 1e-20  # smallest variance, relative to |x_t|²: keeps sigma = 0 finite, below what float64 resolves
+TINY = 1e-200
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """``N(x_t; alpha x1, variance)`` in ``dof`` dimensions; all ``(*B)``, float64."""
+
+    alpha: Tensor
+    variance: Tensor
+    dof: Tensor
+
+    @classmethod
+    def of(cls, process, xt: Tensor, t: Tensor, mask: Tensor | None) -> Gaussian:
+        """Read off any process with ``alpha(t)``, ``sigma(t)`` and optionally ``zero_com``.
+
+        Raises ``NoClosedFormError`` for another process.
+        """
+        if not (hasattr(process, "alpha") and hasattr(process, "sigma")):
+            raise NoClosedFormError(
+                f"this group needs isotropic Gaussian noise (a process with alpha(t) and sigma(t)), not "
+                f"{type(process).__name__}; wrapped noise goes with PeriodicTranslation and permutations"
+            )
+        points = xt.shape[-2] if mask is None else mask.sum(-1).to(xt)
+        dof = xt.shape[-1] * (points - int(getattr(process, "zero_com", False)))
+        alpha, sigma = process.alpha(t).expand(t.shape), process.sigma(t).expand(t.shape)
+        variance = sigma.square().clamp_min(TINY).maximum(FLOOR * xt.square().sum((-2, -1)))
+        return cls(alpha, variance, torch.as_tensor(dof).to(xt))
+
+    @property
+    def log_norm(self) -> Tensor:
+        """log of the density's prefactor."""
+        return -0.5 * self.dof * torch.log(2 * math.pi * self.variance)
+
+    def log_density(self, xt: Tensor, x1: Tensor) -> Tensor:
+        """``log N(x_t; alpha x1, variance)``; ``x1`` may have extra leading axes."""
+        residual = xt - self.alpha[..., None, None] * x1
+        return self.log_norm - 0.5 * residual.square().sum((-2, -1)) / self.variance
+
+    def score(self, mean: Tensor, xt: Tensor) -> Tensor:
+        """∇ log evidence, from the posterior mean (of a log mixture: the mean of the gradients)."""
+        return (self.alpha[..., None, None] * mean - xt) / self.variance[..., None, None]
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """Wrapped-normal noise on the torus; the mean is that of the lifted points, ``x_t + sigma² score``."""
+
+    process: object
+    t: Tensor
+    mask: Tensor | None
+
+    @property
+    def _variance(self) -> Tensor:
+        return self.process.wrapped_sigma(self.t).square()[..., None, None]
+
+    def log_density(self, xt: Tensor, x1: Tensor) -> Tensor:
+        """Sum of log wrapped normals over points and axes."""
+        return self.process.log_density(xt, x1, self.t, self.mask)
+
+    def score(self, mean: Tensor, xt: Tensor) -> Tensor:
+        """Inverse of ``lift``."""
+        return (mean - xt) / self._variance
+
+    def lift(self, xt: Tensor, x1: Tensor) -> Tensor:
+        """E of the lifted ``x1`` given ``x_t``."""
+        return xt + self._variance * self.process.score(xt, x1, self.t, self.mask)
+
+
+def noise_of(process, xt: Tensor, t: Tensor, mask: Tensor | None) -> Gaussian | Wrapped:
+    """The noise model of a process, by the attributes it has."""
+    if hasattr(process, "wrapped_sigma"):
+        return Wrapped(process, t, mask)
+    return Gaussian.of(process, xt, t, mask)
