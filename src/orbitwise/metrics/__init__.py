@@ -1,0 +1,48 @@
+"""Numbers that papers report: torsions, divergences, conformer populations, transport, mixing."""
+
+from importlib import import_module
+
+_WHERE = {
+    "Torsion": "torsions",
+    "dihedral": "torsions",
+    "find_torsions": "torsions",
+    "map_pair": "torsions",
+    "torsion_word": "torsions",
+    "JensenShannon": "divergence",
+    "angle_histogram": "divergence",
+    "compare_angles": "divergence",
+    "js_divergence": "divergence",
+    "kl_divergence": "divergence",
+    "Clusters": "conformers",
+    "Matching": "conformers",
+    "Populations": "conformers",
+    "assign": "conformers",
+    "find_conformers": "conformers",
+    "matching": "conformers",
+    "populations": "conformers",
+    "symmetric_rmsd": "conformers",
+    "compare_distances": "transport",
+    "pair_distances": "transport",
+    "total_variation": "transport",
+    "wasserstein": "transport",
+    "wasserstein_1d": "transport",
+    "wasserstein_from_distances": "transport",
+    "BlockAverage": "mixing",
+    "block_average": "mixing",
+    "effective_sample_size": "mixing",
+    "rank_effective_sample_size": "mixing",
+    "split_rhat": "mixing",
+    "statistical_inefficiency": "mixing",
+}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        return getattr(import_module(f"orbitwise.metrics.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'orbitwise.metrics' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])
