@@ -11,7 +11,7 @@ import torch
 import orbitwise.processes
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import PROCESSES, GaussianProcess
-from orbitwise.processes.sampling import Stepper, sample, snr_grid
+from orbitwise.processes.sampling import Heun, Stepper, sample, snr_grid
 
 
 def found(base):
@@ -111,11 +111,13 @@ def test_mixture_moments_and_weights(cls, stepper, zero_com):
     near = (x[:, None] - mix.means).square().sum((-2, -1)).argmin(1)
     share = (near == 0).double().mean()
     error = (0.3 * 0.7 / number) ** 0.5  # 0.006
-    # discretisation: measured below 0.005 for every pair at these step numbers
+    # beside the Monte-Carlo error: discretisation. At these step numbers and 40,000 samples Heun's variance
+    # was within 1 % (its Monte-Carlo error), that of the first-order steppers 2 to 4 % low, for every process.
     assert abs(share - 0.3) < 4 * error + 0.005, share
     dims = 3 * (3 - zero_com)
     for k, count in enumerate(near.bincount(minlength=2)):
         r = x[near == k] - mix.means[k]
         assert r.mean(0).abs().max() < 5 * mix.spread / count**0.5 + 0.005
         variance = r.square().sum() / (count * dims)
-        assert abs(variance / mix.spread**2 - 1) < 4 * (2 / (count * dims)) ** 0.5 + 0.015, variance
+        discretisation = 0.005 if stepper is Heun else 0.04
+        assert abs(variance / mix.spread**2 - 1) < 4 * (2 / (count * dims)) ** 0.5 + discretisation, variance

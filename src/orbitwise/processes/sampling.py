@@ -208,7 +208,7 @@ def sample(
     dtype: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Samples:
-    """Integrate from t = 0 over ``grid: (K,)`` and return the endpoint ``D`` at its last time.
+    """Integrate over the times ``grid: (K,)`` and return the endpoint ``D`` at the last one.
 
     ``denoise(x: (*B, N, D), t: (*B)) -> (*B, N, D)``. Give ``shape`` to start from the prior or ``start`` to
     start from noise of your own. ``mask: (*B, N)``: padded rows stay 0. With ``process.zero_com`` the state,
