@@ -48,16 +48,15 @@ class OrbitMove:
         there, slope = energy.value_and_grad(_move(self.group, probe, x, energy, "point"))
         change = (there - value).abs()
         # A gradient that does not turn along shows a group that is not orthogonal.
-        turned = (
-            (slope - _move(self.group, probe, grad, energy, "vector")).abs().flatten(change.ndim).amax(-1)
-        )
-        size = grad.abs().flatten(value.ndim).amax(-1)
-        if (
-            (change > self.tolerance * (1 + value.abs())) | (turned > 10 * self.tolerance * (1 + size))
-        ).any():
+        expected = _move(self.group, probe, grad, energy, "vector")
+        turned = (slope - expected).abs().flatten(change.ndim).amax(-1)
+        allowed = self.tolerance * (1 + value.abs())
+        allowed_turn = 10 * self.tolerance * (1 + grad.abs().flatten(value.ndim).amax(-1))
+        if (change > allowed).any() or (turned > allowed_turn).any():
             raise EnergyError(
                 f"{type(self.group).__name__} is no symmetry of {type(energy).__name__}: U changes by up to "
-                f"{change.max().item():.3g} kT, its gradient by {turned.max().item():.3g}; use ApproximateOrbitMove"
+                f"{change.max().item():.3g} kT, its gradient by {turned.max().item():.3g}; use "
+                "ApproximateOrbitMove"
             )
         return State(x, value, grad, initial_step(1.0, value))
 

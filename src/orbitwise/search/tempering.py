@@ -159,8 +159,9 @@ class ReplicaExchange:
         tried = torch.zeros(len(self.betas) - 1, dtype=torch.bool, device=state.x.device)
         swapped = torch.zeros((len(self.betas) - 1, *lead[1:]), dtype=torch.bool, device=state.x.device)
         if state.steps % self.swap_every == 0:
-            tried[state.parity :: 2] = True
-            state, swapped[state.parity :: 2] = self._swap(state, beta, generator)
+            pairs = slice(state.parity, None, 2)
+            state, accepted = self._swap(state, beta, generator)
+            tried[pairs], swapped[pairs] = True, accepted
         return state, ReplicaInfo(info.accepted, info.log_accept, tried, swapped, info)
 
     def _swap(
