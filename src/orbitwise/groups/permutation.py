@@ -115,9 +115,9 @@ class Permutation(PointPermutation):
         where = generator.device if generator is not None else device or self.labels.device
         keys = torch.rand((*shape, self.n), generator=generator, device=where, dtype=torch.float64)
         labels = self.labels.to(where)
-        slots = labels.argsort(-1, stable=True).expand(keys.shape)  # the points, class after class
+        slots = labels.argsort(dim=-1, stable=True).expand(keys.shape)  # the points, class after class
         drawn = keys.argsort(-1)
-        by_class = labels.expand(keys.shape).gather(-1, drawn).argsort(-1, stable=True)
+        by_class = labels.expand(keys.shape).gather(-1, drawn).argsort(dim=-1, stable=True)
         drawn = drawn.gather(-1, by_class)  # the same classes in the same order, each shuffled
         return torch.empty_like(drawn).scatter_(-1, slots, drawn).to(device or where)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +12,7 @@ from torch import Tensor
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group, Kind
 
-# Below this σ five images of the Gaussian, above it five harmonics: both are then exact to double rounding.
-_IMAGES_UP_TO = 0.25
-_TERMS = 5
+_IMAGES_UP_TO = 0.25  # below this σ five images of the Gaussian, above it five harmonics: both exact to 1e-16
 
 
 def wrap(x: Tensor) -> Tensor:
@@ -27,41 +26,43 @@ def nearest_image(x: Tensor) -> Tensor:
     return x - x.round()
 
 
-def log_wrapped_normal(x: Tensor, sigma: Tensor) -> Tensor:
-    """``log Σ_m N(x + m; 0, σ²)``, the heat kernel of the circle of length 1 at time σ²/2.
+class WrappedNormal(NamedTuple):
+    """``log_density``: log Σ_m N(x + m; 0, σ²); ``score``: its derivative in x."""
+
+    log_density: Tensor
+    score: Tensor
+
+
+def wrapped_normal(x: Tensor, sigma: Tensor) -> WrappedNormal:
+    """The normal distribution wrapped on the circle of length 1: the circle's heat kernel at time σ²/2.
 
     ``x``: displacements, any shape and any image; ``sigma``: broadcasts against ``x``. Finite for every
-    finite ``x`` and ``σ > 0``; the relative error of the density is near rounding for every σ.
+    finite ``x`` and ``σ > 0``; density and score have relative errors near rounding for every σ.
     """
     r = nearest_image(x)
+    # Images, factored by the nearest one so that no exponent is positive. With q = exp(-1/2σ²) the images ±1
+    # give q exp(∓r/σ²) = a, b and the images ±2 give q² a², q² b².
     s = sigma.clamp(max=_IMAGES_UP_TO)
-    # factored by the nearest image, so every exponent below is ≤ 0
-    others = sum((-(m * m + 2 * m * r) / (2 * s * s)).exp() for m in (-2, -1, 1, 2))
-    near = others.log1p() - 0.5 * (r / s) ** 2 - s.log() - 0.5 * math.log(2 * math.pi)
-    # Poisson summation: 1 + 2 Σ_k exp(-2π²σ²k²) cos(2πkx)
-    amplitude, angle = _harmonics(r, sigma)
-    far = (2 * sum(a * (k * angle).cos() for k, a in amplitude)).log1p()
-    return torch.where(sigma < _IMAGES_UP_TO, near, far)
-
-
-def wrapped_normal_score(x: Tensor, sigma: Tensor) -> Tensor:
-    """``∂_x log_wrapped_normal(x, σ)``; shapes as there."""
-    r = nearest_image(x)
-    s = sigma.clamp(max=_IMAGES_UP_TO)
-    total, shift = torch.ones_like(r / s), torch.zeros_like(r / s)
-    for m in (-2, -1, 1, 2):
-        weight = (-(m * m + 2 * m * r) / (2 * s * s)).exp()
-        total, shift = total + weight, shift + m * weight
-    near = -(r + shift / total) / (s * s)
-    amplitude, angle = _harmonics(r, sigma)
-    density = 1 + 2 * sum(a * (k * angle).cos() for k, a in amplitude)
-    far = -4 * math.pi * sum(k * a * (k * angle).sin() for k, a in amplitude) / density
-    return torch.where(sigma < _IMAGES_UP_TO, near, far)
-
-
-def _harmonics(r: Tensor, sigma: Tensor) -> tuple[list[tuple[int, Tensor]], Tensor]:
-    s = sigma.clamp(min=_IMAGES_UP_TO)
-    return [(k, (-2 * (math.pi * k * s) ** 2).exp()) for k in range(1, _TERMS + 1)], 2 * math.pi * r
+    precision = s**-2
+    a = ((r.abs() - 0.5) * precision).exp()
+    b = ((-r.abs() - 0.5) * precision).exp()
+    a2, b2 = a * a * (-precision).exp(), b * b * (-precision).exp()
+    others = a + b + a2 + b2
+    near = others.log1p() - 0.5 * r * r * precision - (s * math.sqrt(2 * math.pi)).log()
+    winding = (a - b + 2 * (a2 - b2)) / (1 + others) * r.sign()
+    near_score = (winding - r) * precision
+    # Harmonics (Poisson summation): 1 + 2 Σ_k exp(-2π²σ²k²) cos(2πkx), cosines and sines by recurrence.
+    decay = -2 * (math.pi * sigma.clamp(min=_IMAGES_UP_TO)) ** 2
+    c, d = (2 * math.pi * r).cos(), (2 * math.pi * r).sin()
+    c0, d0, ck, dk = torch.ones_like(c), torch.zeros_like(d), c, d
+    cosines, sines = torch.zeros_like(c), torch.zeros_like(d)
+    for k in range(1, 6):
+        amplitude = 2 * (decay * k * k).exp()
+        cosines, sines = cosines + amplitude * ck, sines + k * amplitude * dk
+        c0, d0, ck, dk = ck, dk, 2 * c * ck - c0, 2 * c * dk - d0
+    far, far_score = cosines.log1p(), -2 * math.pi * sines / (1 + cosines)
+    images = sigma < _IMAGES_UP_TO
+    return WrappedNormal(torch.where(images, near, far), torch.where(images, near_score, far_score))
 
 
 class PeriodicTranslation(Group):
@@ -111,7 +112,7 @@ class PeriodicTranslation(Group):
             raise InputError(
                 f"PeriodicTranslation({self.dim}) cannot move points with {x.shape[-1]} coordinates"
             )
-        shift = g.unsqueeze(-2)
+        shift = g.to(x.dtype).unsqueeze(-2)
         if kind == "vector":
             return x.expand(torch.broadcast_shapes(shift.shape, x.shape))
         moved = wrap(x + shift)

@@ -14,7 +14,17 @@ from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 
 # importing the solvers registers them
-from orbitwise.orbits import alignment, dispatch, finite, outer, rotations, snis, torus, translation  # noqa: F401
+from orbitwise.orbits import (  # noqa: F401
+    alignment,
+    dispatch,
+    finite,
+    outer,
+    permutations,
+    rotations,
+    snis,
+    torus,
+    translation,
+)
 from orbitwise.orbits.noise import noise_of
 from orbitwise.orbits.result import OrbitPosterior, map_element
 

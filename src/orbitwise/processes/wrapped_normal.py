@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.torus import log_wrapped_normal, wrap, wrapped_normal_score
+from orbitwise.groups.torus import wrap, wrapped_normal
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import standard_normal
 
@@ -47,12 +47,12 @@ class WrappedNormalProcess(Process):
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum over real points and axes of ``log Σ_m N(x_t - x_1 + m; 0, σ²)``, shape ``(*B)``."""
-        each = log_wrapped_normal(xt - x1, self.wrapped_sigma(t)[..., None, None]).sum(-1)
+        each = wrapped_normal(xt - x1, self.wrapped_sigma(t)[..., None, None]).log_density.sum(-1)
         return each.sum(-1) if mask is None else torch.where(mask, each, 0.0).sum(-1)
 
     def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gradient of ``log_density`` with respect to ``xt``; 0 on padded rows."""
-        each = wrapped_normal_score(xt - x1, self.wrapped_sigma(t)[..., None, None])
+        each = wrapped_normal(xt - x1, self.wrapped_sigma(t)[..., None, None]).score
         return each if mask is None else torch.where(mask.unsqueeze(-1), each, 0.0)
 
     def prior(
