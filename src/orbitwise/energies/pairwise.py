@@ -24,7 +24,8 @@ class PairEnergy(Energy, ABC):
         super().__init__()
         self.event_shape = (n_points, dim)
         self.trap = float(trap)
-        self.register_buffer("diagonal", neutral_r2 * torch.eye(n_points), persistent=False)
+        self.neutral_r2 = float(neutral_r2)
+        self.register_buffer("eye", torch.eye(n_points), persistent=False)
 
     @abstractmethod
     def pair(self, r2: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,8 +36,8 @@ class PairEnergy(Energy, ABC):
         # differences, unlike the Gram matrix, keep float32 accuracy.
         y = x.transpose(-1, -2).contiguous()
         difference = y.unsqueeze(-1) - y.unsqueeze(-2)  # (*B, D, N, N): x_i - x_j
-        r2 = sum(d * d for d in difference.unbind(-3)) + self.diagonal.to(x.dtype)
-        return difference, r2
+        r2 = sum(d * d for d in difference.unbind(-3))
+        return difference, r2.add(self.eye.to(x.dtype), alpha=self.neutral_r2)
 
     def _total(self, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         centred = x - x.mean(-2, keepdim=True)
