@@ -95,8 +95,10 @@ class Permutation(PointPermutation):
         return self.labels.ndim == 1 and self.log_order.item() < math.log(self.max_order + 0.5)
 
     def restricted(self, mask: Tensor) -> Permutation:
-        """The subgroup that leaves padded points alone, item by item; ``mask: (*B, n)``, False = padded."""
-        return Permutation(self.n, torch.where(mask, self.labels.to(mask.device), -1), self.max_order)
+        """The subgroup that leaves padded points alone, item by item; ``mask: (*B, N)``, False = padded."""
+        return Permutation(
+            self.n, torch.where(mask[..., : self.n], self.labels.to(mask.device), -1), self.max_order
+        )
 
     def sample(
         self,

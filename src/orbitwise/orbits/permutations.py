@@ -2,8 +2,8 @@
 
 With L_ij = log p_t(x_t,i | x_1,j) the posterior of a permutation is exp(Σ_i L_{i,g(i)}) / perm(exp L), and
 mean and score need only its marginals P_ij = P(g(i) = j): mean_i = Σ_j P_ij x_1,j. Groups small enough to
-enumerate have ``method="exact"``; here are ``"mode"`` and ``"gibbs"``, under Gaussian and wrapped-normal noise.
-With a mask only real points are permuted.
+enumerate have ``method="exact"``; here are ``"mode"``, ``"gibbs"`` and ``"snis"``, under Gaussian and
+wrapped-normal noise. With a mask only real points are permuted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orbitwise.groups.torus import wrapped_normal
 from orbitwise.orbits import dispatch
 from orbitwise.orbits.noise import Gaussian, Wrapped, noise_of
 from orbitwise.orbits.result import OrbitPosterior
+from orbitwise.orbits.snis import snis_by_images
 
 _CHAINS = 8
 
@@ -91,10 +92,38 @@ def gibbs_permutation(
     return pairs.result(marginals, bound.sum((-2, -1)) - log_order + pairs.constant, "gibbs", draw)
 
 
+@dispatch.snis.register
+def snis_permutation(
+    group: Permutation,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None = None,
+    *,
+    proposals: int = 256,
+    include_identity: bool = False,
+    generator: torch.Generator | None = None,
+) -> OrbitPosterior:
+    """Importance sampling from uniform permutations of the real points; biased, O(1/proposals), and of little
+    use where the posterior is much narrower than the group: ``ess`` near 1 says so."""
+    return snis_by_images(
+        group if mask is None else group.restricted(mask),
+        process,
+        x1,
+        xt,
+        t,
+        mask,
+        proposals=proposals,
+        include_identity=include_identity,
+        generator=generator,
+    )
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """``logits: (*L, *B, N, N)`` log density of point i given point j up to ``constant: (*L, *B)``; -inf
-    where the group cannot bring j to i (``allowed``). ``lifted: (*L, *B, N, N, D)``: point i's mean given j."""
+    where the group cannot bring j to i (``allowed``). ``lifted: (*L, *B, N, N, D)``: i's mean given j."""
 
     noise: Gaussian | Wrapped
     xt: Tensor
@@ -144,10 +173,9 @@ def _allowed(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:
 def _assign(logits: Tensor) -> Tensor:
     """The permutation ``(*S, N)`` with the largest ``Σ_i logits[i, g(i)]``."""
     n = logits.shape[-1]
-    tables = [
-        linear_sum_assignment(item, maximize=True)[1] for item in logits.reshape(-1, n, n).cpu().numpy()
-    ]
-    return torch.tensor(tables, device=logits.device).reshape(logits.shape[:-1])
+    items = logits.reshape(-1, n, n).cpu().numpy()
+    tables = np.stack([linear_sum_assignment(item, maximize=True)[1] for item in items])
+    return torch.from_numpy(tables).to(logits.device).reshape(logits.shape[:-1])
 
 
 class _Chains:
