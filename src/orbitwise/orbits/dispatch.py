@@ -63,7 +63,7 @@ def gibbs(
     proposals: int = 256,
     generator: torch.Generator | None = None,
 ) -> OrbitPosterior:
-    """A Markov chain over the group's elements, ``proposals`` sweeps long."""
+    """Markov chains over the group's elements, ``proposals`` states in all."""
     raise NoClosedFormError(
         f"Gibbs sampling is for permutations, not {type(group).__name__}; use method='exact' or 'snis'"
     )

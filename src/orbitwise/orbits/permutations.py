@@ -82,7 +82,8 @@ def gibbs_permutation(
     marginals = chain.marginals / chain.marginals.sum(-1, keepdim=True)
     p = marginals.clamp(0, 1)
     bound = torch.where(p > 0, p * pairs.logits, 0.0) - torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
-    log_order = (torch.lgamma(pairs.allowed.sum(-1) + 1.0) / pairs.allowed.sum(-1)).sum(-1)
+    size = pairs.allowed.sum(-1).double()
+    log_order = (torch.lgamma(size + 1) / size).sum(-1)
 
     def draw(K: int, gen: torch.Generator | None) -> Tensor:
         where = kept.device if gen is None else gen.device

@@ -65,8 +65,8 @@ def orbit_posterior(
             element (Kabsch, Hungarian), biased at every noise level. ``"snis"``: self-normalised importance
             sampling from ``proposals`` Haar elements per item, biased by O(1/proposals), badly so when the
             posterior is narrow; ``include_identity`` puts the identity among them, as published, which biases
-            it towards the pose of ``x1``. ``"gibbs"``: a Markov chain over permutations, ``proposals``
-            sweeps long, whose bias fades with the number of sweeps.
+            it towards the pose of ``x1``. ``"gibbs"``: Markov chains over permutations, ``proposals``
+            states in all, whose bias fades with that number; ``log_evidence`` is then a lower bound.
         generator: for ``"snis"`` and ``"gibbs"``.
 
     Exact: SO3, O3 (matrix Fisher, Lee 1710.03746), Translation (flat measure), PeriodicTranslation under
