@@ -36,8 +36,8 @@ class EquivariantLayer(nn.Module):
         products = 2 if chiral else 1
         self.norm = nn.LayerNorm(hidden)
         self.time = nn.Linear(times, hidden)
-        self.pair = nn.Linear(pair_inputs, pair, bias=False)
-        self.ends = nn.Linear(hidden, 2 * pair)
+        self.pair = nn.Linear(pair_inputs, pair + heads, bias=False)
+        self.ends = nn.Linear(hidden, 2 * (pair + heads))
         self.value = nn.Linear(hidden, hidden)
         self.mix = nn.Linear(pair + 2 * vectors, (2 + products) * vectors, bias=False)
         self.update = nn.Sequential(
@@ -55,9 +55,10 @@ class EquivariantLayer(nn.Module):
         u = v * torch.rsqrt(1 + v.square().sum(-2, keepdim=True).mean(-1, keepdim=True))
         to, of = self.ends(n).chunk(2, -1)
         message = silu(self.pair(pairs).add_(to[:, :, None]).add_(of[:, None]))  # (B, N, N, pair)
+        # most channels of a message are summed with the directions, the others carry the neighbour's features
+        message, gate = message.split([message.shape[-1] - self.heads, self.heads], -1)
         gathered = directions @ message  # (B, N, 4, pair): sums over j
-        # the first channels of the messages carry the neighbours' features, a few of them per head
-        gate = message[..., : self.heads].permute(0, 3, 1, 2) * directions[:, None, :, 0]
+        gate = gate.permute(0, 3, 1, 2) * directions[:, None, :, 0]
         moved_h, moved_u = self._carry(gate, self.value(n), u)
         mixed = self.mix(torch.cat([gathered[:, :, 1:], moved_u, u], -1))
         a, b, c, *rest = mixed.chunk(4 if self.chiral else 3, -1)  # (B, N, 3, vectors) each
@@ -95,14 +96,14 @@ class EGNN(nn.Module):
     ``zero_com=True`` also removes the mean over the real atoms.
 
     ``hidden`` and ``vectors`` (multiples of ``heads``): scalar and vector channels per atom;
-    ``pair >= heads``: width of the pair network; ``radial``: number of distance features.
+    ``pair``: width of the pair network beside the heads; ``radial``: number of distance features.
     """
 
     def __init__(
         self,
         hidden: int = 96,
         layers: int = 4,
-        pair: int = 32,
+        pair: int = 24,
         vectors: int = 24,
         heads: int = 8,
         radial: int = 32,
@@ -111,10 +112,9 @@ class EGNN(nn.Module):
         zero_com: bool = True,
     ) -> None:
         super().__init__()
-        if hidden % heads or vectors % heads or pair < heads:
+        if hidden % heads or vectors % heads:
             raise ValueError(
-                f"hidden ({hidden}) and vectors ({vectors}) must be multiples of heads ({heads}),"
-                f" and pair ({pair}) at least heads"
+                f"hidden ({hidden}) and vectors ({vectors}) must be multiples of heads ({heads})"
             )
         self.zero_com = zero_com
         self.graph = GraphFeatures(hidden)

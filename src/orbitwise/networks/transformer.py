@@ -74,10 +74,10 @@ class PointTransformer(nn.Module):
         h, bonds = self.graph(batch)
         phase = x @ self.waves
         h = h + self.lift(torch.cat([x, phase.sin() * math.sqrt(2), phase.cos() * math.sqrt(2)], -1))
-        hidden = (~batch.mask)[:, None, None] * torch.finfo(x.dtype).min / 2
-        biases = self.bias(bonds).movedim(-1, 1).chunk(len(self.layers), 1)
+        unseen = (~batch.mask)[:, None, None]  # finite, so that a molecule without atoms gives no NaN
+        biases = self.bias(bonds).movedim(-1, 1).masked_fill(unseen, -1e9).chunk(len(self.layers), 1)
         time = self.time(t)
         for layer, bias in zip(self.layers, biases, strict=True):
-            h = layer(h, bias + hidden, time)
+            h = layer(h, bias, time)
         out = self.readout(self.norm(h))
         return remove_mean(out, batch.mask) if self.zero_com else out * batch.mask[..., None]
