@@ -1,19 +1,19 @@
 """MMFF94 and MMFF94s for a batch of geometries of one molecule, with hand-derived gradients.
 
-T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996): bond stretching (eq 2), angle bending (eqs 3, 4), stretch-bend
-(eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der Waals (eqs 8-11) and buffered electrostatics
-(eq 13, constant dielectric 1). No cutoff.
+T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996): bond stretching (eq 2), angle bending (eqs 3 and 4),
+stretch-bend (eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der Waals (eq 8) and buffered
+electrostatics (eq 13, constant dielectric 1). No cutoff.
 
-How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch operation does a
-term type for the whole batch. All bonded terms depend on the coordinates only through bond lengths and scalar
-products of two unit bond vectors (see ``MMFFParameters``): neither cross products nor dihedral angles are formed,
-and the chain rule back to the atoms is taken once for all of them.
+How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch operation
+does a kind of term for the whole batch. The bonded terms depend on the coordinates only through bond lengths
+and scalar products of two unit bond vectors (see ``MMFFParameters``): neither cross products nor dihedral
+angles are formed, and the chain rule back to the atoms is taken once for all of them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,60 +27,45 @@ KCAL_PER_MOL_K = 8.31446261815324 / 4184.0  # the gas constant, exact in SI
 MDYNE_A = 143.9325  # kcal/mol in 1 md Å
 COULOMB = 332.0716  # kcal/mol Å/e²
 DEGREE = math.pi / 180.0
-CUBIC_BEND = -0.006981317  # 1/degree: -0.4 per radian
+CUBIC_BEND = -0.006981317 / DEGREE  # 1/radian
 CUBIC_STRETCH = -2.0  # 1/Å
 BUFFER_CHARGE = 0.05  # Å
 # Eq 8 with ρ' = ρ / 1.12^(1/7) and both of its constants moved into the two factors' denominators.
 RHO_SCALE = 1.12 ** (-1.0 / 7.0)
 BUFFER_R = 0.07 * RHO_SCALE
 BUFFER_RHO7 = 0.12 / 1.12
-CHUNK = 1 << 17  # elements of one row-by-batch array on a CPU: what stays in its cache between operations
-
-
-@dataclass(frozen=True)
-class _Scatter:
-    """Adds rows of terms to rows of targets: ``out[target[t]] += sign[t] · source[t]``."""
-
-    target: Tensor
-    matrix: Tensor  # (targets, terms)
-
-    @staticmethod
-    def build(
-        target: np.ndarray, sign: np.ndarray, size: int, dtype: torch.dtype, device: torch.device
-    ) -> _Scatter:
-        matrix = torch.zeros(size, len(target), dtype=dtype)
-        matrix[torch.from_numpy(target), torch.arange(len(target))] = torch.from_numpy(sign).to(dtype)
-        return _Scatter(torch.from_numpy(target).to(device), matrix.to(device))
-
-    def __call__(self, source: Tensor) -> Tensor:
-        return torch.matmul(self.matrix, source)
+VDW_SCALE = (1.07 * RHO_SCALE) ** 7
+# Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what fits in a GPU's memory.
+CHUNK, CHUNK_GPU = 1 << 19, 1 << 27
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """The parameters as columns of one dtype on one device, energies in kT."""
+    """The parameters as columns ``(rows, 1)`` of one dtype on one device, energies in kT.
+
+    The *variables* are the rows [bond stretches (Å), bends (rad), cos φ of torsions]; each has an energy that
+    is a polynomial of degree at most four (eqs 2, 3 and 7).
+    """
 
     tail: Tensor  # atoms of all displacements: bonds first, then non-bonded pairs
     head: Tensor
-    bond_r0: Tensor
-    bond_k: Tensor
     pair_bonds: Tensor  # (2 (na + nt),): first bonds, then second bonds
     pair_sign: Tensor
-    bend_k: Tensor
+    partner: Tensor  # (2 (na + nt),): the other bond of each pair
+    bond_r0: Tensor
     bend_theta0: Tensor
+    power: tuple[Tensor, Tensor, Tensor, Tensor]  # energy / variable = Σ_n power[n] variable^n
+    slope: tuple[Tensor, Tensor, Tensor, Tensor]  # derivative = Σ_n slope[n] variable^n
+    torsion_constant: float
     bend_bonds: Tensor  # (2 n_bent,)
     stretch_bend: Tensor  # (2, n_bent, 1)
     linear_k: Tensor
     oop_k: Tensor
     torsion_angles: Tensor  # (2 nt,)
-    torsion_c: Tensor  # (4, nt, 1): coefficients of the powers of cos φ
     vdw_inv_r: Tensor
     vdw_epsilon: Tensor
+    vdw_slope: Tensor
     charge: Tensor
-    to_atoms: _Scatter
-    pairs_to_bonds: _Scatter
-    bends_to_bonds: _Scatter
-    torsions_to_angles: _Scatter
 
 
 def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.device) -> _Tables:
@@ -90,160 +75,160 @@ def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.devi
     def index(*parts: np.ndarray) -> Tensor:
         return torch.from_numpy(np.concatenate(parts)).to(device)
 
-    def scatter(target: np.ndarray, sign: np.ndarray, size: int) -> _Scatter:
-        return _Scatter.build(target, sign, size, dtype, device)
-
-    na, bent = len(p.angles), len(p.angles) - p.n_linear
-    ends = np.concatenate([p.bonds, p.nonbonded])
+    bent = len(p.angles) - p.n_linear
+    tail, head = np.concatenate([p.bonds, p.nonbonded])[:, ::-1].T
     first, second = p.pair_bonds.T
-    v1, v2, v3 = p.torsion_v.T / kt
+    stretch, bend = 0.5 * MDYNE_A * p.bond_k, 0.5 * MDYNE_A * p.angle_k[:bent]
+    v1, v2, v3 = p.torsion_v.T
+    none = (0.0 * stretch, 0.0 * bend, 0.0 * v1)
+    # ½ [V1 (1 + cos φ) + V2 (1 - cos 2φ) + V3 (1 + cos 3φ)] in powers of cos φ
+    power = np.stack(
+        [
+            np.concatenate([none[0], none[1], 0.5 * v1 - 1.5 * v3]),
+            np.concatenate([stretch, bend, -v2]),
+            np.concatenate([CUBIC_STRETCH * stretch, CUBIC_BEND * bend, 2.0 * v3]),
+            np.concatenate([7.0 / 12.0 * CUBIC_STRETCH**2 * stretch, none[1], none[2]]),
+        ]
+    )
     return _Tables(
-        tail=index(ends[:, 1]),
-        head=index(ends[:, 0]),
-        bond_r0=column(p.bond_r0),
-        bond_k=column(0.5 * MDYNE_A * p.bond_k / kt),
+        tail=index(tail),
+        head=index(head),
         pair_bonds=index(first, second),
         pair_sign=column(p.pair_sign),
-        bend_k=column(0.5 * MDYNE_A * DEGREE**2 * p.angle_k[:bent] / kt),
-        bend_theta0=column(p.angle_theta0[:bent]),
+        partner=index(second, first),
+        bond_r0=column(p.bond_r0),
+        bend_theta0=column(DEGREE * p.angle_theta0[:bent]),
+        power=column(power / kt).unbind(),
+        slope=column(power / kt * np.arange(1, 5)[:, None]).unbind(),
+        torsion_constant=float((0.5 * (v1 + v3) + v2).sum() / kt),
         bend_bonds=index(first[:bent], second[:bent]),
-        stretch_bend=column(MDYNE_A * DEGREE * p.stretch_bend[:bent].T / kt),
+        stretch_bend=column(MDYNE_A * p.stretch_bend[:bent].T / kt),
         linear_k=column(MDYNE_A * p.angle_k[bent:] / kt),
         oop_k=column(0.5 * MDYNE_A * p.oop_k / kt),
         torsion_angles=index(*p.torsion_angles.T),
-        # ½ [V1 (1 + cos φ) + V2 (1 - cos 2φ) + V3 (1 + cos 3φ)] in powers of cos φ
-        torsion_c=column(np.stack([0.5 * (v1 + 2 * v2 + v3), 0.5 * (v1 - 3 * v3), -v2, 2 * v3])),
         vdw_inv_r=column(RHO_SCALE / p.vdw_r),
-        vdw_epsilon=column((1.07 * RHO_SCALE) ** 7 * p.vdw_epsilon / kt),
+        vdw_epsilon=column(VDW_SCALE * p.vdw_epsilon / kt),
+        vdw_slope=column(-7.0 * VDW_SCALE * RHO_SCALE * p.vdw_epsilon / p.vdw_r / kt),
         charge=column(COULOMB * p.charge_product / kt),
-        to_atoms=_Scatter(
-            torch.empty(0),
-            scatter(ends[:, 1], np.ones(len(ends)), p.n_atoms).matrix
-            + scatter(ends[:, 0], -np.ones(len(ends)), p.n_atoms).matrix,
-        ),
-        # each bond of a pair receives the other one's direction
-        pairs_to_bonds=scatter(np.concatenate([second, first]), np.ones(2 * len(first)), len(p.bonds)),
-        bends_to_bonds=scatter(
-            np.concatenate([first[:bent], second[:bent]]), np.ones(2 * bent), len(p.bonds)
-        ),
-        torsions_to_angles=scatter(p.torsion_angles.T.reshape(-1), np.ones(2 * len(p.torsions)), na),
     )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar product over the leading axis of three."""
-    return (a[0] * b[0]).addcmul_(a[1], b[1]).addcmul_(a[2], b[2])
+    """Scalar product of vectors ``(rows, 3, B)``."""
+    (a0, a1, a2), (b0, b1, b2) = a.unbind(1), b.unbind(1)
+    return (a0 * b0).addcmul_(a1, b1).addcmul_(a2, b2)
+
+
+def _horner(v: Tensor, coefficients: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    c0, c1, c2, c3 = coefficients
+    p = torch.addcmul(c1, v, torch.addcmul(c2, v, c3))
+    return torch.addcmul(c0, v, p)
 
 
 def _nonbonded(t: _Tables, r: Tensor) -> tuple[Tensor, Tensor]:
     """Eqs 8 and 13 for distances ``(np, B)``: energies ``(B)`` and (dE/dr)/r ``(np, B)``."""
     rho = r * t.vdw_inv_r
     rho6 = rho * rho
-    rho6 = rho6 * rho6 * rho6
+    rho6 = (rho6 * rho6).mul_(rho6)
     b = (rho6 * rho).add_(BUFFER_RHO7).reciprocal_()
     a = rho.add_(BUFFER_R).reciprocal_()
-    a3 = a * a * a
-    well = (a3 * a3).mul_(a).mul_(t.vdw_epsilon)
-    h = b - 2.0
+    a7 = a * a
+    a7 = (a7 * a7).mul_(a7).mul_(a)
+    well = b - 2.0
     # d/dρ' [a⁷ (b - 2)] = -7 a⁷ [a (b - 2) + b² ρ'⁶]
-    slope = b.mul_(b).mul_(rho6).addcmul_(a, h).mul_(well).mul_(t.vdw_inv_r).mul_(-7.0)
-    inv = (r + BUFFER_CHARGE).reciprocal_()
-    coulomb = inv * t.charge
-    energy = h.mul_(well).add_(coulomb).sum(0)
-    return energy, slope.addcmul_(coulomb, inv, value=-1.0).div_(r)
+    slope = b.mul_(b).mul_(rho6).addcmul_(a, well).mul_(a7).mul_(t.vdw_slope)
+    buffered = r + BUFFER_CHARGE
+    coulomb = t.charge / buffered
+    energy = well.mul_(a7).mul_(t.vdw_epsilon).add_(coulomb).sum(0)
+    return energy, slope.addcdiv_(coulomb, buffered, value=-1.0).div_(r)
 
 
-def _bends(t: _Tables, c: Tensor, inv_s: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eqs 3 and 5 for bent angles: energies ``(B)``, dE/dcosθ ``(n, B)`` and dE/d(stretch) of the bonds ``(nb, B)``."""
-    delta = torch.acos(c).mul_(1.0 / DEGREE).sub_(t.bend_theta0)
-    both = stretch.index_select(0, t.bend_bonds).view(2, len(c), c.shape[-1]) * t.stretch_bend
-    coupling = both[0] + both[1]
-    k_delta = delta * t.bend_k
-    energy = (delta * CUBIC_BEND).add_(1.0).mul_(k_delta).add_(coupling).mul_(delta).sum(0)
-    slope = (delta * (3.0 * CUBIC_BEND)).add_(2.0).mul_(k_delta).add_(coupling)
-    on_bonds = t.bends_to_bonds((t.stretch_bend * delta).flatten(0, 1))
-    return energy, slope.mul_(inv_s).mul_(-1.0 / DEGREE), on_bonds
+def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq 6 from the three cosines ``(3, nc, B)`` at each centre: energies ``(B)``, dE/dcosθ ``(3, nc, B)``.
 
-
-def _out_of_plane(t: _Tables, c: Tensor, inv_s: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq 6 for the three cosines ``(3, nc, B)`` at each centre: energies ``(B)`` and dE/dcosθ ``(3, nc, B)``.
-
-    Wilson's angle χ between one bond and the plane of the two others has sin²χ = V² / sin²θ, with θ the angle of
-    those two and V² = 1 + 2 c1 c2 c3 - c1² - c2² - c3² the Gram determinant of the three unit vectors.
+    Wilson's angle χ between one bond and the plane of the two others has sin²χ = V² / sin²θ, with θ the angle
+    of those two and V² = 1 + 2 c1 c2 c3 - c1² - c2² - c3² the Gram determinant of the three unit vectors.
     """
-    square, inv_s2 = c * c, inv_s * inv_s
-    others = torch.stack([c[1] * c[2], c[2] * c[0], c[0] * c[1]])
-    volume2 = (2.0 * c[0] * others[0]).add_(1.0).sub_(square.sum(0))
-    tiny = torch.finfo(c.dtype).eps ** 2
-    w = (volume2 * inv_s2).clamp_(tiny, 1.0 - torch.finfo(c.dtype).eps)
+    eps = torch.finfo(c.dtype).eps
+    others = c.roll(1, 0).mul_(c.roll(2, 0))
+    gap = others - c
+    volume2 = (gap * c).sum(0).sub_(others[0] * c[0]).add_(1.0)  # the sum has 3 c1 c2 c3
+    w = (volume2 * inv_s2).clamp_(eps**2, 1.0 - eps)
     root = w.sqrt()
     chi = torch.asin(root)
-    energy = (chi * chi).mul_(t.oop_k).sum((0, 1))
-    slope = chi.mul_(t.oop_k).mul_(inv_s2).div_((1.0 - w).sqrt_().mul_(root))  # ∂E/∂V²
-    return energy, (others - c).mul_(slope.sum(0)).addcmul_(slope.mul_(w), c).mul_(2.0)
-
-
-def _torsions(t: _Tables, p: Tensor, c: Tensor, inv_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq 7: energies ``(B)``, dE/dp ``(nt, B)`` and dE/dcosθ of all angles ``(na, B)``.
-
-    cos φ = (p + cosθ1 cosθ2) / (sinθ1 sinθ2) with p = f·h (see ``MMFFParameters``).
-    """
-    ends = (2, len(p), p.shape[-1])
-    cosines = c.index_select(0, t.torsion_angles).view(ends)
-    inverse = inv_s.index_select(0, t.torsion_angles).view(ends)
-    inv = inverse[0] * inverse[1]
-    phi = torch.addcmul(p, cosines[0], cosines[1]).mul_(inv)
-    c0, c1, c2, c3 = t.torsion_c
-    energy = (phi * c3).add_(c2).mul_(phi).add_(c1).mul_(phi).add_(c0).sum(0)
-    slope = (phi * (3.0 * c3)).add_(2.0 * c2).mul_(phi).add_(c1)
-    on_p = slope * inv
-    on_cosines = inverse.square_().mul_(cosines).mul_(slope.mul_(phi)).addcmul_(cosines.flip(0), on_p)
-    return energy, on_p, t.torsions_to_angles(on_cosines.flatten(0, 1))
+    scaled = chi * t.oop_k
+    slope = (scaled * inv_s2).div_(torch.addcmul(w, w, w, value=-1.0).sqrt_())  # ∂E/∂V²
+    return chi.mul_(scaled).sum((0, 1)), (gap * slope.sum(0)).addcmul_(slope.mul_(w), c).mul_(2.0)
 
 
 def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies ``(B)`` [kT] and gradients ``(3, N, B)`` for positions ``(3, N, B)``."""
-    nb, na, bent = len(t.bond_r0), t.torsions_to_angles.matrix.shape[0], len(t.bend_k)
-    d = x.index_select(1, t.tail).sub_(x.index_select(1, t.head))
+    """Energies ``(B)`` [kT] and gradients ``(N, 3, B)`` for positions ``(N, 3, B)``.
+
+    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision under autocast
+    and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
+    """
+    batch = x.shape[-1]
+    n_pairs, n_linear, n_torsions = len(t.pair_sign), len(t.linear_k), len(t.torsion_angles) // 2
+    n_angles, nb = n_pairs - n_torsions, len(t.tail) - len(t.charge)
+    bent = n_angles - n_linear
+
+    d = x.index_select(0, t.tail).sub_(x.index_select(0, t.head))
     r = _dot(d, d).sqrt_()
     energy, slope = _nonbonded(t, r[nb:])
-    d[:, nb:] *= slope
+    d[nb:] *= slope[:, None]
 
-    # bond stretching, eq 2
-    inv_length = r[:nb].reciprocal()
-    u = d[:, :nb] * inv_length
-    s = r[:nb] - t.bond_r0
-    ks = s * t.bond_k
-    cubic, quartic = CUBIC_STRETCH, 7.0 / 12.0 * CUBIC_STRETCH**2
-    energy += (s * quartic).add_(cubic).mul_(s).add_(1.0).mul_(s).mul_(ks).sum(0)
-    on_length = (s * (4.0 * quartic)).add_(3.0 * cubic).mul_(s).add_(2.0).mul_(ks)
+    # scalar products of unit bond vectors: cosines of angles, and what torsions need beside them
+    length = r[:nb]
+    u = d[:nb] / length[:, None]
+    both = u.index_select(0, t.pair_bonds)
+    q = _dot(both[:n_pairs], both[n_pairs:]).mul_(t.pair_sign)
+    c, p = q[:n_angles].clamp_(-1.0, 1.0), q[n_angles:]
+    inv_s2 = (c * c).neg_().add_(1.0).clamp_min_(torch.finfo(x.dtype).eps).reciprocal_()
+    inv_s = inv_s2.sqrt()
 
-    # scalar products of unit bond vectors, and everything that depends on them
-    both = u.index_select(1, t.pair_bonds).view(3, 2, len(t.pair_sign), x.shape[-1])
-    q = _dot(both[:, 0], both[:, 1]).mul_(t.pair_sign)
-    c = q[:na].clamp(-1.0, 1.0)
-    inv_s = (1.0 - c * c).clamp_min_(torch.finfo(x.dtype).eps).rsqrt_()
+    # cos φ = (p + cosθ1 cosθ2) / (sinθ1 sinθ2) with p = f·h (see MMFFParameters)
+    ends = (2, n_torsions, batch)
+    cosines = c.index_select(0, t.torsion_angles).view(ends)
+    inv = inv_s.index_select(0, t.torsion_angles).view(ends).prod(0)
+
+    v = torch.empty(nb + bent + n_torsions, batch, dtype=x.dtype, device=x.device)
+    stretch, bend, phi = v.split([nb, bent, n_torsions])
+    torch.sub(length, t.bond_r0, out=stretch)
+    torch.acos(c[:bent], out=bend).sub_(t.bend_theta0)
+    torch.mul(cosines[0], cosines[1], out=phi).add_(p).mul_(inv)
+
+    # eqs 2, 3 and 7, then stretch-bend (eq 5), linear in each of its variables
+    on_v = _horner(v, t.slope)
+    on_stretch, on_bend, on_phi = on_v.split([nb, bent, n_torsions])
+    coupling = stretch.index_select(0, t.bend_bonds).view(2, bent, batch).mul_(t.stretch_bend).sum(0)
+    energy += _horner(v, t.power).mul_(v).sum(0)
+    energy += (coupling * bend).sum(0)
+    on_bend += coupling
+    on_stretch.index_add_(0, t.bend_bonds, (t.stretch_bend * bend).flatten(0, 1))
+
     on_q = torch.empty_like(q)
-    e, on_q[na:], on_q[:na] = _torsions(t, q[na:], c, inv_s)
-    energy += e
-    e, on_bent, on_bonds = _bends(t, c[:bent], inv_s[:bent], s)
-    energy += e
-    on_q[:bent] += on_bent
-    on_length += on_bonds
-    energy += (c[bent:] + 1.0).mul_(t.linear_k).sum(0)  # eq 4
-    on_q[bent:na] += t.linear_k
-    planar = 3 * len(t.oop_k)
-    shape = (3, len(t.oop_k), x.shape[-1])
-    e, on_planar = _out_of_plane(t, c[:planar].view(shape), inv_s[:planar].view(shape))
-    energy += e
-    on_q[:planar] += on_planar.flatten(0, 1)
+    on_c, on_p = on_q[:n_angles], on_q[n_angles:]
+    torch.mul(on_phi, inv, out=on_p)
+    torch.mul(on_bend, inv_s[:bent], out=on_c[:bent]).neg_()
+    on_c[bent:] = t.linear_k  # eq 4
+    energy += (c[bent:] + 1.0).mul_(t.linear_k).sum(0)
+    square = inv_s2.index_select(0, t.torsion_angles).view(ends)
+    on_cosines = square.mul_(cosines).mul_(on_phi.mul_(phi)).addcmul_(cosines.flip(0), on_p)
+    on_c.index_add_(0, t.torsion_angles, on_cosines.flatten(0, 1))
+    if len(t.oop_k):
+        planar = (3, len(t.oop_k), batch)
+        rows = slice(0, 3 * len(t.oop_k))
+        e, on_planar = _out_of_plane(t, c[rows].view(planar), inv_s2[rows].view(planar))
+        energy += e
+        on_c[rows] += on_planar.flatten(0, 1)
 
-    # back to unit vectors, to bond vectors, to atoms
-    both *= on_q.mul_(t.pair_sign)
-    on_u = t.pairs_to_bonds(both.flatten(1, 2))
-    on_length -= _dot(u, on_u).mul_(inv_length)
-    torch.addcmul(on_u.mul_(inv_length), u, on_length, out=d[:, :nb])
-    return energy, t.to_atoms(d)
+    # back to unit vectors (each bond of a pair receives the other's direction), to bond vectors, to atoms
+    both.view(2, n_pairs, 3, batch).mul_(on_q.mul_(t.pair_sign)[:, None])
+    on_u = torch.zeros_like(u).index_add_(0, t.partner, both).div_(length[:, None])
+    on_stretch -= _dot(u, on_u)
+    torch.addcmul(on_u, u, on_stretch[:, None], out=d[:nb])
+    grad = torch.zeros_like(x).index_add_(0, t.tail, d).index_add_(0, t.head, d, alpha=-1)
+    return energy.add_(t.torsion_constant), grad
 
 
 class _Value(torch.autograd.Function):
@@ -265,17 +250,19 @@ class _Value(torch.autograd.Function):
 class MMFF94(Energy):
     """The MMFF94 or MMFF94s energy of an RDKit molecule, in kT at ``temperature`` [K], for positions in Å.
 
-    ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic gradient in
-    kT/Å. Atoms are in the order of ``mol``, which must carry explicit hydrogens and needs no conformer. The result
-    has the dtype and device of ``x``, float32 or float64. Equal to RDKit's ``MMFFGetMoleculeForceField`` with
-    ``ignoreInterfragInteractions=False`` (the same thing for a connected molecule) and no non-bonded threshold.
+    ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic gradient
+    in kT/Å. Atoms are in the order of ``mol``, which must carry explicit hydrogens and needs no conformer.
+    Results have the dtype and device of ``x`` (float32 or float64; nothing needs to be moved with ``.to``).
+    Several fragments interact with one another. The same energy as RDKit's ``MMFFGetMoleculeForceField`` with
+    ``ignoreInterfragInteractions=False`` (no change for a connected molecule) and no non-bonded threshold.
 
-    ``kcal_per_kT`` converts: kcal/mol = kT · ``kcal_per_kT``; ``kcal_per_mol(x)`` gives the energy itself.
-    NaN positions give NaN for that geometry only; two coincident atoms give a gradient that is not finite (kernels
-    reject both). Second derivatives are not implemented (autograd raises).
+    ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that energy.
+    NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is not finite:
+    kernels reject both. Autograd goes through once; asking for second derivatives raises.
 
-    Raises ``InputError`` for implicit hydrogens, an unknown variant, a temperature that is not positive, or ``x`` of
-    the wrong shape or dtype; ``EnergyError`` names the atoms that MMFF94 has no type for.
+    Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown variant, a
+    temperature that is not positive, or ``x`` of the wrong shape or dtype; ``EnergyError`` names the atoms
+    that MMFF94 has no type for.
     """
 
     zero_com = True
@@ -317,12 +304,12 @@ class MMFF94(Energy):
         self._check(x)
         tables = self._tables(x)
         batch = x.shape[:-2]
-        columns = x.detach().reshape(-1, *self.event_shape).permute(2, 1, 0)
-        rows = max(1, len(tables.tail))
-        width = max(16, CHUNK // rows) if x.device.type == "cpu" else max(16, (1 << 26) // rows)
-        parts = [_evaluate(tables, part.contiguous()) for part in columns.split(width, dim=-1)]
+        columns = x.detach().reshape(-1, *self.event_shape).permute(1, 2, 0)
+        room = CHUNK if x.device.type == "cpu" else CHUNK_GPU
+        pieces = math.ceil(columns.shape[-1] * len(tables.tail) * x.element_size() / room) or 1
+        parts = [_evaluate(tables, part.contiguous()) for part in columns.chunk(pieces, dim=-1)]
         energy = torch.cat([e for e, _ in parts])
-        grad = torch.cat([g.permute(2, 1, 0) for _, g in parts])
+        grad = torch.cat([g.permute(2, 0, 1) for _, g in parts])
         return energy.view(batch), grad.reshape(x.shape)
 
     def kcal_per_mol(self, x: Tensor) -> Tensor:

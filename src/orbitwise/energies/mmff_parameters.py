@@ -1,6 +1,6 @@
 """What MMFF94 needs to know about one molecule, read from RDKit's typing: terms, atoms and force constants.
 
-Functional form: T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996); the "s" variant: ibid. 20, 720-729 (1999).
+Functional form: T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996); variant "s": ibid. 20, 720-729 (1999).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from rdkit.Chem import rdForceFieldHelpers, rdmolops
 
 from orbitwise.errors import EnergyError, InputError
 
-# MMFF94 atom types whose angles are bent about 180 degrees: =C= and C of a triple bond, the central N of an azide
-# and its like, the N of an isonitrile or a diazonium (column "lin" of MMFFPROP.PAR).
+# MMFF94 atom types whose angles are bent about 180 degrees: =C= and C of a triple bond, the central N of an
+# azide and its like, the N of an isonitrile or a diazonium (column "lin" of MMFFPROP.PAR).
 LINEAR_TYPES = frozenset({4, 53, 61})
 # Elements with MMFF94 atom types (the metals only as bare ions).
-ELEMENTS = frozenset("H C N O F Si P S Cl Br I Fe Li Na K Zn Ca Cu Mg".split())
+ELEMENTS = frozenset(
+    ["H", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I", "Fe", "Li", "Na", "K", "Zn", "Ca", "Cu", "Mg"]
+)
 ONE_FOUR_ELECTROSTATICS = 0.75
 
 
@@ -26,10 +28,10 @@ ONE_FOUR_ELECTROSTATICS = 0.75
 class MMFFParameters:
     """All terms of one molecule of N atoms, in kcal/mol, Å, degrees and electron charges.
 
-    Every bonded term is a function of bond lengths and of scalar products between two bonds' directions, the *pairs*:
-    ``pair_sign[p] · (u_a·u_b)`` with ``(a, b) = pair_bonds[p]`` is the cosine of an angle for the first ``na`` rows
-    (first three for each out-of-plane centre, then the other bent angles, then the linear ones), and for the
-    remaining ``nt`` rows f·h of a torsion i-j-k-l, with the unit vectors f along j→i and h along k→l.
+    Every bonded term is a function of bond lengths and of scalar products between two bonds' directions, the
+    *pairs*: ``pair_sign[p] · (u_a·u_b)`` with ``(a, b) = pair_bonds[p]`` is the cosine of an angle for the first
+    ``na`` rows (first three for each out-of-plane centre, then the other bent angles, then the linear ones), and
+    for the last ``nt`` rows f·h of a torsion i-j-k-l, with the unit vectors f along j→i and h along k→l.
     """
 
     n_atoms: int
@@ -92,9 +94,9 @@ def _torsion_centre(mol: Chem.Mol, bond: Chem.Bond) -> bool:
 
 
 def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
-    """Type ``mol`` (an RDKit molecule with explicit hydrogens; no conformer needed) and collect every term.
+    """Type ``mol`` (an RDKit molecule with explicit hydrogens; no conformer needed) and collect its terms.
 
-    Raises ``InputError`` for implicit hydrogens or an unknown variant, ``EnergyError`` where MMFF94 has no type.
+    Raises ``InputError`` for implicit hydrogens or an unknown variant, ``EnergyError`` where there is no type.
     """
     typing = _typing(mol, variant)
     n = mol.GetNumAtoms()
