@@ -35,7 +35,7 @@ RHO_SCALE = 1.12 ** (-1.0 / 7.0)
 BUFFER_R = 0.07 * RHO_SCALE
 BUFFER_RHO7 = 0.12 / 1.12
 VDW_SCALE = (1.07 * RHO_SCALE) ** 7
-# Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what fits in a GPU's memory.
+# Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what a GPU has room for.
 CHUNK, CHUNK_GPU = 1 << 19, 1 << 27
 
 
@@ -164,8 +164,8 @@ def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor
 def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B)`` [kT] and gradients ``(N, 3, B)`` for positions ``(N, 3, B)``.
 
-    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision under autocast
-    and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
+    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision under
+    autocast and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
     """
     batch = x.shape[-1]
     n_pairs, n_linear, n_torsions = len(t.pair_sign), len(t.linear_k), len(t.torsion_angles) // 2

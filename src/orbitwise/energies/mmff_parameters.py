@@ -17,10 +17,8 @@ from orbitwise.errors import EnergyError, InputError
 # MMFF94 atom types whose angles are bent about 180 degrees: =C= and C of a triple bond, the central N of an
 # azide and its like, the N of an isonitrile or a diazonium (column "lin" of MMFFPROP.PAR).
 LINEAR_TYPES = frozenset({4, 53, 61})
-# Elements with MMFF94 atom types (the metals only as bare ions).
-ELEMENTS = frozenset(
-    ["H", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Br", "I", "Fe", "Li", "Na", "K", "Zn", "Ca", "Cu", "Mg"]
-)
+# Atomic numbers with MMFF94 atom types (the metals only as bare ions).
+ELEMENTS = frozenset({1, 3, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20, 26, 29, 30, 35, 53})
 ONE_FOUR_ELECTROSTATICS = 0.75
 
 
@@ -29,9 +27,9 @@ class MMFFParameters:
     """All terms of one molecule of N atoms, in kcal/mol, Å, degrees and electron charges.
 
     Every bonded term is a function of bond lengths and of scalar products between two bonds' directions, the
-    *pairs*: ``pair_sign[p] · (u_a·u_b)`` with ``(a, b) = pair_bonds[p]`` is the cosine of an angle for the first
-    ``na`` rows (first three for each out-of-plane centre, then the other bent angles, then the linear ones), and
-    for the last ``nt`` rows f·h of a torsion i-j-k-l, with the unit vectors f along j→i and h along k→l.
+    *pairs*: ``pair_sign[p] · (u_a·u_b)`` with ``(a, b) = pair_bonds[p]`` is the cosine of an angle for the
+    first ``na`` rows (three for each out-of-plane centre, then the other bent angles, then the linear ones),
+    and for the last ``nt`` rows f·h of a torsion i-j-k-l, with unit vectors f along j→i and h along k→l.
     """
 
     n_atoms: int
@@ -76,12 +74,11 @@ def _typing(mol: Chem.Mol, variant: str):
             f"{', ...' if len(bare) > 5 else ''}); add them first: mol = rdkit.Chem.AddHs(mol)"
         )
     if properties is None:
-        atoms = [(f"{a.GetSymbol()}{a.GetIdx()}", a) for a in mol.GetAtoms()]
-        unknown = [label for label, a in atoms if a.GetSymbol() not in ELEMENTS]
-        # Plain carbon and its hydrogens always have a type: the suspects are the others.
-        odd = [label for label, a in atoms if a.GetSymbol() not in ("C", "H")] or [
-            label for label, _ in atoms
-        ]
+        label = {a.GetIdx(): f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms()}
+        number = {a.GetIdx(): a.GetAtomicNum() for a in mol.GetAtoms()}
+        unknown = [label[i] for i in label if number[i] not in ELEMENTS]
+        # Carbon and hydrogen rarely lack a type: the suspects are the others, if any.
+        odd = [label[i] for i in label if number[i] not in (1, 6)] or list(label.values())
         what = f"parameters for {', '.join(unknown)}" if unknown else f"atom type for one of {', '.join(odd)}"
         raise EnergyError(f"{name}: MMFF94 has no {what}; use another energy, for example GFN2-xTB")
     return properties
@@ -96,7 +93,7 @@ def _torsion_centre(mol: Chem.Mol, bond: Chem.Bond) -> bool:
 def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
     """Type ``mol`` (an RDKit molecule with explicit hydrogens; no conformer needed) and collect its terms.
 
-    Raises ``InputError`` for implicit hydrogens or an unknown variant, ``EnergyError`` where there is no type.
+    Raises ``InputError`` for implicit hydrogens or an unknown variant, ``EnergyError`` for untyped atoms.
     """
     typing = _typing(mol, variant)
     n = mol.GetNumAtoms()
@@ -108,24 +105,18 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
     # (from, to) -> (bond, sign): the bond's stored vector times sign points from `from` to `to`
     directed = {key: (b, s) for b, (i, j) in enumerate(bonds) for key, s in (((i, j), 1), ((j, i), -1))}
 
-    oop_centres = []
+    corners = [list(combinations(neighbours[j], 2)) for j in range(n)]
+    oop = {}
     for j in range(n):
         if len(neighbours[j]) == 3:
             i, k, l = neighbours[j]
             koop = typing.GetMMFFOopBendParams(mol, i, j, k, l)
             if koop:
-                oop_centres.append((j, koop))
-    owned = {j for j, _ in oop_centres}
-    angles = [
-        (pair[0], j, pair[1])
-        for which in range(3)
-        for j, _ in oop_centres
-        for pair in [list(combinations(neighbours[j], 2))[which]]
-    ]
-    others = [(i, j, k) for j in range(n) if j not in owned for i, k in combinations(neighbours[j], 2)]
-    angles += [a for a in others if not linear_centre[a[1]]]
+                oop[j] = koop
+    angles = [(corners[j][m][0], j, corners[j][m][1]) for m in range(3) for j in oop]
+    others = [(i, j, k) for j in range(n) if j not in oop for i, k in corners[j]]
     linear = [a for a in others if linear_centre[a[1]]]
-    angles += linear
+    angles += [a for a in others if not linear_centre[a[1]]] + linear
     angle_row = {key: row for row, (i, j, k) in enumerate(angles) for key in ((i, j, k), (k, j, i))}
     angle_parameters = [typing.GetMMFFAngleBendParams(mol, *a)[1:] for a in angles]
     stretch_bend = [
@@ -165,7 +156,7 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
         angle_theta0=angle_parameters[:, 1],
         stretch_bend=_array(stretch_bend, 2, float),
         n_linear=len(linear),
-        oop_k=_array([k for _, k in oop_centres], None, float),
+        oop_k=_array(list(oop.values()), None, float),
         torsions=_array(torsions, 4, np.int64),
         torsion_v=_array(torsion_v, 3, float),
         torsion_angles=_array([(angle_row[t[:3]], angle_row[t[1:]]) for t in torsions], 2, np.int64),
