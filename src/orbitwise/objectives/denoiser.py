@@ -38,6 +38,7 @@ class Preconditioning:
     def of(process: GaussianProcess, t: Tensor, scale: Tensor | float) -> Preconditioning:
         """At the times ``t: (*B)``."""
         signal, noise = process.alpha(t) * scale, process.sigma(t)
+        noise = noise.clamp_min(torch.finfo(noise.dtype).tiny ** 0.5)  # for the limits at σ = 0
         variance = signal.square() + noise.square()
         into = variance.rsqrt()
         out = noise * scale * into

@@ -12,8 +12,13 @@ would be ``x_1`` itself, and a network without the symmetry would learn only the
 exactly equivariant network and loss, g drops out and changes nothing.) (2) The loss is squared: only then
 does the minimiser depend on the target through its conditional mean. (3) Nothing else of the draw of g
 enters the target: an endpoint prediction has this property; a velocity written with the raw noise does not.
-The representative handed to the posterior (``x_1`` or ``g·x_1``) does not matter, Haar measure being
-invariant.
+
+The exact posterior may be asked with ``x_1`` or with ``g·x_1``, Haar measure being invariant. The importance
+sampler is asked with the point that made ``x_t`` and keeps it among its proposals. That makes the points
+exchangeable: given x_t and the *unordered* set {g_0·x_1, ..., g_K·x_1} of independent Haar points, the one
+that made ``x_t`` is the i-th with probability ∝ p_t(x_t | g_i·x_1), so the weighted mean is E[g·x_1 | x_t,
+set]: a Rao-Blackwell target too, unbiased for every K, which merely removes less. Without that point it is
+biased.
 """
 
 from __future__ import annotations
@@ -55,12 +60,12 @@ TIMES: dict[str, Callable[[Tensor, GaussianProcess, Tensor], Tensor]] = {
 class Denoising:
     """``(denoiser, batch, generator) -> losses (B,)``: weighted squared error of the endpoint.
 
-    ``target``: ``"augmentation"`` regresses on ``g·x_1`` itself, ``"aligned"`` on the most probable point
-    of the orbit (biased at every σ > 0), ``"snis"`` on the self-normalised importance estimate of the
-    posterior mean with ``proposals`` draws (biased), ``"exact"`` on the posterior mean. In all four ``x_t``
-    comes from a Haar random point of the orbit. ``times``: ``"lognormal"`` in the noise ratio, or
-    ``"uniform"`` in t; the draws are stratified over the batch (one random shift, each t on its own has the
-    stated law).
+    ``target``: ``"augmentation"`` regresses on ``g·x_1`` itself, ``"aligned"`` on the most probable point of
+    the orbit (biased at every σ > 0), ``"snis"`` on the mean over ``proposals`` Haar points of the orbit, the
+    one that made ``x_t`` among them, weighted by p_t(x_t | g·x_1) (unbiased, removes less), ``"exact"`` on
+    the posterior mean. In all four ``x_t`` comes from a Haar random point of the orbit. ``times``:
+    ``"lognormal"`` in the noise ratio, or ``"uniform"`` in t; the draws are stratified over the batch (one
+    random shift, each t on its own has the stated law).
 
     The loss of an item is the mean over its real points and coordinates of ``|D − target|²/c_out²``.
     Raises ``InputError`` for an unknown name, ``NoClosedFormError`` for ``"exact"`` where there is none.
@@ -105,16 +110,9 @@ class Denoising:
         method = TARGETS[self.target]
         if method is None:
             return xt, moved
+        options = {"proposals": self.proposals, "include_identity": True} if method == "snis" else {}
         post = orbit_posterior(
-            self.group,
-            self.process,
-            x1,
-            xt,
-            t,
-            mask,
-            method,
-            proposals=self.proposals,
-            generator=generator,
+            self.group, self.process, moved, xt, t, mask, method, generator=generator, **options
         )
         return xt, post.mean.to(x1)
 
