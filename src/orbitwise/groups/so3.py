@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import roma
 import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Group, Kind
+
+
+def from_quaternion(q: Tensor) -> Tensor:
+    """Rotation matrices ``(*S, 3, 3)`` of unit quaternions ``(*S, 4)``, in the order x, y, z, w."""
+    import roma  # at first use: it loads torch._dynamo, which takes seconds
+
+    return roma.unitquat_to_rotmat(q)
 
 
 class SO3(Group):
@@ -27,10 +33,12 @@ class SO3(Group):
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Haar-distributed rotations ``(*shape, 3, 3)`` (uniform unit quaternions, Shoemake 1992)."""
+        import roma
+
         source = generator.device if generator is not None else device
         dtype = dtype or torch.get_default_dtype()
         q = roma.random_unitquat(tuple(shape), dtype=dtype, device=source, generator=generator)
-        return roma.unitquat_to_rotmat(q.to(device or q.device))
+        return from_quaternion(q.to(device or q.device))
 
     def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
         return torch.eye(3, device=device, dtype=dtype).expand(*shape, 3, 3)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from orbitwise.errors import InputError
@@ -173,6 +172,8 @@ def _allowed(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:
 
 def _assign(logits: Tensor) -> Tensor:
     """The permutation ``(*S, N)`` with the largest ``Σ_i logits[i, g(i)]``."""
+    from scipy.optimize import linear_sum_assignment  # at first use: half of the package's import time
+
     n = logits.shape[-1]
     items = logits.reshape(-1, n, n).cpu().numpy()
     tables = np.stack([linear_sum_assignment(item, maximize=True)[1] for item in items])
