@@ -1,6 +1,8 @@
 """Markov chains that move points using an energy. Names load on first use."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 # One line per name: name -> module inside this package.
 _WHERE = {
@@ -39,3 +41,14 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name, value):
+        # Importing the submodule ``run`` binds it here; the function of the same name is what people mean.
+        if name in _WHERE and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
