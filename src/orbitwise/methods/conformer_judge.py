@@ -1,0 +1,137 @@
+"""What the ensemble of `orbitwise conformers` is worth: populations, comparison with the search and a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orbitwise.data.reference import Reference
+from orbitwise.energies.counted import Counted
+from orbitwise.metrics.conformers import Clusters, Populations, assign, find_conformers, matching, populations
+from orbitwise.metrics.divergence import JensenShannon, compare_angles
+from orbitwise.metrics.mixing import effective_sample_size, split_rhat
+from orbitwise.metrics.torsions import Torsion, dihedral, find_torsions, map_pair
+from orbitwise.search.quench import minimise
+
+RESOLVED = 0.01  # a basin counts above this population
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Of the search: split R-hat and effective sample size of the slowest torsion (and of the energy)."""
+
+    rhat: float
+    effective_samples: float
+
+
+@dataclass(frozen=True)
+class Against:
+    """One ensemble against the reference: ``js`` of the map (None without a torsion), difference of the mean energy
+    in kT, largest difference of a mean bond length in Å."""
+
+    js: JensenShannon | None
+    energy_kT: float
+    bond_angstrom: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``clusters`` and ``ensemble`` populations of the final samples, ``searched`` those of the search (same
+    conformers, chains as blocks), reference populations ``(C,)`` or None, the share of the reference's basins
+    above 1 % that were found, and the comparisons before and after relaxation."""
+
+    torsions: tuple[Torsion, ...]
+    clusters: Clusters
+    ensemble: Populations
+    searched: Populations
+    mixing: Mixing
+    reference_population: Tensor | None
+    basins: tuple[int, int] | None
+    before: Against | None
+    after: Against | None
+    search: Against | None
+
+
+def angles(x: Tensor, torsions: tuple[Torsion, ...]) -> Tensor:
+    """``(*B, N, 3) -> (*B, D)`` radians."""
+    return dihedral(x, torch.tensor([t.atoms for t in torsions], dtype=torch.long).reshape(-1, 4))
+
+
+def bond_lengths(mol, x: Tensor) -> Tensor:
+    """``(*B, N, 3) -> (*B, bonds)`` Å, in RDKit's order."""
+    ends = torch.tensor([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], device=x.device)
+    return (x[..., ends[:, 0], :] - x[..., ends[:, 1], :]).norm(dim=-1)
+
+
+def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixing:
+    """``x: (S, C, N, 3)``, ``energy: (S, C)``. Angles enter by sine and cosine; the worst series counts."""
+    theta = angles(x, torsions)
+    series = torch.cat([theta.sin(), theta.cos(), energy[..., None]], -1).double()  # (S, C, 2D+1)
+    spread = series.flatten(0, 1).std(0) > 1e-3  # a frozen angle has no mixing to speak of
+    chains = series[..., spread].transpose(0, 1)  # (C, S, D')
+    return Mixing(float(split_rhat(chains).max()), float(effective_sample_size(chains).min()))
+
+
+def compare(mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], reference: Reference) -> Against:
+    """The map of two torsions (or the histogram of one), energies and bond lengths against the reference."""
+    pair = map_pair(torsions) or ((0,) if torsions else None)
+    js = None
+    if pair is not None:
+        mine = angles(x.cpu(), torsions)[:, list(pair)]
+        js = compare_angles(
+            mine, torch.as_tensor(reference.torsions)[:, list(pair)], generator=torch.Generator()
+        )
+    bonds = bond_lengths(mol, x).double().mean(0).cpu() - torch.as_tensor(reference.bond_mean)
+    return Against(
+        js, float(energy.double().mean()) - float(reference.energy.mean()), float(bonds.abs().max())
+    )
+
+
+def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | None) -> Verdict:
+    """Quench, cluster and count the samples; the same conformers in the search; compare with the reference."""
+    match, torsions = matching(mol), find_torsions(mol)
+
+    def quench(x: Tensor, tolerance: float, steps: int):
+        return minimise(x, energy, tolerance=tolerance, max_steps=steps)
+
+    frames, chains = found.x.shape[:2]
+    every = max(1, frames * chains // 4000)
+    kept = found.x[::every]
+    with energy.stage("clustering"):
+        mine = quench(relaxed.x, 1.0, 200)
+        theirs = quench(kept.flatten(0, 1), 1.0, 200)
+        both = find_conformers(
+            torch.cat([mine.x, theirs.x]),
+            torch.cat([mine.energy, theirs.energy]),
+            match,
+            refine=lambda x: (lambda m: (m.x, m.energy))(quench(x, 0.05, 1000)),
+        )
+    n = len(mine.x)
+    half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
+    blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)
+    ensemble = populations(both.label[:n], len(both))
+    searched = populations(both.label[n:], len(both), blocks=blocks)
+    reference_population = basins = before = after = search = None
+    if reference is not None:
+        label = assign(torch.as_tensor(reference.minima).to(both.x), both, match)
+        weight = torch.as_tensor(reference.population).to(both.x.device)
+        reference_population = torch.zeros(len(both), dtype=torch.float64, device=both.x.device)
+        reference_population.index_add_(0, label.clamp_min(0), torch.where(label >= 0, weight, 0.0))
+        large = weight > RESOLVED
+        seen = (label >= 0) & (ensemble.count[label.clamp_min(0)] > 0)
+        basins = (int((seen & large).sum()), int(large.sum()))
+        finite = torch.isfinite(drawn.energy)
+        before = compare(mol, drawn.x[finite], drawn.energy[finite], torsions, reference)
+        after = compare(mol, relaxed.x, relaxed.energy, torsions, reference)
+        search = compare(mol, found.x.flatten(0, 1), found.energy.flatten(), torsions, reference)
+    mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
+    return Verdict(
+        torsions, both, ensemble, searched, mixing, reference_population, basins, before, after, search
+    )
+
+
+def as_numpy(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().double().numpy()

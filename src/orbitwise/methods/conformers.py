@@ -1,0 +1,235 @@
+"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, draw, relax, judge, report.
+
+The search is replica exchange (its samples are right in the long run), the learner a diffusion model with exact
+SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890; its samples are independent), and the relaxation a short
+Markov chain from each sample. Populations of the three are compared with each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from rdkit import Chem
+from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+
+from orbitwise.data.files import replacing, write_extxyz, write_sdf
+from orbitwise.data.molecules import choose_isomer, parse_smiles, unspecified_stereo
+from orbitwise.data.reference import Reference
+from orbitwise.energies import MMFF94, Counted
+from orbitwise.energies.counted import Count
+from orbitwise.errors import InputError
+from orbitwise.methods import conformer_report
+from orbitwise.methods import conformer_stages as work
+from orbitwise.methods.config import Config, Plan
+from orbitwise.methods.conformer_judge import judge
+from orbitwise.methods.conformer_stages import Drawn, Effort, Found, Relaxed, System
+from orbitwise.methods.stages import Stage, Stages
+
+
+class ConformersConfig(Config):
+    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run elsewhere."""
+
+    smiles: str
+    n: int = Field(1000, ge=10, le=100_000)
+    temperature: float = Field(300.0, ge=50, le=2000)
+    energy: Literal["mmff94", "mmff94s", "xtb"] = "mmff94"
+    budget: float = Field(6.0, gt=0)
+    seed: int = Field(0, ge=0)
+    out: Path | None = None
+    reference: Path | None = None
+    effort: Effort | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command left in ``folder``, and what to say about it."""
+
+    folder: Path
+    summary: dict
+    text: tuple[str, ...]
+
+    def lines(self) -> tuple[str, ...]:
+        return self.text
+
+
+def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
+    """Molecule and energy; warnings where the SMILES leaves stereochemistry open."""
+    mol = parse_smiles(config.smiles)
+    warnings = [
+        f"The SMILES leaves stereochemistry open ({what}); one isomer was chosen by the seed and kept."
+        for what in unspecified_stereo(mol)
+    ]
+    mol = choose_isomer(mol, config.seed)
+    if config.energy == "xtb":
+        from orbitwise.energies.ase import xtb
+
+        energy, device, dtype = xtb(mol, temperature=config.temperature), torch.device("cpu"), torch.float64
+    else:
+        variant = {"mmff94": "MMFF94", "mmff94s": "MMFF94s"}[config.energy]
+        energy = MMFF94(mol, temperature=config.temperature, variant=variant)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float32
+    energy = Counted(energy.to(device=device, dtype=dtype))
+    return System(mol, energy, config.temperature, device, dtype), warnings
+
+
+def default_folder(config: ConformersConfig) -> Path:
+    """``ensembles/FORMULA-xxxxxx``, the same for the same molecule."""
+    mol = Chem.MolFromSmiles(config.smiles)
+    digest = hashlib.sha256(Chem.MolToSmiles(mol).encode()).hexdigest()[:6]
+    return Path("ensembles") / f"{CalcMolFormula(mol)}-{digest}"
+
+
+def plan(config: ConformersConfig) -> Plan:
+    """What the run will take: parameters of the network, expected energy evaluations."""
+    system, _ = build_system(config)
+    effort = config.effort or work.plan_effort(system, config)
+    return Plan(parameters=work.network_size(), energy_calls=effort.energy_calls(config.n))
+
+
+class Pipeline:
+    """Stages in order, each computed once and kept with its time and its evaluations."""
+
+    def __init__(self, config: ConformersConfig, system: System, stages: Stages):
+        self.config, self.system, self.stages = config, system, stages
+        self.key = {
+            "version": 1,
+            **config.model_dump(mode="json", exclude={"out", "reference", "budget", "n"}),
+        }
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, make) -> Stage:
+        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this one."""
+        counts = self.system.energy.counts
+        found = self.stages.load(name, self.key)
+        if found is None:
+            before = {k: (c.energy, c.gradient) for k, c in counts.items()}
+            begin = time.monotonic()
+            tensors, info = make()
+            spent = {
+                k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
+                for k, c in counts.items()
+            }
+            info = info | {"seconds": time.monotonic() - begin, "evaluations": spent}
+            found = self.stages.save(name, self.key, tensors, info)
+        else:
+            for k, (energy, gradient) in found.info["evaluations"].items():
+                count = counts[k]
+                counts[k] = Count(count.energy + energy, count.gradient + gradient)
+        self.seconds[name] = found.info["seconds"]
+        return found
+
+
+def run(config: ConformersConfig) -> Outcome:
+    """Run what is missing, write the ensemble, ``summary.json`` and ``report.html``.
+
+    Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used; finished stages are kept.
+    """
+    system, warnings = build_system(config)
+    folder = config.out or default_folder(config)
+    reference = Reference.load(config.reference) if config.reference else None
+    if reference is not None:
+        check_reference(reference, config, system.mol)
+    pipe = Pipeline(config, system, Stages(folder))
+    n, seed = config.n, config.seed
+
+    def planned():
+        effort = config.effort or work.plan_effort(system, config)
+        return {}, {"effort": effort.model_dump()}
+
+    pipe.key |= {"budget": config.budget}
+    effort = Effort(**pipe.stage("plan", planned).info["effort"])
+    pipe.key |= {"effort": effort.model_dump(), "budget": None}
+
+    def searched():
+        found = work.search(system, effort, seed)
+        return {"x": found.x, "energy": found.energy}, {"step_size": found.step_size, "search": found.info}
+
+    stage = pipe.stage("search", searched)
+    where = system.device
+    found = Found(
+        stage.tensors["x"].to(where),
+        stage.tensors["energy"].to(where),
+        stage.info["step_size"],
+        stage.info["search"],
+    )
+
+    def learned():
+        learner = work.learn(system, effort, found, seed, folder / "learner")
+        return dict(learner.state_dict()), {}
+
+    stage = pipe.stage("learn", learned)
+    learner = work.restore(system, found, seed, stage.tensors)
+    pipe.key |= {"n": n}
+
+    def drew():
+        drawn = work.draw(system, effort, learner, found.x[0, 0], n, seed + 1)
+        return {"x": drawn.x, "energy": drawn.energy, "usable": drawn.usable}, {
+            "evaluations_of_network": drawn.evaluations
+        }
+
+    stage = pipe.stage("draw", drew)
+    tensors = {k: v.to(where) for k, v in stage.tensors.items()}
+    drawn = Drawn(**tensors, evaluations=stage.info["evaluations_of_network"])
+
+    def relaxed_():
+        relaxed = work.relax(system, effort, drawn, n, found.step_size, seed + 2)
+        return {"x": relaxed.x, "energy": relaxed.energy, "trend": relaxed.trend}, {}
+
+    stage = pipe.stage("relax", relaxed_)
+    relaxed = Relaxed(**{k: v.to(where) for k, v in stage.tensors.items()})
+    begin = time.monotonic()
+    verdict = judge(system.mol, system.energy, found, drawn, relaxed, reference)
+    pipe.seconds["judge"] = time.monotonic() - begin
+    case = conformer_report.Case(
+        config,
+        system,
+        effort,
+        found,
+        drawn,
+        relaxed,
+        verdict,
+        reference,
+        pipe.seconds,
+        tuple(warnings),
+        folder,
+    )
+    return write(case)
+
+
+def write(case: conformer_report.Case) -> Outcome:
+    """``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html`` and the picture of the map."""
+    folder, relaxed = case.folder, case.relaxed
+    kcal = case.kcal(relaxed.energy)
+    label = case.verdict.clusters.label[: len(kcal)].tolist()
+    values = {"energy_kcal_mol": [round(float(e), 4) for e in kcal], "conformer": [k + 1 for k in label]}
+    positions = relaxed.x.cpu().double().numpy()
+    write_sdf(folder / "ensemble.sdf", case.system.mol, positions, values)
+    write_extxyz(folder / "ensemble.extxyz", case.system.mol, positions, values)
+    summary = conformer_report.summary(case)
+    with replacing(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    conformer_report.write(case, summary)
+    return Outcome(folder, summary, tuple(conformer_report.lines(case, summary)))
+
+
+def check_reference(reference: Reference, config: ConformersConfig, mol) -> None:
+    """A reference of another molecule, energy or temperature would give a silent wrong verdict."""
+    mine = {
+        "smiles": Chem.MolToSmiles(Chem.RemoveHs(mol)),
+        "energy": config.energy,
+        "temperature": config.temperature,
+    }
+    for key, value in mine.items():
+        theirs = reference.meta.get(key)
+        if theirs != value:
+            raise InputError(
+                f"the reference {config.reference} is for {key} {theirs}, this run for {value}; leave --reference out"
+            )
