@@ -163,7 +163,7 @@ def test_public_names_cost_little_beyond_torch():
     )
     runs = [import_times(code) for _ in range(3)]
     times = min(runs, key=lambda times: sum(times.values()))
-    assert "orbitwise.orbits.posterior" in times
+    assert "orbitwise.orbits.torus" in times  # (modules that import_module loads are not listed themselves)
     heavy = {name.partition(".")[0] for name in times} & EARLY - {"torch", "numpy"}
     assert not heavy, heavy
     slow = sorted(times.items(), key=lambda item: -item[1])[:10]
