@@ -1,0 +1,1 @@
+"""The commands. They have no logic of their own: each builds a configuration and calls a method."""

@@ -348,3 +348,17 @@ def _checked(mol: Chem.Mol, positions: np.ndarray, properties: Mapping[str, Sequ
         if len(values) != len(positions):
             raise InputError(f"property {name!r} has {len(values)} values for {len(positions)} frames")
     return positions
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Create a folder where needed and try to write into it; ``InputError`` where that fails."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the folder {path} ({error.strerror}); choose another with --out"
+        ) from None
+    return path

@@ -118,23 +118,18 @@ def _check_contents(mol: Chem.Mol, text: str) -> None:
 
 
 def unspecified_stereo(mol: Chem.Mol) -> list[str]:
-    """One sentence for each stereocentre or double bond whose configuration the SMILES leaves open."""
+    """Stereocentres and double bonds that the SMILES leaves open, in words; atoms count from 1 as written."""
     found = []
     for item in Chem.FindPotentialStereo(mol):
         if item.specified != Chem.StereoSpecified.Unspecified:
             continue
         if item.type == Chem.StereoType.Atom_Tetrahedral:
             atom = mol.GetAtomWithIdx(item.centeredOn)
-            what = f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()})"
-            how = "@ or @@"
+            found.append(f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()}), written with @ or @@")
         else:
             bond = mol.GetBondWithIdx(item.centeredOn)
             ends = [f"{a.GetIdx() + 1} ({a.GetSymbol()})" for a in (bond.GetBeginAtom(), bond.GetEndAtom())]
-            what, how = f"the double bond {ends[0]}={ends[1]}", "/ or \\"
-        found.append(
-            f"the stereochemistry of {what} is not given; the first embedding chose one isomer, and the "
-            f"whole ensemble is that isomer (write it with {how} to choose)"
-        )
+            found.append(f"double bond {ends[0]}={ends[1]}, written with / or \\")
     return found
 
 

@@ -1,0 +1,7 @@
+"""``python -m orbitwise``."""
+
+import sys
+
+from orbitwise.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,229 @@
+"""The command line. Nothing heavy is imported before a command needs it, so that ``--help`` is immediate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from orbitwise.cli import failures
+
+_CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class _Commands(TyperGroup):
+    """Turns every failure of a command into one line and an exit code."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except (_CLICK_ERROR, typer.Exit, typer.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(failures.report(error, ctx.params.get("debug", False))) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Sample distributions that have symmetries, from data or from an energy alone.",
+)
+methods_app = typer.Typer(no_args_is_help=True, help="What is implemented, what was checked, what to cite.")
+app.add_typer(methods_app, name="methods")
+
+Out = Annotated[Path | None, typer.Option(help="Folder for the results.", show_default=False)]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show configuration, parameters and expected energy calls, and stop."),
+]
+Run = Annotated[Path, typer.Argument(help="Folder that a run wrote.", show_default=False)]
+
+
+class EnergyName(StrEnum):
+    """Energies of the conformers command."""
+
+    mmff94 = "mmff94"
+    mmff94s = "mmff94s"
+    xtb = "xtb"
+
+
+def _version(value: bool) -> None:
+    if value:
+        from orbitwise import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def conformers(
+    smiles: Annotated[
+        str, typer.Argument(help="One molecule, as in 'CC(=O)N[C@@H](C)C(=O)NC'.", show_default=False)
+    ],
+    n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
+    temperature: Annotated[float, typer.Option(help="Kelvin.")] = 300.0,
+    energy: Annotated[
+        EnergyName, typer.Option(help="Energy function; xtb needs orbitwise[xtb].")
+    ] = EnergyName.mmff94,
+    budget: Annotated[float | None, typer.Option(help="Minutes to spend.", show_default="about 6")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same ensemble.")] = 0,
+    out: Out = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Reference ensemble (.npz) to judge against.", show_default=False)
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """A Boltzmann ensemble with populations from a SMILES."""
+    from orbitwise.methods import config as configuration
+    from orbitwise.methods.registry import binding
+
+    method = binding("conformers")
+    given = {
+        "smiles": smiles,
+        "n": n,
+        "temperature": temperature,
+        "energy": energy.value,
+        "budget": budget,
+        "seed": seed,
+        "out": out,
+        "reference": reference,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    config = configuration.validate(method.ConformersConfig, given)
+    if dry_run:
+        _show_plan(config, method.plan(config))
+        return
+    _show_lines(method.run(config))
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="YAML file or preset, as in orbit_diffusion/default.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in train.steps=2000.")
+    ] = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train on your own file of conformers; repeating the command resumes."""
+    from orbitwise.errors import InputError
+    from orbitwise.methods import config as configuration
+    from orbitwise.methods.registry import trainer
+
+    resolved = configuration.load(config, overrides or ())
+    method = trainer(resolved)
+    if dry_run:
+        _show_plan(resolved, method.plan(resolved))
+        return
+    if out is None:
+        raise InputError("say where to keep the run: --out FOLDER (repeating the command there resumes it)")
+    _show_lines(method.train(resolved, out))
+
+
+@app.command()
+def sample(
+    run: Run,
+    n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+) -> None:
+    """Draw samples from a trained run: RUN/samples.sdf and RUN/samples.extxyz."""
+    _show_lines(_method_of(run).sample(run, n, seed))
+
+
+@app.command()
+def evaluate(run: Run) -> None:
+    """Compare a run's samples with its held-out frames: RUN/summary.json and RUN/report.html."""
+    _show_lines(_method_of(run).evaluate(run))
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write RUN/report.html again from what a run left."""
+    _show_lines(_method_of(run).report(run))
+
+
+@methods_app.command("list")
+def methods_list() -> None:
+    """One line for each method."""
+    from orbitwise.methods.registry import cards
+
+    for card in cards().values():
+        print(f"{card.name:20s} {card.title}")
+
+
+@methods_app.command("show")
+def methods_show(
+    name: Annotated[str, typer.Argument(help="As in `orbitwise methods list`.", show_default=False)],
+) -> None:
+    """The CARD of a method."""
+    from orbitwise.cli.card import show
+
+    show(name)
+
+
+@methods_app.command("cite")
+def methods_cite(
+    names: Annotated[list[str] | None, typer.Argument(help="Methods; all when none is given.")] = None,
+) -> None:
+    """BibTeX of the papers behind methods."""
+    from orbitwise.methods.registry import cite
+
+    print(cite(names or ()), end="")
+
+
+def _method_of(run: Path):
+    from orbitwise.methods.config import method_of_run
+    from orbitwise.methods.registry import binding
+
+    return binding(method_of_run(run))
+
+
+def _show_plan(config, plan) -> None:
+    import yaml
+
+    print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
+    print(f"# parameters: {plan.parameters:,}")
+    print(f"# expected energy calls: {plan.energy_calls:,}")
+
+
+def _show_lines(result) -> None:
+    """What a method says about its result: ``result.lines``."""
+    for line in result.lines:
+        print(line)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments), prog_name="orbitwise", standalone_mode=False
+        )
+    except _CLICK_ERROR as error:
+        message = " ".join(error.format_message().replace("Value error, ", "").split())
+        if message:  # else the help was shown
+            print(f"error: {message} (see orbitwise --help)", file=sys.stderr)
+        return failures.INPUT
+    except (typer.Abort, KeyboardInterrupt):
+        return failures.report(KeyboardInterrupt())
+    except typer.Exit as stop:
+        return stop.exit_code
+    return code if isinstance(code, int) else 0
