@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
-NODES = (32, 80)  # Gauss-Legendre nodes where (1+r)/(1+q) < 3, and elsewhere
+from orbitwise.groups.so3 import from_quaternion
+
+NODES = (28, 80)  # Gauss-Legendre nodes where (1+r)/(1+q) < 3, and elsewhere
 CUT = 19.0  # the integrand's tail beyond 2qw = 38 is below float64
 
 
@@ -31,12 +32,8 @@ class MatrixFisher:
     @classmethod
     def of(cls, parameter: Tensor) -> MatrixFisher:
         """From ``F: (*B, 3, 3)``."""
-        trace = parameter.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-        eye = torch.eye(3, dtype=parameter.dtype, device=parameter.device)
-        skew = parameter - parameter.mT
-        axis = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], -1)[..., None]
-        top = torch.cat([parameter + parameter.mT - trace * eye, axis], -1)
-        return cls(*torch.linalg.eigh(torch.cat([top, torch.cat([axis.mT, trace], -1)], -2)))
+        K = parameter.flatten(-2) @ _rotation_form(parameter.device).mT
+        return cls(*torch.linalg.eigh(K.unflatten(-1, (4, 4))))
 
     def opposite(self) -> MatrixFisher:
         """The law with parameter ``-F`` (what O(3) needs for its other coset)."""
@@ -45,7 +42,7 @@ class MatrixFisher:
     @property
     def mode(self) -> Tensor:
         """The most probable rotation ``(*B, 3, 3)`` (Kabsch; any of them where there are several)."""
-        return roma.unitquat_to_rotmat(self.vectors[..., 3])
+        return from_quaternion(self.vectors[..., 3])
 
     @property
     def mode_value(self) -> Tensor:
@@ -61,15 +58,25 @@ class MatrixFisher:
         """``log ∫ exp tr(Fᵀ R) dμ(R)``, ``(*B)``, and the mean ``E[R]``, ``(*B, 3, 3)``."""
         log_scaled, squares = bingham(self.gaps.reshape(-1, 3))
         batch = self.values.shape[:-1]
-        turns = roma.unitquat_to_rotmat(self.vectors.mT)  # (*B, 4, 3, 3), one per eigenvector
-        mean = torch.einsum("...k,...kij->...ij", squares.reshape(*batch, 4), turns)
+        second = (self.vectors * squares.reshape(*batch, 1, 4)) @ self.vectors.mT  # E[q qᵀ]
+        mean = (second.flatten(-2) @ _rotation_form(second.device)).unflatten(-1, (3, 3))
         return self.mode_value + log_scaled.reshape(batch), mean
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Tensor:
         """``K`` independent rotations per item, ``(K, *B, 3, 3)``, exactly distributed."""
         gaps = self.gaps.expand(K, *self.gaps.shape)
         coordinates = sample_bingham(gaps.reshape(-1, 3), generator).reshape(*gaps.shape[:-1], 4)
-        return roma.unitquat_to_rotmat((self.vectors @ coordinates[..., None])[..., 0])
+        return from_quaternion((self.vectors @ coordinates[..., None])[..., 0])
+
+
+@cache
+def _rotation_form(device: torch.device) -> Tensor:
+    """``(16, 9)``: rotation matrices are linear in ``q qᵀ`` (x, y, z, w); found from ten rotations."""
+    eye = torch.eye(4, dtype=torch.float64)
+    between = from_quaternion(torch.nn.functional.normalize(eye[:, None] + eye, dim=-1))
+    own = from_quaternion(eye)
+    form = between - 0.5 * (own[:, None] + own) + eye[..., None, None] * own
+    return form.reshape(16, 9).round().to(device)  # whole numbers
 
 
 @cache

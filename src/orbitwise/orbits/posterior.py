@@ -124,7 +124,7 @@ def _checked(process, x1: Tensor, xt: Tensor, t: Tensor | float, mask: Tensor | 
         )
     if not (x1.is_floating_point() and xt.is_floating_point()):
         raise InputError(f"x1 and xt must be floating point, not {x1.dtype} and {xt.dtype}")
-    t = torch.as_tensor(t, device=xt.device)
+    t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
     if t.ndim and t.shape != batch:
         raise InputError(
             f"t must be one number or have the batch shape of xt, {tuple(batch)}, not {tuple(t.shape)}"
@@ -144,7 +144,7 @@ def _checked(process, x1: Tensor, xt: Tensor, t: Tensor | float, mask: Tensor | 
     if log_weights is None and conformers:
         log_weights = xt.new_zeros(len(x1))
     dtype = xt.dtype
-    x1, xt, t = _prepare(process, x1, mask), _prepare(process, xt, mask), t.double().expand(batch)
+    x1, xt, t = _prepare(process, x1, mask), _prepare(process, xt, mask), t.expand(batch)
     for name, value in (("x1", x1), ("xt", xt), ("t", t)):
         if not torch.isfinite(value.sum()):  # a sum is quicker, and as telling in float64
             raise InputError(f"{name} holds values that are not finite (NaN or infinite)")
