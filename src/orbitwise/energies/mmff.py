@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orbitwise.energies.base import Energy
+from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.energies.mmff_parameters import MMFFParameters, mmff_parameters
 from orbitwise.errors import InputError
 
@@ -231,23 +231,7 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     return energy.add_(t.torsion_constant), grad
 
 
-class _Value(torch.autograd.Function):
-    """The energy with its analytic gradient as backward pass (once: there are no second derivatives)."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, energy: MMFF94) -> Tensor:
-        value, grad = energy.value_and_grad(x)
-        ctx.save_for_backward(grad)
-        return value
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream: Tensor):
-        (grad,) = ctx.saved_tensors
-        return upstream[..., None, None] * grad, None
-
-
-class MMFF94(Energy):
+class MMFF94(AnalyticEnergy):
     """The MMFF94 or MMFF94s energy of an RDKit molecule, in kT at ``temperature`` [K], for positions in Å.
 
     ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic gradient
@@ -286,18 +270,6 @@ class MMFF94(Energy):
         if key not in self._cache:
             self._cache[key] = _tables(self.parameters_kcal, self.kcal_per_kT, x.dtype, x.device)
         return self._cache[key]
-
-    def _check(self, x: Tensor) -> None:
-        if x.shape[-2:] != self.event_shape:
-            n = self.event_shape[0]
-            raise InputError(
-                f"positions must have shape (*B, {n}, 3) for these {n} atoms, got {tuple(x.shape)}"
-            )
-        if x.dtype not in (torch.float32, torch.float64):
-            raise InputError(f"positions must be float32 or float64, got {x.dtype}")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _Value.apply(x, self)
 
     @torch.no_grad()
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
