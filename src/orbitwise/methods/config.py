@@ -5,8 +5,9 @@ A key that does not exist is an error that names the nearest one that does and t
 
 from __future__ import annotations
 
+import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,12 +61,12 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     places = {
         key: f"{path.name if path.is_relative_to(PRESETS) else path}, line {n}" for key, n in lines.items()
     }
-    for override in overrides:
-        _apply(values, places, override)
     if "method" not in values:
         raise InputError(f"{path}: there is no 'method:'; name one, for instance method: orbit_diffusion")
-    method = values.pop("method")
-    return validate(config_class(method), values, places)
+    schema = config_class(str(values.pop("method")))
+    for override in overrides:
+        _apply(schema, values, places, override)
+    return validate(schema, values, places)
 
 
 def validate(
@@ -128,22 +129,31 @@ def _lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Pat
             _lines(value, f"{name}.", lines, path)
 
 
-def _apply(values: dict[str, Any], places: dict[str, str], override: str) -> None:
+def _apply(schema: type[BaseModel], values: dict[str, Any], places: dict[str, str], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise InputError(f"{override!r}: give overrides as key=value, for instance train.steps=2000")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    at = values
     *parents, last = key.split(".")
+    if not equals or not last or not all(parents):
+        raise InputError(f"{override!r}: give overrides as key=value, for instance train.steps=2000")
+    at = values
     for parent in parents:
         at = at.setdefault(parent, {})
         if not isinstance(at, dict):
             raise InputError(f"{override!r}: {parent} has a value of its own and no parts")
-    at[last] = value
+    at[last] = _value(schema, parents, last, text)
     places[key] = "command line"
+
+
+def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str) -> Any:
+    """YAML, except where text is wanted: the SMILES ``[NH4+]`` is no list and ``NO`` is not false."""
+    model = _model_at(schema, parents)
+    field = model.model_fields.get(last) if model else None
+    wanted = set(_options(field.annotation)) if field else set()
+    if wanted & {str, Path}:
+        return None if text == "null" and type(None) in wanted else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mapping[str, str]) -> str:
@@ -152,7 +162,8 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mappin
     written = next((k for k in places if k == key or k.startswith(f"{key}.")), None)
     place = f" ({places[written]})" if written else ""
     if problem["type"] == "extra_forbidden":
-        valid = list(_model_at(schema, location[:-1]).model_fields)
+        model = _model_at(schema, location[:-1])
+        valid = list(model.model_fields) if model else []
         near = get_close_matches(location[-1], valid, 1, 0.5)
         prefix = "".join(f"{part}." for part in location[:-1])
         hint = f"did you mean {prefix + near[0]!r}?" if near else f"there are {', '.join(valid)}"
@@ -163,12 +174,22 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mappin
     return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace("\n", " ")
 
 
-def _model_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+def _model_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """The configuration class that the dotted ``location`` leads to, None where there is none."""
     for name in location:
-        annotation = schema.model_fields[name].annotation
-        inside: Callable = lambda a: isinstance(a, type) and issubclass(a, BaseModel)  # noqa: E731
-        schema = next(a for a in (annotation, *typing.get_args(annotation)) if inside(a))
+        field = schema.model_fields.get(name)
+        options = _options(field.annotation) if field else ()
+        found = [a for a in options if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not found:
+            return None
+        schema = found[0]
     return schema
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type itself."""
+    unions = (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if typing.get_origin(annotation) in unions else (annotation,)
 
 
 def save_run(config: Config, folder: str | Path) -> None:
