@@ -249,3 +249,9 @@ def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m orbitwise methods cite | head -1"
     result = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert result.stderr == "" and result.stdout.startswith("@")
+
+
+def test_a_method_without_the_verb_says_so(capfd, tmp_path):
+    (tmp_path / "config.yaml").write_text("method: conformers\nsmiles: CCO\n")
+    code, line = _one_line(capfd, "evaluate", str(tmp_path))
+    assert code == 2 and "conformers has no 'evaluate'" in line

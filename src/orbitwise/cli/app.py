@@ -146,19 +146,19 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
 ) -> None:
     """Draw samples from a trained run: RUN/samples.sdf and RUN/samples.extxyz."""
-    _show_lines(_method_of(run).sample(run, n, seed))
+    _show_lines(_action(run, "sample")(run, n, seed))
 
 
 @app.command()
 def evaluate(run: Run) -> None:
     """Compare a run's samples with its held-out frames: RUN/summary.json and RUN/report.html."""
-    _show_lines(_method_of(run).evaluate(run))
+    _show_lines(_action(run, "evaluate")(run))
 
 
 @app.command()
 def report(run: Run) -> None:
     """Write RUN/report.html again from what a run left."""
-    _show_lines(_method_of(run).report(run))
+    _show_lines(_action(run, "report")(run))
 
 
 @methods_app.command("list")
@@ -190,11 +190,11 @@ def methods_cite(
     print(cite(names or ()), end="")
 
 
-def _method_of(run: Path):
+def _action(run: Path, verb: str):
     from orbitwise.methods.config import method_of_run
-    from orbitwise.methods.registry import binding
+    from orbitwise.methods.registry import action
 
-    return binding(method_of_run(run))
+    return action(method_of_run(run), verb)
 
 
 def _show_plan(config, plan) -> None:

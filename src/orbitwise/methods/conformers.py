@@ -27,7 +27,7 @@ from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 from orbitwise.methods import conformer_report
 from orbitwise.methods import conformer_stages as work
-from orbitwise.methods.config import Config, Plan
+from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.conformer_judge import judge
 from orbitwise.methods.conformer_stages import Drawn, Effort, Found, Relaxed, System
 from orbitwise.methods.stages import Stage, Stages
@@ -138,6 +138,7 @@ def run(config: ConformersConfig) -> Outcome:
     if reference is not None:
         check_reference(reference, config, system.mol)
     pipe = Pipeline(config, system, Stages(folder))
+    save_run(config, folder)
     n, seed = config.n, config.seed
 
     def planned():
@@ -218,6 +219,11 @@ def write(case: conformer_report.Case) -> Outcome:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     conformer_report.write(case, summary)
     return Outcome(folder, summary, tuple(conformer_report.lines(case, summary)))
+
+
+def report(folder: str | Path) -> Outcome:
+    """The ensemble and its report again, from the finished stages in ``folder``."""
+    return run(load_run(folder).model_copy(update={"out": Path(folder)}))
 
 
 def check_reference(reference: Reference, config: ConformersConfig, mol) -> None:

@@ -108,6 +108,14 @@ def trainer(config: Any) -> Any:
     return binding(found.name)
 
 
+def action(name: str, verb: str) -> Any:
+    """A method's function ``verb``; raises ``InputError`` for a method that has none."""
+    found = getattr(binding(name), verb, None)
+    if found is None:
+        raise InputError(f"the method {name} has no '{verb}' (see: orbitwise methods show {name})")
+    return found
+
+
 def matching_rows(patterns: Sequence[str], rows: Sequence[dict]) -> list[dict]:
     """The benchmark rows whose ``what`` fits one of the patterns, each once, in the order of the patterns."""
     found = {row["what"]: row for p in patterns for row in rows if fnmatchcase(row["what"], p)}
