@@ -143,6 +143,17 @@ def test_unusable_data(frames, tmp_path):
         orbit_diffusion.parts(load("orbit_diffusion", [f"data={frames}", "smiles=CN"]))
 
 
+def test_too_many_automorphisms_for_the_exact_target(tmp_path):
+    path = tmp_path / "dodecane.extxyz"
+    smiles = "CC(C)(C)CC(C)(C)CC(C)(C)C"
+    write_extxyz(path, *_frames(smiles, 10, seed=0))
+    given = [f"data={path}", f"smiles={smiles}"]
+    with pytest.raises(InputError, match=r"set target=snis, or group.automorphisms=none"):
+        orbit_diffusion.parts(load("orbit_diffusion", given))
+    made = orbit_diffusion.parts(load("orbit_diffusion", [*given, "group.automorphisms=none"]))
+    assert len(made.objective.group.factors) == 1
+
+
 def test_comparison_knows_a_perfect_and_a_broken_sampler():
     mol, x = _frames("CCO", 300, seed=1)
     training, held_out, samples = x[:100], x[100:200], x[200:]

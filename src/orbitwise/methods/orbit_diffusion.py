@@ -19,12 +19,12 @@ from orbitwise.data.ensemble import Ensemble, read_ensemble
 from orbitwise.data.files import replacing, writable_folder, write_extxyz, write_sdf
 from orbitwise.data.molecules import to_batch
 from orbitwise.errors import InputError
-from orbitwise.methods.comparison import Comparison, compare
+from orbitwise.methods.comparison import compare
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.orbit_diffusion_report import write as write_page
-from orbitwise.methods.parts import Drawn, GroupConfig, NetworkConfig, ProcessConfig, SamplingConfig
+from orbitwise.methods.parts import GroupConfig, NetworkConfig, Outcome, ProcessConfig, SamplingConfig
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
-from orbitwise.training import TrainConfig, TrainResult, load_weights
+from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
 
@@ -56,20 +56,11 @@ class Parts:
     objective: Denoising
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left in ``folder``: ``result`` and what to say about it."""
-
-    folder: Path
-    result: TrainResult | Drawn | Comparison
-    lines: list[str]
-
-
 def parts(config: OrbitDiffusionConfig) -> Parts:
     """Data, network and objective, with weights drawn from ``train.seed``. Raises ``InputError``."""
     ensemble = _ensemble(config)
     process = config.process.build()
-    group = config.group.build(ensemble.mol, ensemble.training[0])
+    group = config.group.build(ensemble.mol, ensemble.training[0], exact=config.target == "exact")
     denoiser = Denoiser(
         config.network.build(config.train.seed),
         process,

@@ -6,7 +6,8 @@ Bindings for molecules share these, so that a key means the same in all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,12 +38,18 @@ class GroupConfig(Config):
     rotations: Literal["so3", "o3"] = "so3"
     automorphisms: Literal["handed", "none"] = "handed"
 
-    def build(self, mol: Chem.Mol, positions: np.ndarray) -> Product:
-        """For a molecule in a reference geometry ``(N, 3)``."""
-        factors = [ROTATIONS[self.rotations]()]
-        if self.automorphisms == "handed":
-            factors.append(Automorphism.from_mol(mol, positions))
-        return Product(*factors)
+    def build(self, mol: Chem.Mol, positions: np.ndarray, *, exact: bool) -> Product:
+        """For a molecule in a reference geometry ``(N, 3)``; ``exact``: all elements will be enumerated."""
+        rotations = ROTATIONS[self.rotations]()
+        if self.automorphisms == "none":
+            return Product(rotations)
+        renamings = Automorphism.from_mol(mol, positions)
+        if exact and not renamings.finite:
+            raise InputError(
+                f"the molecule has {renamings.order:,} automorphisms, more than the exact target can enumerate "
+                f"({renamings.max_order:,}); set target=snis, or group.automorphisms=none"
+            )
+        return Product(rotations, renamings)
 
 
 class ProcessConfig(Config):
@@ -71,6 +78,15 @@ class NetworkConfig(Config):
                 return NETWORKS[self.name](hidden=self.hidden, layers=self.layers)
             except ValueError as error:
                 raise InputError(f"network: {error}") from error
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action left in ``folder``: its ``result`` object, and ``lines`` to say about it."""
+
+    folder: Path
+    result: Any
+    lines: list[str]
 
 
 @dataclass(frozen=True)
