@@ -63,6 +63,7 @@ def test_phi_and_psi_of_alanine_dipeptide_and_of_a_tripeptide():
     torsions = find_torsions(molecule("CC(=O)NC(C)C(=O)NC"))
     assert [t.label for t in torsions[:2]] == ["φ", "ψ"]
     assert torsions[0].atoms == (1, 3, 4, 6) and torsions[1].atoms == (3, 4, 6, 8)
+    assert [(t.label, t.atoms) for t in torsions[2:]] == [("ω1", (0, 1, 3, 4)), ("ω2", (4, 6, 8, 9))]
     assert map_pair(torsions) == (0, 1)
     longer = find_torsions(molecule("CC(=O)NCC(=O)NC(C)C(=O)NC"))
     assert [t.label for t in longer[:4]] == ["φ1", "ψ1", "φ2", "ψ2"]

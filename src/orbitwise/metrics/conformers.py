@@ -181,7 +181,11 @@ def populations(
         else log_weights.double().softmax(0)
     )
     w = w.to(label.device)
-    block = torch.arange(n, device=label.device) if blocks is None else blocks.unique(return_inverse=True)[1]
+    block = (
+        torch.arange(n, device=label.device)
+        if blocks is None
+        else blocks.to(label.device).unique(return_inverse=True)[1]
+    )
     size = int(block.max()) + 1
     if size < 2:
         raise InputError("errors of populations need at least two samples or blocks")

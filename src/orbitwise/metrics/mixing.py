@@ -6,6 +6,7 @@ numbers are theirs. ``chains: (C, T, *D)``: C chains of T draws; everything is b
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -108,5 +109,5 @@ def _ess(chains: Tensor) -> Tensor:
     pairs = rho[: n - n % 2].unflatten(0, (-1, 2)).sum(1)  # Geyer: ρ_2k + ρ_2k+1 > 0 and decreasing
     alive = (pairs > 0).long().cumprod(0)
     pairs = pairs.cummin(0).values * alive
-    tau = (2 * pairs.sum(0) - 1).clamp_min(1 / torch.log10(torch.tensor(float(c * n))))
+    tau = (2 * pairs.sum(0) - 1).clamp_min(1 / math.log10(c * n))
     return c * n / tau

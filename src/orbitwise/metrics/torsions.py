@@ -41,7 +41,7 @@ def find_torsions(mol) -> tuple[Torsion, ...]:
     """The torsions of an RDKit molecule with hydrogens that tell its conformers apart.
 
     φ and ψ of every ``C(=O)-N-C-C(=O)-N`` come first, then rotatable single bonds, one torsion per set of
-    equivalent ring bonds (none for aromatic rings), then amide bonds. Not listed, because they tell nothing
+    equivalent ring bonds (none for aromatic rings), then amide bonds (ω). Not listed, because they tell nothing
     or are not defined: rotors with three equivalent arms (methyl, CF3, tert-butyl), bonds next to a linear
     (sp) atom, double bonds. The end atoms are the heaviest neighbours, at equal weight the lowest index.
     """
@@ -67,11 +67,15 @@ def find_torsions(mol) -> tuple[Torsion, ...]:
             continue
         if pair in {frozenset(t.atoms[1:3]) for t in backbone}:
             continue
-        atoms = (arms[0][0], ends[0].GetIdx(), ends[1].GetIdx(), arms[1][0])
-        (hindered if pair in amide else single).append(atoms)
+        if pair in amide:  # ω runs along the chain, C-C(=O)-N-C, not to the oxygen
+            chain = [[i for i in arm if mol.GetAtomWithIdx(i).GetAtomicNum() == 6] or arm for arm in arms]
+            hindered.append((chain[0][0], ends[0].GetIdx(), ends[1].GetIdx(), chain[1][0]))
+        else:
+            single.append((arms[0][0], ends[0].GetIdx(), ends[1].GetIdx(), arms[1][0]))
     named = [Torsion(t, _label(mol, t), "single") for t in single]
     rings = [Torsion(t, _label(mol, t), "ring") for t in _ring_torsions(mol, rank)]
-    omega = [Torsion(t, f"ω {_label(mol, t)}", "amide") for t in hindered]
+    numbers = [str(k + 1) if len(hindered) > 1 else "" for k in range(len(hindered))]
+    omega = [Torsion(t, f"ω{k}", "amide") for k, t in zip(numbers, hindered, strict=True)]
     return (*backbone, *named, *rings, *omega)
 
 

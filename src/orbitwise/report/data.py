@@ -1,0 +1,120 @@
+"""What a report shows. Plain values and arrays: nothing here knows how they were made.
+
+Parts that are None or empty leave their section out. Angles are radians, energies kcal/mol above the lowest
+minimum, positions Å, populations fractions of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number in large type at the top, with its label and a short note."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ensembles:
+    """The same quantity, one value per structure, in the ensembles that exist: the final ``samples``, the
+    samples ``before`` relaxation, what the ``searcher`` visited, and an independent long ``reference``
+    run."""
+
+    samples: np.ndarray
+    before: np.ndarray | None = None
+    searcher: np.ndarray | None = None
+    reference: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TorsionPanel:
+    """One torsion angle in radians; ``atoms`` (0-based) place its label in the drawing."""
+
+    label: str
+    angles: Ensembles
+    atoms: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ConformerRow:
+    """One distinct conformer: population and free energy with standard errors, the energy of its minimum,
+    a representative geometry, its torsions (parallel to ``ReportData.torsions``; None where not defined)."""
+
+    population: float
+    population_error: float
+    free_energy_kcal: float
+    free_energy_error_kcal: float
+    energy_kcal: float
+    positions_angstrom: np.ndarray
+    torsions: tuple[float | None, ...] = ()
+    name: str = ""
+    reference_population: float | None = None
+    reference_population_error: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One comparison with the reference, as text ready to read; ``good`` colours it (None: no judgement)."""
+
+    what: str
+    samples: str
+    before: str = ""
+    target: str = ""
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Where time and energy evaluations went."""
+
+    name: str
+    seconds: float
+    energy_calls: int = 0
+    gradient_calls: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Citation:
+    """One line of the reference list."""
+
+    text: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures; ``map_pair``
+    says which two torsions are drawn against each other (None: no map)."""
+
+    title: str
+    smiles: str
+    temperature_kelvin: float
+    numbers: np.ndarray
+    bonds: tuple[tuple[int, int], ...]
+    subtitle: str = ""
+    key_figures: tuple[KeyFigure, ...] = ()
+    summary: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    torsions: tuple[TorsionPanel, ...] = ()
+    map_pair: tuple[int, int] | None = None
+    energies_kcal: Ensembles | None = None
+    conformers: tuple[ConformerRow, ...] = ()
+    conformers_note: str = ""
+    checks: tuple[CheckRow, ...] = ()
+    stages: tuple[StageRow, ...] = ()
+    method: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    seed: int | None = None
+    commit: str = ""
+    command: str = ""
+    created: str = ""
+    citations: tuple[Citation, ...] = ()

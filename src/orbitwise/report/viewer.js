@@ -1,0 +1,112 @@
+// Balls and sticks as one lit mesh. Positions, bonds and colours come from the page's data block.
+(function () {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+
+  function sphere(level) {
+    const t = (1 + Math.sqrt(5)) / 2;
+    let points = [[-1, t, 0], [1, t, 0], [-1, -t, 0], [1, -t, 0], [0, -1, t], [0, 1, t], [0, -1, -t], [0, 1, -t],
+                  [t, 0, -1], [t, 0, 1], [-t, 0, -1], [-t, 0, 1]];
+    let faces = [[0, 11, 5], [0, 5, 1], [0, 1, 7], [0, 7, 10], [0, 10, 11], [1, 5, 9], [5, 11, 4], [11, 10, 2],
+                 [10, 7, 6], [7, 1, 8], [3, 9, 4], [3, 4, 2], [3, 2, 6], [3, 6, 8], [3, 8, 9], [4, 9, 5],
+                 [2, 4, 11], [6, 2, 10], [8, 6, 7], [9, 8, 1]];
+    for (let n = 0; n < level; n++) {
+      const seen = new Map(), next = [];
+      const middle = (a, b) => {
+        const key = a < b ? a + "_" + b : b + "_" + a;
+        if (!seen.has(key)) {
+          seen.set(key, points.length);
+          points.push(points[a].map((v, k) => (v + points[b][k]) / 2));
+        }
+        return seen.get(key);
+      };
+      for (const [a, b, c] of faces) {
+        const ab = middle(a, b), bc = middle(b, c), ca = middle(c, a);
+        next.push([a, ab, ca], [b, bc, ab], [c, ca, bc], [ab, bc, ca]);
+      }
+      points = points.map((p) => { const r = Math.hypot(...p); return p.map((v) => v / r); });
+      faces = next;
+    }
+    points = points.map((p) => { const r = Math.hypot(...p); return p.map((v) => v / r); });
+    return { points, faces };
+  }
+
+  function mesh(model, positions, ball) {
+    const out = { x: [], y: [], z: [], i: [], j: [], k: [], colour: [] };
+    const vertex = (p, c) => { out.x.push(p[0]); out.y.push(p[1]); out.z.push(p[2]); out.colour.push(c); };
+    const face = (a, b, c) => { out.i.push(a); out.j.push(b); out.k.push(c); };
+    positions.forEach((centre, a) => {
+      const start = out.x.length;
+      for (const p of ball.points) vertex(p.map((v, k) => centre[k] + model.radii[a] * v), model.colours[a]);
+      for (const f of ball.faces) face(start + f[0], start + f[1], start + f[2]);
+    });
+    const sides = 14, radius = 0.11;
+    for (const [a, b] of model.bonds) {
+      const p = positions[a], q = positions[b], d = q.map((v, k) => v - p[k]);
+      const length = Math.hypot(...d) || 1, w = d.map((v) => v / length);
+      const pick = Math.abs(w[0]) < 0.7 ? [1, 0, 0] : [0, 1, 0];
+      let u = [w[1] * pick[2] - w[2] * pick[1], w[2] * pick[0] - w[0] * pick[2], w[0] * pick[1] - w[1] * pick[0]];
+      const size = Math.hypot(...u); u = u.map((v) => v / size);
+      const v = [w[1] * u[2] - w[2] * u[1], w[2] * u[0] - w[0] * u[2], w[0] * u[1] - w[1] * u[0]];
+      // each half in the colour of its atom; the seam is where the visible parts of the stick are equal
+      const seam = 0.5 + (model.radii[a] - model.radii[b]) / (2 * length);
+      [[0, seam, model.colours[a]], [seam, 1, model.colours[b]]].forEach(([from, to, colour]) => {
+        const start = out.x.length;
+        for (const at of [from, to]) for (let s = 0; s < sides; s++) {
+          const angle = 2 * Math.PI * s / sides, cos = radius * Math.cos(angle), sin = radius * Math.sin(angle);
+          vertex(p.map((c, k) => c + at * d[k] + cos * u[k] + sin * v[k]), colour);
+        }
+        for (let s = 0; s < sides; s++) {
+          const n = (s + 1) % sides;
+          face(start + s, start + n, start + sides + s);
+          face(start + n, start + sides + n, start + sides + s);
+        }
+      });
+    }
+    return out;
+  }
+
+  window.orbitwiseViewer = function (target, dataId) {
+    const model = read(dataId), ball = sphere(model.symbols.length > 120 ? 1 : 2), r = model.extent;
+    const hidden = { visible: false, range: [-r, r], showspikes: false };
+    const layout = {
+      margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
+      scene: { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "cube", dragmode: "orbit",
+               uirevision: "kept", camera: { eye: { x: 0, y: 0, z: 1.1 }, up: { x: 0, y: 1, z: 0 },
+               projection: { type: "perspective" } } },
+    };
+    const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: true };
+    const light = { ambient: 0.55, diffuse: 0.75, specular: 0.25, roughness: 0.35, fresnel: 0.05 };
+    function show(n) {
+      const at = model.structures[n], m = mesh(model, at, ball);
+      const shape = { type: "mesh3d", x: m.x, y: m.y, z: m.z, i: m.i, j: m.j, k: m.k, vertexcolor: m.colour,
+                      hoverinfo: "skip", flatshading: false, lighting: light,
+                      lightposition: { x: 2000, y: 4000, z: 8000 } };
+      const names = { type: "scatter3d", mode: "markers", x: at.map((p) => p[0]), y: at.map((p) => p[1]),
+                      z: at.map((p) => p[2]), marker: { size: 10, opacity: 0.001 }, hoverinfo: "text",
+                      text: model.symbols.map((s, k) => s + (k + 1)) };
+      Plotly.react(target, [shape, names], layout, config);
+      document.querySelectorAll("[data-structure]").forEach((node) => {
+        const on = Number(node.dataset.structure) === n;
+        node.classList.toggle("selected", on);
+        if (node.tagName === "BUTTON") node.setAttribute("aria-pressed", on);
+      });
+      const caption = document.getElementById("structure-name");
+      const row = document.querySelector('tr[data-structure="' + n + '"]');
+      if (caption && row) caption.textContent = row.dataset.caption;
+    }
+    document.querySelectorAll("[data-structure]").forEach((node) => {
+      node.addEventListener("click", () => show(Number(node.dataset.structure)));
+    });
+    show(0);
+  };
+
+  document.querySelectorAll("script[data-figure]").forEach((node) => {
+    const figure = JSON.parse(node.textContent);
+    const small = node.dataset.figure.startsWith("fig-torsion");
+    const config = { displaylogo: false, responsive: true, displayModeBar: small ? false : "hover",
+                     modeBarButtons: [["toImage", "resetScale2d"]],
+                     toImageButtonOptions: { format: "svg", filename: node.dataset.figure } };
+    Plotly.newPlot(node.dataset.figure, figure.data, figure.layout, config);
+  });
+  if (document.getElementById("viewer")) window.orbitwiseViewer("viewer", "viewer-data");
+})();

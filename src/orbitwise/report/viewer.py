@@ -1,0 +1,48 @@
+"""Geometry for the 3-D view: structures laid on top of each other, atoms with colours and radii."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orbitwise.report.data import ReportData
+
+
+def viewer_data(data: ReportData, limit: int = 12) -> dict | None:
+    """What ``viewer.js`` draws: symbols, colours and ball radii of atoms, bonds, and up to ``limit``
+    structures, superposed on the first over heavy atoms, its longest extent along x and its shortest along
+    the line of sight. None without conformers."""
+    from ase.data import chemical_symbols, covalent_radii
+    from ase.data.colors import jmol_colors
+
+    if not data.conformers:
+        return None
+    numbers = np.asarray(data.numbers, dtype=int)
+    shown = np.stack([np.asarray(row.positions_angstrom, dtype=float) for row in data.conformers[:limit]])
+    heavy = numbers > 1 if (numbers > 1).any() else np.ones(len(numbers), dtype=bool)
+    shown = superpose(shown, heavy)
+    colours = {int(z): _hex(jmol_colors[z]) for z in set(numbers)}
+    colours |= {1: "#eef1f4", 6: "#4d5663"}  # white and grey that show on a light page
+    return {
+        "symbols": [chemical_symbols[z] for z in numbers],
+        "colours": [colours[int(z)] for z in numbers],
+        "radii": [round(0.16 + 0.22 * float(covalent_radii[z]), 3) for z in numbers],
+        "bonds": [[int(i), int(j)] for i, j in data.bonds],
+        "structures": np.round(shown, 3).tolist(),
+        "extent": round(float(np.linalg.norm(shown, axis=-1).max()) + 0.5, 3),
+    }
+
+
+def superpose(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Centre ``(n, N, 3)`` on the chosen atoms, turn the first to its principal axes and lay the rest on it
+    (proper rotations only)."""
+    x = x - x[:, chosen].mean(1, keepdims=True)
+    axes = np.linalg.svd(x[0, chosen], full_matrices=True)[2].T
+    axes[:, 2] *= np.sign(np.linalg.det(axes))
+    x[0] = x[0] @ axes
+    u, _, vt = np.linalg.svd(np.swapaxes(x[:, chosen], 1, 2) @ x[0, chosen])
+    u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    return np.concatenate([x[:1], (x @ (u @ vt))[1:]])
+
+
+def _hex(rgb) -> str:
+    return "#" + "".join(f"{round(255 * float(v)):02x}" for v in rgb)
