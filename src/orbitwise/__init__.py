@@ -19,6 +19,7 @@ _WHERE = {
     "GaussianProcess": "processes.gaussian",
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior",
+    "twirl": "orbits.average",
 }
 _PACKAGES = (
     "groups orbits processes energies search objectives networks data metrics training report methods errors"
