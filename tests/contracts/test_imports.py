@@ -154,15 +154,17 @@ def import_times(code: str) -> dict[str, int]:
 
 
 def test_public_names_cost_little_beyond_torch():
-    """Own import times summed; the best of three runs, since the machine may be busy with other things."""
+    """Own import times summed; up to three runs, since the machine may be busy with other things."""
     code = (
         "import sys, torch, numpy\n"
         "sys.stderr.write('MARK\\n'); sys.stderr.flush()\n"
         "import orbitwise as ow\n"
         "names = [getattr(ow, name) for name in ow._WHERE]"
     )
-    runs = [import_times(code) for _ in range(3)]
-    times = min(runs, key=lambda times: sum(times.values()))
+    for _ in range(3):
+        times = import_times(code)
+        if sum(times.values()) < 300_000:
+            break
     assert "orbitwise.orbits.torus" in times  # (modules that import_module loads are not listed themselves)
     heavy = {name.partition(".")[0] for name in times} & EARLY - {"torch", "numpy"}
     assert not heavy, heavy

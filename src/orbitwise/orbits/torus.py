@@ -28,8 +28,6 @@ from orbitwise.groups.torus import PeriodicTranslation, nearest_image, wrap, wra
 from orbitwise.orbits import dispatch
 from orbitwise.orbits.result import OrbitPosterior
 
-_CHUNK = {"cpu": 2**16}  # node-atom pairs evaluated at a time: what a core's cache holds,
-_CHUNK_ELSEWHERE = 2**23  # and what fills an accelerator
 _FLAT = 1.4  # above this σ the posterior is uniform to 1e-16: windings are drawn as if σ were this
 _CLIMB = 30  # fixed-point steps from the best node to the mode
 
@@ -80,8 +78,10 @@ class _Axes:
         self.real = real.expand(r.shape[:-1]).reshape(-1, 1, r.shape[-2])
         self.r = torch.where(self.real, nearest_image(r).mT.reshape(-1, r.shape[-1], r.shape[-2]), 0.0)
         self.sigma = process.wrapped_sigma(t).expand(self.batch).reshape(-1, 1)
-        self.n = self.real.sum(-1)
+        self.n = self.real.sum(-1).to(xt)
         self.start = self.r.sum(-1) / self.n  # c
+        # entries of a table computed at a time: what a core's cache holds, or what fills an accelerator
+        self._chunk = 2**16 if xt.device.type == "cpu" else 2**23
 
     def nodes(self) -> Tensor:
         """τ_j, (R, D, N); those with j >= n are not used."""
@@ -92,8 +92,7 @@ class _Axes:
         """Log evidence (R), score (R, D, N) and node weights (R, D, N): equations (1) and (2)."""
         rows, dim, points = self.r.shape
         nodes, parts = self.nodes(), []
-        chunk = _CHUNK.get(self.r.device.type, _CHUNK_ELSEWHERE)
-        step = max(1, chunk // (dim * points * points))
+        step = max(1, self._chunk // (dim * points * points))
         for rows_of in torch.arange(rows, device=self.r.device).split(step):
             u = self.r[rows_of].unsqueeze(-2) - nodes[rows_of].unsqueeze(-1)  # (R, D, J, N)
             sigma, real = self.sigma[rows_of, :, None, None], self.real[rows_of].unsqueeze(-2)
@@ -118,18 +117,18 @@ class _Axes:
         j = torch.searchsorted(cdf, uniform * cdf[..., -1:], right=True).clamp_max(weights.shape[-1] - 1)
         shift = self.nodes().gather(-1, j).movedim(-1, 0)  # (K, R, D)
         sigma = self.sigma.clamp(max=_FLAT)
-        reach = math.ceil(8.5 * min(_FLAT, float(sigma.max()))) + 1
+        reach = math.ceil(8.5 * float(sigma.max())) + 1
         images = torch.arange(-reach, reach + 1, device=shift.device)
-        mean = torch.empty_like(shift)
-        for k in range(K):  # the table of images is (R, D, N, 2 reach + 1): one draw at a time
-            u = nearest_image(self.r - shift[k].unsqueeze(-1))
+        step, means = max(1, self._chunk // (self.r.numel() * len(images))), []
+        for part in shift.split(step):
+            u = nearest_image(self.r - part.unsqueeze(-1))
             table = torch.softmax(-0.5 * ((u.unsqueeze(-1) + images) / sigma[..., None, None]) ** 2, -1)
             below = table.cumsum(-1) < self._uniform(u.shape, generator).unsqueeze(-1)
             lifted = u + images[below.sum(-1).clamp_max(2 * reach)]
-            mean[k] = torch.where(self.real, lifted, 0.0).sum(-1) / self.n
+            means.append(torch.where(self.real, lifted, 0.0).sum(-1) / self.n)
         where = shift.device if generator is None else generator.device
         noise = torch.randn(shift.shape, generator=generator, device=where, dtype=shift.dtype).to(shift)
-        return self.element(shift + mean + sigma / self.n.sqrt() * noise)
+        return self.element(shift + torch.cat(means) + sigma / self.n.sqrt() * noise)
 
     def climb(self, weights: Tensor) -> Tensor:
         """The mode, (R, D): from the best node, τ <- mean of the residuals at their expected windings."""
