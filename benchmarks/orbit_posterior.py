@@ -6,9 +6,10 @@ Clouds: N Gaussian points of root mean square radius 2.6·(N/18)^(1/3) Å, batch
 poses Haar distributed. Truth: the posterior mean from SciPy alone (SVD, Lee's integral on 16-node panels graded
 towards both ends of its interval, exponentially scaled Bessel functions), float64. The error of a target is the
 root mean square per coordinate of its difference from the truth, in Å; "augmentation" is the error of g·x1
-itself, what there is to be removed. "snis64_published": candidates built and compared atom by atom, float32, 64
-rotations shared by the batch, the identity among them; "snisK": through F, K rotations per item. Timings are of
-float32 input, medians over rounds in which every method takes its turn.
+itself, what there is to be removed. "snisK": K proposals per item through F, as published among them the identity,
+that is, the pose that made x_t ("haarK": without it); "snis64_published": candidates built and compared atom by
+atom, the rotations shared by the batch. Timings are of float32 input, medians over rounds in which every method
+takes its turn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rows import Row, write_rows
 SIZES = (5, 9, 22, 55, 256)
 SIGMAS = (0.1, 0.3, 1.0, 3.0)
 BATCH, SEED, ROUNDS = 256, 0, 15
-PROPOSALS = (16, 256, 1024)
+PROPOSALS = (16, 64, 256, 1024)
 PROCESS = ow.GaussianProcess.ve(sigma_min=1e-3, sigma_max=1e3)
 GROUP = ow.SO3()
 
@@ -36,15 +37,12 @@ def time_of(sigma: float) -> float:
     return math.log(sigma / 1e3) / math.log(1e-6)
 
 
-def clouds(
-    points: int, sigma: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clean clouds, noised images of them, and the images themselves, float64."""
+def clouds(points: int, sigma: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clouds in Haar random poses and what noise makes of them, float64."""
     radius = 2.6 * (points / 18) ** (1 / 3)
     x1 = radius / 3**0.5 * torch.randn(BATCH, points, 3, generator=generator, dtype=torch.float64)
-    moved = GROUP.act(GROUP.sample((BATCH,), generator=generator, dtype=torch.float64), x1)
     noise = torch.randn(BATCH, points, 3, generator=generator, dtype=torch.float64)
-    return x1, moved + sigma * noise, moved
+    return x1, x1 + sigma * noise
 
 
 def truth(x1: np.ndarray, xt: np.ndarray, sigma: float) -> np.ndarray:
@@ -85,7 +83,11 @@ def methods(sigma: float, generator: torch.Generator) -> dict:
     return {
         "exact": ours("exact"),
         "mode": ours("mode"),
-        **{f"snis{k}": ours("snis", proposals=k, generator=generator) for k in (16, 64, 256, 1024)},
+        "haar256": ours("snis", proposals=256, generator=generator),
+        **{
+            f"snis{k}": ours("snis", proposals=k, include_identity=True, generator=generator)
+            for k in PROPOSALS
+        },
         "snis64_published": lambda x1, xt: snis_as_published(x1, xt, sigma, generator),
     }
 
@@ -99,11 +101,11 @@ def rms(difference: torch.Tensor) -> tuple[float, float]:
 
 def errors(points: int, sigma: float, prefix: str, device: str) -> list[Row]:
     draw = torch.Generator().manual_seed(SEED)
-    x1, xt, moved = clouds(points, sigma, draw)
+    x1, xt = clouds(points, sigma, draw)
     best = torch.from_numpy(truth(x1.numpy(), xt.numpy(), sigma))
     targets = {name: solve(x1.to(device), xt.to(device)) for name, solve in methods(sigma, draw).items()}
     targets["exact_float32"] = methods(sigma, draw)["exact"](x1.float().to(device), xt.float().to(device))
-    targets["augmentation"] = moved
+    targets["augmentation"] = x1
     rows = []
     for name, target in targets.items():
         value, error = rms(target.cpu().double() - best)
@@ -114,7 +116,7 @@ def errors(points: int, sigma: float, prefix: str, device: str) -> list[Row]:
 
 def timings(points: int, prefix: str, device: str) -> list[Row]:
     draw = torch.Generator(device).manual_seed(SEED)
-    x1, xt, _ = (x.float().to(device) for x in clouds(points, 1.0, torch.Generator().manual_seed(SEED)))
+    x1, xt = (x.float().to(device) for x in clouds(points, 1.0, torch.Generator().manual_seed(SEED)))
     solvers = methods(1.0, draw)
     taken: dict[str, list[float]] = {name: [] for name in solvers}
     for turn in range(ROUNDS + 1):
@@ -151,7 +153,7 @@ def step_share(prefix: str, device: str) -> list[Row]:
     from orbitwise.objectives.denoiser import Denoiser
 
     points, generator = 22, torch.Generator().manual_seed(SEED)
-    x1, xt, _ = (x.float().to(device) for x in clouds(points, 1.0, generator))
+    x1, xt = (x.float().to(device) for x in clouds(points, 1.0, generator))
     bonds = torch.diag_embed(torch.ones(points - 1, dtype=torch.long), 1)
     batch = PointBatch(
         x1,

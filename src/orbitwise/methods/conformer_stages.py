@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
+from orbitwise.data.handedness import relabel
 from orbitwise.data.molecules import embed, to_batch
 from orbitwise.energies.counted import Counted
 from orbitwise.errors import EnergyError
@@ -38,7 +39,15 @@ from orbitwise.training import Progress, ProgressBar, TrainConfig, estimate_step
 
 HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 FRAMES = 20_000  # frames of the search that the learner sees
+OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 CHUNK = 500  # samples drawn at a time
+NETWORK = {
+    "hidden": 64,
+    "vectors": 16,
+    "layers": 4,
+    "pair": 24,
+    "radial": 16,
+}  # a small one learns more in minutes
 LARGEST_GROUP = 216  # automorphisms enumerated in every training step
 
 
@@ -91,32 +100,31 @@ class System:
 
 
 def plan_effort(system: System, config) -> Effort:
-    """Share the budget out: about a fifth of the time searches, a half trains, the rest draws and relaxes."""
-    rungs, chains, leapfrog = len(system.ladder()), 16, 8
+    """Share the budget out: a fifth of it searches, an eighth relaxes, most of the rest learns and draws."""
+    rungs, chains, leapfrog, batch_size, denoise_steps = len(system.ladder()), 16, 8, 64, 12
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
     x = x.expand(rungs * chains, -1, -1)
     with system.energy.stage("planning"):
         one = seconds_of(lambda: system.energy.value_and_grad(x[:1]))
-        if one * rungs * chains < 2.0:  # batching pays; a slow calculator is asked point by point
-            many = seconds_of(lambda: system.energy.value_and_grad(x))
-        else:
-            many = one * rungs * chains
+        slow = one * rungs * chains > 2.0  # a calculator without batches: do not ask it for a whole batch
+        many = one * rungs * chains if slow else seconds_of(lambda: system.energy.value_and_grad(x))
     budget = 60.0 * config.budget
-    step = many * (leapfrog + 1) * 1.3  # 1.3: the kernel's own arithmetic
-    steps = 0.22 * budget / step
+    steps = 0.2 * budget / (OVERHEAD * many * (leapfrog + 1))
     while steps < 400 and chains > 2:  # a slow energy: fewer chains rather than chains that go nowhere
         chains, steps = chains // 2, steps * 2
-    relax = 0.15 * budget / (many / (rungs * 16) * (leapfrog + 1) * config.n * 1.3)
-    probe = Probe.of(system, x[:64].cpu())
-    train = 0.5 * budget / probe.train_seconds(64)
+    relax = 0.12 * budget / (OVERHEAD * many / x.shape[0] * (leapfrog + 1) * config.n)
+    step = Probe.of(system, x[:batch_size].cpu()).train_seconds(batch_size)
+    drawing = (
+        config.n * (2 * denoise_steps - 1) * step / (3 * batch_size)
+    )  # a step is some three forward passes
     return Effort(
         chains=chains,
         rungs=rungs,
         leapfrog=leapfrog,
         search_steps=rounded(steps, 40, 40_000),
-        train_steps=rounded(train, 50, 20_000),
-        batch_size=64,
-        denoise_steps=16,
+        train_steps=rounded(max(0.25 * budget, 0.6 * budget - drawing) / step, 50, 20_000),
+        batch_size=batch_size,
+        denoise_steps=denoise_steps,
         relax_steps=rounded(relax, 4, 400),
     )
 
@@ -171,8 +179,9 @@ class Found:
     info: dict
 
 
-def search(system: System, effort: Effort, seed: int) -> Found:
-    """Replica exchange from quenched ETKDG embeddings; the first quarter is warm-up and is thrown away."""
+def search(system: System, effort: Effort, seed: int, frames: int = FRAMES) -> Found:
+    """Replica exchange from quenched ETKDG embeddings; the first quarter is warm-up and is thrown away.
+    About ``frames`` frames of the target temperature are kept."""
     betas, generator = system.ladder().to(system.device), system.generator(seed)
     starts = torch.as_tensor(embed(system.mol, effort.chains, seed), device=system.device, dtype=system.dtype)
     stereo = Stereo.from_mol(system.mol, starts[0])
@@ -188,7 +197,7 @@ def search(system: System, effort: Effort, seed: int) -> Found:
                 kernel, state, system.energy, warm, generator=generator, observe=lambda n, s, i: clock(n)
             )
             steps = effort.search_steps - warm
-            thin = max(1, round(steps * effort.chains / FRAMES))
+            thin = max(1, round(steps * effort.chains / frames))
             trace = run(
                 kernel,
                 state,
@@ -245,14 +254,14 @@ def build_learner(batch: PointBatch, group: Group, seed: int) -> tuple[Denoiser,
     process = GaussianProcess.edm(zero_com=True)
     with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global stream
         torch.manual_seed(seed)
-        network = EGNN()
+        network = EGNN(**NETWORK)
     learner = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
     return learner, Denoising(process, group, target="exact")
 
 
 def network_size() -> int:
     """Trainable parameters of the learner."""
-    return sum(p.numel() for p in EGNN().parameters())
+    return sum(p.numel() for p in EGNN(**NETWORK).parameters())
 
 
 def restore(system: System, found: Found, seed: int, weights: dict[str, Tensor]) -> Denoiser:
@@ -271,7 +280,7 @@ def learn(system: System, effort: Effort, found: Found, seed: int, folder: Path)
     config = TrainConfig(
         steps=effort.train_steps,
         batch_size=effort.batch_size,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         ema_decay=max(0.9, min(0.999, 1 - 10 / effort.train_steps)),
         seed=seed,
         checkpoint_every=max(50, effort.train_steps // 20),
@@ -295,7 +304,7 @@ class Drawn:
 def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int, seed: int) -> Drawn:
     """Samples until ``n`` are usable, at most about three times as many; ``like: (N, 3)`` a frame of the right
     stereochemistry."""
-    generator, stereo = system.generator(seed), Stereo.from_mol(system.mol, like)
+    generator = system.generator(seed)
     learner = learner.eval().to(system.device)
     label = to_batch(system.mol, like[None].to(system.device), dtype=torch.float32)
     grid = edm_grid(learner.process, effort.denoise_steps, noise_min=0.01, noise_max=20.0)
@@ -316,10 +325,13 @@ def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int
                 device=system.device,
                 dtype=torch.float32,
             )
-            x = drawn.x.to(system.dtype)
+            # equal atoms come with random labels; give each sample those of the search, or it is another isomer
+            named = relabel(system.mol, drawn.x.cpu().double().numpy(), like.cpu().double().numpy())
+            x = torch.as_tensor(named.positions).to(device=system.device, dtype=system.dtype)
             parts.append(x)
             energies.append(system.energy(x))
-            usable.append(torch.isfinite(energies[-1]) & stereo.keeps(x))
+            same = torch.as_tensor(named.same_isomer).to(system.device)
+            usable.append(torch.isfinite(energies[-1]) & same)
             enough += int(usable[-1].sum())
             clock(min(enough, n))
     return Drawn(torch.cat(parts), torch.cat(energies), torch.cat(usable), drawn.evaluations)
