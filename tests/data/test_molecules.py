@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +165,20 @@ def test_embed_is_reproducible_and_refuses_the_impossible():
     assert not np.allclose(embed(mol, 5, seed=2), embed(mol, 5, seed=3))
     with pytest.raises(InputError, match="no three-dimensional geometry"):
         embed(parse_smiles("C1#CC1"), 2)
+
+
+def test_ctrl_c_stops_an_embedding():
+    code = "from orbitwise.data.molecules import *; m = parse_smiles('C' * 30); print(1, flush=True); embed(m, 400)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert err.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert time.monotonic() - begin < 30
 
 
 def test_batch_and_back():

@@ -171,24 +171,24 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
 
 
 def _run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
+    """At most ``n`` embeddings, at least one."""
     work = Chem.Mol(mol)
     parameters = AllChem.ETKDGv3()
     parameters.randomSeed = int(seed) % (2**31 - 1)
     parameters.clearConfs = True
     parameters.numThreads = 0  # all cores; the result does not depend on it
-    found: list[int] = []
-    with captured_rdkit_log():
-        for parameters.useRandomCoords in (False, True):
+    for parameters.useRandomCoords in (False, True):
+        with captured_rdkit_log() as log:
             found = list(AllChem.EmbedMultipleConfs(work, n, parameters))
-            if found:
-                break
-    if not found:
-        raise InputError(
-            "RDKit (ETKDGv3) finds no three-dimensional geometry for "
-            f"{Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for a "
-            "combination that cannot exist in space"
-        )
-    return np.array([work.GetConformer(i).GetPositions() for i in found])
+        if any("Interrupted" in line for line in log):  # RDKit takes Ctrl-C for itself and returns nothing
+            raise KeyboardInterrupt
+        if found:
+            return np.array([work.GetConformer(i).GetPositions() for i in found])
+    raise InputError(
+        "RDKit (ETKDGv3) finds no three-dimensional geometry for "
+        f"{Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for a "
+        "combination that cannot exist in space"
+    )
 
 
 def _conformer(mol: Chem.Mol, positions: np.ndarray) -> Chem.Conformer:
