@@ -99,6 +99,18 @@ def mmff94():
     return MMFF94(mol), points
 
 
+def ase_energy():
+    from ase.calculators.morse import MorsePotential
+
+    from orbitwise.energies import ASEEnergy
+
+    def points(energy, size):
+        grid = torch.cartesian_prod(*[torch.arange(2, dtype=torch.float64)] * 3)[:5]
+        return grid + scattered(energy, size, 0.1)
+
+    return ASEEnergy([18] * 5, MorsePotential(rcut1=20.0, rcut2=21.0)), points
+
+
 CASES = {
     "GaussianMixture": mixture,
     "ManyWell": many_well,
@@ -107,6 +119,7 @@ CASES = {
     "Counted": counted,
     "Tempered": tempered,
     "MMFF94": mmff94,
+    "ASEEnergy": ase_energy,
 }
 # Energies whose value comes from another program: no autograd, no float32 arithmetic, few evaluations.
 FOREIGN = {"ASEEnergy"}

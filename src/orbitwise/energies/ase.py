@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, CalculatorError, PropertyNotImplementedError
 from torch import Tensor
 
 from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.errors import EnergyError, InputError, MissingExtraError
 
+EV_PER_K = 1.380649e-23 / 1.602176634e-19  # Boltzmann's constant, exact in SI (ASE's own is CODATA 2014)
 # What a calculator raises when a single point fails (a self-consistent field that does not converge, atoms on
 # top of one another). Anything else is a mistake in the call and is passed on.
 FAILURES = (CalculatorError, ArithmeticError, np.linalg.LinAlgError)
@@ -66,7 +67,7 @@ class ASEEnergy(AnalyticEnergy):
         atoms.calc = calculator
         self.atoms, self.calculator, self.threads = atoms, calculator, threads
         self.temperature = float(temperature)
-        self.ev_per_kT = units.kB * self.temperature
+        self.ev_per_kT = EV_PER_K * self.temperature
         self.event_shape = (len(atoms), 3)
         self.zero_com = not atoms.pbc.any()
         self.calls = 0
