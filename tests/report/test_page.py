@@ -272,6 +272,31 @@ def test_picture(smiles, torsions, tmp_path):
     assert image.shape[1] > 700 and 0.02 < (image < 200).mean() < 0.6
 
 
+def test_without_a_reference_the_search_stands_beside():
+    data = report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"], reference=False)
+    panels = [replace(p, angles=replace(p.angles, searcher=p.angles.samples[::2])) for p in data.torsions]
+    rows = [replace(r, search_population=0.123, search_population_error=0.01) for r in data.conformers]
+    text = render(replace(data, torsions=tuple(panels), conformers=tuple(rows)))
+    assert "<th>Search<br>" in text and "12.3 ± 1.0" in text and '"text":"Search"' in text
+    with_both = render(replace(report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"]), torsions=tuple(panels)))
+    assert "<th>Reference<br>" in with_both
+
+
+def test_broken_samples_do_not_break_the_page():
+    """Geometries that are not finite, as a bad sampler leaves them, are left out of the figures."""
+    data = report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"])
+    panels = tuple(
+        replace(p, angles=replace(p.angles, before=np.where(np.arange(400) < 50, np.nan, p.angles.before)))
+        for p in data.torsions
+    )
+    energies = replace(data.energies_kcal, before=np.full(400, np.inf))
+    text = render(replace(data, torsions=panels, energies_kcal=energies))
+    assert "100 % of before relaxation" in text and "NaN" not in Tags(text).scripts[0]
+    # samples far above the reference do not squeeze it into one bar
+    far = Ensembles(np.linspace(100, 1e4, 300), reference=np.linspace(0, 20, 300))
+    assert energies_beyond(far) == "Not on the axis: 100 % of samples."
+
+
 def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="cannot write the report"):
         write_report(tmp_path / "missing" / "report.html", report("O"))

@@ -6,6 +6,7 @@ minimum, positions Å, populations fractions of one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,9 @@ class TorsionPanel:
 @dataclass(frozen=True)
 class ConformerRow:
     """One distinct conformer: population and free energy with standard errors, the energy of its minimum,
-    a representative geometry, its torsions (parallel to ``ReportData.torsions``; None where not defined)."""
+    a representative geometry, its torsions (parallel to ``ReportData.torsions``; None where not defined).
+
+    The population in a reference run or else that in the search is shown beside."""
 
     population: float
     population_error: float
@@ -56,6 +59,19 @@ class ConformerRow:
     name: str = ""
     reference_population: float | None = None
     reference_population_error: float | None = None
+    search_population: float | None = None
+    search_population_error: float | None = None
+
+    def population_in(self, other: str) -> tuple[float | None, float | None]:
+        """Population and error in ``"reference"`` or ``"search"``."""
+        return getattr(self, f"{other}_population"), getattr(self, f"{other}_population_error")
+
+
+def beside(rows: Sequence[ConformerRow]) -> str | None:
+    """What the populations can be compared with: ``"reference"``, else ``"search"``, else nothing."""
+    return next(
+        (o for o in ("reference", "search") if any(r.population_in(o)[0] is not None for r in rows)), None
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from orbitwise.energies.mmff import KCAL_PER_MOL_K
-from orbitwise.report.data import ConformerRow, Ensembles, ReportData, TorsionPanel
+from orbitwise.report.data import ConformerRow, Ensembles, ReportData, TorsionPanel, beside
 
 SAMPLES, REFERENCE, SEARCHER, BEFORE = "#1f6fb4", "#1c2430", "#e08214", "#8e63b0"
 INK, GRID = "#3b4656", "#e6eaf0"
@@ -26,8 +26,11 @@ TICKS = [-180, -120, -60, 0, 60, 120, 180]
 def free_energy_map(a: np.ndarray, b: np.ndarray, kt: float, cells: int = 72) -> np.ndarray:
     """``-kT ln(p/p_max)`` on a periodic ``(cells, cells)`` grid (rows b, columns a), angles in radians.
 
-    A histogram smoothed by a periodic Gaussian of 5° (10⁴ samples) to 9° (few); inf where p is zero.
+    A histogram smoothed by a periodic Gaussian of 5° (10⁴ samples) to 9° (few); inf where p is zero. Pairs
+    that are not finite are left out.
     """
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[finite], b[finite]
     width = 360 / cells
     ij = [np.floor((np.degrees(v) + 180) % 360 / width).astype(int) % cells for v in (b, a)]
     counts = np.zeros((cells, cells))
@@ -124,13 +127,13 @@ def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
 
 
 def population_figure(rows: tuple[ConformerRow, ...]):
-    """Populations with error bars, samples beside the reference."""
+    """Populations with error bars, samples beside the reference (or else the search)."""
     fig = _figure(height=260)
     numbers = [str(i) for i in range(1, len(rows) + 1)]
     sets = [("samples", [r.population for r in rows], [r.population_error for r in rows], SAMPLES)]
-    if any(r.reference_population is not None for r in rows):
-        known = [r.reference_population for r in rows], [r.reference_population_error for r in rows]
-        sets.append(("reference", *known, "#9aa5b4"))
+    if other := beside(rows):
+        values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
+        sets.append((other, values, errors, "#9aa5b4"))
     for name, values, errors, colour in sets:
         y = [None if v is None else 100 * v for v in values]
         error = [0 if e is None else 100 * e for e in errors]
@@ -157,9 +160,17 @@ def present(values: Ensembles) -> list[tuple[str, np.ndarray]]:
 
 
 def map_panels(data: ReportData, first: TorsionPanel, second: TorsionPanel):
-    titles = {"samples": "Samples", "reference": "Reference", "before": "Before relaxation"}
+    """``(title, a, b)`` of each map: samples, the reference (or else the search), before relaxation."""
+    titles = {
+        "samples": "Samples",
+        "reference": "Reference",
+        "searcher": "Search",
+        "before": "Before relaxation",
+    }
     b = dict(present(second.angles))
     a = dict(present(first.angles))
+    if "reference" in a and "reference" in b:
+        del titles["searcher"]
     return [(title, a[key], b[key]) for key, title in titles.items() if key in a and key in b]
 
 
@@ -190,12 +201,15 @@ def _steps(fig, key: str, edges: np.ndarray, height: np.ndarray) -> None:
 
 
 def _energy_edges(energies: Ensembles) -> np.ndarray:
-    """From 0 to a little above samples and reference, 20 to 60 bins as the smaller of them can fill."""
-    main = [v[np.isfinite(v)] for k, v in present(energies) if k in ("samples", "reference")]
-    main = [v for v in main if len(v)] or [np.ones(1)]
-    low = min(0.0, *(float(v.min()) for v in main))
-    high = 1.15 * max(float(np.quantile(v, 0.998)) for v in main) + 1e-6
-    bins = int(np.clip(1.2 * math.sqrt(min(len(v) for v in main)), 20, 60))
+    """From 0 to a little above samples and reference, 20 to 60 bins as the smaller of them can fill. Samples
+    far above the reference do not stretch the axis beyond three times its range."""
+    main = {k: v[np.isfinite(v)] for k, v in present(energies) if k in ("samples", "reference")}
+    main = {k: v for k, v in main.items() if len(v)} or {"samples": np.ones(1)}
+    low = min(0.0, *(float(v.min()) for v in main.values()))
+    tops = {k: float(np.quantile(v, 0.998)) for k, v in main.items()}
+    known = tops.get("reference", math.inf)
+    high = 1.15 * max(tops.get("reference", 0.0), min(tops.get("samples", 0.0), 3 * known)) + 1e-6
+    bins = int(np.clip(1.2 * math.sqrt(min(len(v) for v in main.values())), 20, 60))
     return np.linspace(low, high, bins + 1)
 
 

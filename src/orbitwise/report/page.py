@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from orbitwise.errors import InputError
-from orbitwise.report.data import ConformerRow, ReportData, StageRow, TorsionPanel
+from orbitwise.report.data import ConformerRow, ReportData, StageRow, TorsionPanel, beside
 
 _HERE = Path(__file__).parent
 _ROWS, _STRUCTURES, _TORSIONS = 30, 12, 12
@@ -56,10 +56,10 @@ def render(data: ReportData) -> str:
         figures=figures,
         viewer=Markup(_inside_script(json.dumps(viewer))) if viewer else None,
         structures=min(len(data.conformers), _STRUCTURES),
-        rows=[_row(k, row, data, shown) for k, row in enumerate(rows, 1)],
+        rows=[_row(k, row, data, shown, beside(rows)) for k, row in enumerate(rows, 1)],
         rest=_rest(data.conformers[_ROWS:]),
         named=any(r.name for r in rows),
-        compared=any(r.reference_population is not None for r in rows),
+        compared=(beside(rows) or "").capitalize(),
         torsion_labels=[(data.torsions[k].label.split("–"), _path(data, data.torsions[k])) for k in shown],
         legend=_legend(data),
         energies_beyond=_energies_beyond(data),
@@ -169,7 +169,7 @@ def _table_torsions(data: ReportData) -> list[int]:
     return sorted((first + sorted(rest, key=spread, reverse=True))[:4])
 
 
-def _row(number: int, row: ConformerRow, data: ReportData, shown: list[int]) -> dict:
+def _row(number: int, row: ConformerRow, data: ReportData, shown: list[int], other: str | None) -> dict:
     angles = [row.torsions[k] if k < len(row.torsions) else None for k in shown]
     population = with_error(row.population, row.population_error, 100)
     name = f"{row.name}, " if row.name else ""
@@ -177,7 +177,7 @@ def _row(number: int, row: ConformerRow, data: ReportData, shown: list[int]) -> 
         "name": row.name,
         "torsions": ["–" if a is None else f"{round(math.degrees(a)):d}°".replace("-", "−") for a in angles],
         "population": population,
-        "reference": with_error(row.reference_population, row.reference_population_error, 100),
+        "other": with_error(*row.population_in(other), 100) if other else "",
         "free_energy": with_error(row.free_energy_kcal, row.free_energy_error_kcal),
         "energy": with_error(row.energy_kcal, None),
         "caption": f"Conformer {number}: {name}{population} %",

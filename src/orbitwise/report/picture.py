@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from orbitwise.energies.mmff import KCAL_PER_MOL_K
-from orbitwise.report.data import ConformerRow, ReportData
+from orbitwise.report.data import ConformerRow, ReportData, beside
 from orbitwise.report.figures import (
     DEPTHS,
     INK,
@@ -106,15 +106,16 @@ def _static_histogram(axis, data: ReportData) -> None:
 
 def _static_populations(axis, rows: tuple[ConformerRow, ...]) -> None:
     place = np.arange(len(rows))
-    known = any(r.reference_population is not None for r in rows)
+    other = beside(rows)
+    known = other is not None
     width = 0.38 if known else 0.6
     style = {"error_kw": {"lw": 0.9, "ecolor": INK}, "capsize": 1.8}
     axis.bar(place - known * 0.2, [100 * r.population for r in rows], width, color=SAMPLES, label="samples",
              yerr=[100 * r.population_error for r in rows], **style)  # fmt: skip
     if known:
-        y = [100 * (r.reference_population or 0) for r in rows]
-        error = [100 * (r.reference_population_error or 0) for r in rows]
-        axis.bar(place + 0.2, y, width, color="#b9c1cc", label="reference", yerr=error, **style)
+        values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
+        y, error = [100 * (v or 0) for v in values], [100 * (e or 0) for e in errors]
+        axis.bar(place + 0.2, y, width, color="#b9c1cc", label=other, yerr=error, **style)
         axis.legend(frameon=False, fontsize=8)
     axis.set_xticks(place, [str(k + 1) for k in place])
     axis.set(xlabel="conformer", ylabel="population (%)")

@@ -65,6 +65,24 @@
     return out;
   }
 
+  // The same from the front without WebGL: sticks and balls from back to front, as a drawing.
+  function flat(model, positions) {
+    const parts = [];
+    for (const [a, b] of model.bonds) {
+      const p = positions[a], q = positions[b], m = p.map((v, k) => (v + q[k]) / 2);
+      [[p, m, a], [m, q, b]].forEach(([from, to, atom]) => {
+        const ends = `x1="${from[0]}" y1="${-from[1]}" x2="${to[0]}" y2="${-to[1]}"`;
+        parts.push([(from[2] + to[2]) / 2, `<line ${ends} stroke="#3b4656" stroke-width="0.25"/>` +
+          `<line ${ends} stroke="${model.colours[atom]}"/>`]);
+      });
+    }
+    positions.forEach((p, a) => parts.push([p[2] + model.radii[a],
+      `<circle cx="${p[0]}" cy="${-p[1]}" r="${model.radii[a]}" fill="${model.colours[a]}"/>`]));
+    const r = 0.9 * model.extent, body = parts.sort((s, t) => s[0] - t[0]).map((s) => s[1]).join("");
+    return `<svg viewBox="${-r} ${-r} ${2 * r} ${2 * r}" width="100%" height="100%"><g stroke-width="0.2">` +
+      body.replaceAll("<circle", '<circle stroke="#3b4656" stroke-width="0.03"') + "</g></svg>";
+  }
+
   window.orbitwiseViewer = function (target, dataId) {
     const model = read(dataId), ball = sphere(model.symbols.length > 120 ? 1 : 2), r = model.extent;
     const hidden = { visible: false, range: [-r, r], showspikes: false };
@@ -76,8 +94,16 @@
     };
     const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: true };
     const light = { ambient: 0.55, diffuse: 0.75, specular: 0.25, roughness: 0.35, fresnel: 0.05 };
+    const canvas = document.createElement("canvas");
+    const solid = !!(canvas.getContext("webgl2") || canvas.getContext("webgl"));
     function show(n) {
-      const at = model.structures[n], m = mesh(model, at, ball);
+      const at = model.structures[n];
+      mark(n);
+      if (!solid) {
+        document.getElementById(target).innerHTML = flat(model, at);
+        return;
+      }
+      const m = mesh(model, at, ball);
       const shape = { type: "mesh3d", x: m.x, y: m.y, z: m.z, i: m.i, j: m.j, k: m.k, vertexcolor: m.colour,
                       hoverinfo: "skip", flatshading: false, lighting: light,
                       lightposition: { x: 2000, y: 4000, z: 8000 } };
@@ -85,6 +111,8 @@
                       z: at.map((p) => p[2]), marker: { size: 10, opacity: 0.001 }, hoverinfo: "text",
                       text: model.symbols.map((s, k) => s + (k + 1)) };
       Plotly.react(target, [shape, names], layout, config);
+    }
+    function mark(n) {
       document.querySelectorAll("[data-structure]").forEach((node) => {
         const on = Number(node.dataset.structure) === n;
         node.classList.toggle("selected", on);
