@@ -269,6 +269,7 @@ def test_bad_input():
         (dict(method="kabsch"), "none of"),
         (dict(method="snis", proposals=0), "proposals"),
         (dict(include_identity=True), "include_identity"),
+        (dict(group=ow.SO3), "a group such as"),
         (dict(log_weights=torch.zeros(2)), "one per leading entry"),
         (dict(x1=x1[..., :2], xt=xt[..., :2]), "3 dimensions"),
     ]

@@ -134,7 +134,7 @@ def _quadrature(gaps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def sample_bingham(gaps: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Unit 4-vectors ``(x3, x2, x1, x0)`` from the law of ``bingham``, ``(B, 4)``; ``gaps: (B, 3)``.
 
-    Rejection from an angular central Gaussian envelope (Kent, Ganeiban and Mardia 1310.8110).
+    Rejection from an angular central Gaussian envelope (Kent, Ganeiber and Mardia 1310.8110).
     """
     exponents = torch.cat([2 * gaps.flip(-1), torch.zeros_like(gaps[:, :1])], -1)  # density ∝ exp(-Σ λ x²)
     b = torch.ones_like(gaps[:, 0])

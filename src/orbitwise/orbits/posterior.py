@@ -82,6 +82,8 @@ def orbit_posterior(
     Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group and
     process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
     """
+    if not isinstance(group, Group):
+        raise InputError(f"group must be a group such as SO3(), not {group!r}")
     solve = _solver(method, proposals, include_identity, generator)
     cloud = xt.shape
     x1, xt, t, mask, log_prior, dtype = _checked(process, x1, xt, t, mask, log_weights)
