@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +48,7 @@ class Verdict:
     searched: Populations
     mixing: Mixing
     reference_population: Tensor | None
+    reference_error: Tensor | None
     basins: tuple[int, int] | None
     before: Against | None
     after: Against | None
@@ -90,6 +90,16 @@ def compare(mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], refer
     )
 
 
+def by_population(clusters: Clusters, n: int) -> Clusters:
+    """Conformer 1 is the most populated one among the first ``n`` labels; ties keep the order of energy."""
+    count = torch.bincount(clusters.label[:n], minlength=len(clusters))
+    order = count.argsort(descending=True, stable=True)
+    rank = order.argsort()
+    mirror = clusters.mirror[order]
+    mirror = torch.where(mirror < 0, mirror, rank[mirror.clamp_min(0)])
+    return Clusters(clusters.x[order], clusters.energy[order], rank[clusters.label], mirror)
+
+
 def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | None) -> Verdict:
     """Quench, cluster and count the samples; the same conformers in the search; compare with the reference."""
     match, torsions = matching(mol), find_torsions(mol)
@@ -110,16 +120,21 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
             refine=lambda x: (lambda m: (m.x, m.energy))(quench(x, 0.05, 1000)),
         )
     n = len(mine.x)
+    both = by_population(both, n)
     half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
     blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)
     ensemble = populations(both.label[:n], len(both))
     searched = populations(both.label[n:], len(both), blocks=blocks)
-    reference_population = basins = before = after = search = None
+    reference_population = reference_error = basins = before = after = search = None
     if reference is not None:
         label = assign(torch.as_tensor(reference.minima).to(both.x), both, match)
         weight = torch.as_tensor(reference.population).to(both.x.device)
         reference_population = torch.zeros(len(both), dtype=torch.float64, device=both.x.device)
         reference_population.index_add_(0, label.clamp_min(0), torch.where(label >= 0, weight, 0.0))
+        variance = torch.zeros_like(reference_population)
+        square = torch.as_tensor(reference.population_error).to(weight).square()
+        variance.index_add_(0, label.clamp_min(0), torch.where(label >= 0, square, 0.0))
+        reference_error = variance.sqrt()
         large = weight > RESOLVED
         seen = (label >= 0) & (ensemble.count[label.clamp_min(0)] > 0)
         basins = (int((seen & large).sum()), int(large.sum()))
@@ -129,9 +144,15 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
         search = compare(mol, found.x.flatten(0, 1), found.energy.flatten(), torsions, reference)
     mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
     return Verdict(
-        torsions, both, ensemble, searched, mixing, reference_population, basins, before, after, search
+        torsions,
+        both,
+        ensemble,
+        searched,
+        mixing,
+        reference_population,
+        reference_error,
+        basins,
+        before,
+        after,
+        search,
     )
-
-
-def as_numpy(x: Tensor) -> np.ndarray:
-    return x.detach().cpu().double().numpy()

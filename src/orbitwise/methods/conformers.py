@@ -19,13 +19,14 @@ from pydantic import Field
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
+from orbitwise import __version__
 from orbitwise.data.files import replacing, write_extxyz, write_sdf
 from orbitwise.data.molecules import choose_isomer, parse_smiles, unspecified_stereo
 from orbitwise.data.reference import Reference
 from orbitwise.energies import MMFF94, Counted
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
-from orbitwise.methods import conformer_report
+from orbitwise.methods import conformer_report, conformer_summary
 from orbitwise.methods import conformer_stages as work
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.conformer_judge import judge
@@ -53,10 +54,7 @@ class Outcome:
 
     folder: Path
     summary: dict
-    text: tuple[str, ...]
-
-    def lines(self) -> tuple[str, ...]:
-        return self.text
+    lines: tuple[str, ...]
 
 
 def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
@@ -100,7 +98,8 @@ class Pipeline:
     def __init__(self, config: ConformersConfig, system: System, stages: Stages):
         self.config, self.system, self.stages = config, system, stages
         self.key = {
-            "version": 1,
+            "version": __version__,
+            "network": work.NETWORK,
             **config.model_dump(mode="json", exclude={"out", "reference", "budget", "n"}),
         }
         self.seconds: dict[str, float] = {}
@@ -189,7 +188,7 @@ def run(config: ConformersConfig) -> Outcome:
     begin = time.monotonic()
     verdict = judge(system.mol, system.energy, found, drawn, relaxed, reference)
     pipe.seconds["judge"] = time.monotonic() - begin
-    case = conformer_report.Case(
+    case = conformer_summary.Case(
         config,
         system,
         effort,
@@ -205,7 +204,7 @@ def run(config: ConformersConfig) -> Outcome:
     return write(case)
 
 
-def write(case: conformer_report.Case) -> Outcome:
+def write(case: conformer_summary.Case) -> Outcome:
     """``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html`` and the picture of the map."""
     folder, relaxed = case.folder, case.relaxed
     kcal = case.kcal(relaxed.energy)
@@ -214,11 +213,11 @@ def write(case: conformer_report.Case) -> Outcome:
     positions = relaxed.x.cpu().double().numpy()
     write_sdf(folder / "ensemble.sdf", case.system.mol, positions, values)
     write_extxyz(folder / "ensemble.extxyz", case.system.mol, positions, values)
-    summary = conformer_report.summary(case)
+    summary = conformer_summary.summary(case)
     with replacing(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     conformer_report.write(case, summary)
-    return Outcome(folder, summary, tuple(conformer_report.lines(case, summary)))
+    return Outcome(folder, summary, conformer_summary.lines(case, summary))
 
 
 def report(folder: str | Path) -> Outcome:
