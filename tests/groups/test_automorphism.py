@@ -1,6 +1,9 @@
 """Automorphisms of molecules and graphs against RDKit's substructure search, networkx and known orders."""
 
+import gzip
+import itertools
 import math
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -221,3 +224,21 @@ def test_a_graph_too_regular_is_refused_not_endless():
                 j = 4 * ((a + da) % 4) + (b + db) % 4
                 bonds[4 * a + b, j] = bonds[j, 4 * a + b] = 1
     assert Automorphism.from_graph([0] * 16, bonds).order == 192
+
+
+@pytest.mark.data
+def test_drug_like_molecules_against_rdkit():
+    """Every 25th molecule of a ZINC split: the same number of automorphisms as RDKit finds matches."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "smiles" / "zinc250k_test.smi.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    with gzip.open(path, "rt") as lines:
+        smiles = [line.split()[0] for line in itertools.islice(lines, 0, None, 25)]
+    checked = 0
+    for text in smiles:
+        mol = Chem.AddHs(Chem.MolFromSmiles(text))
+        group = Automorphism.from_mol(mol)
+        if group.order < 5000:
+            checked += 1
+            assert group.order == len(by_rdkit(mol)), text
+    assert checked > 100
