@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from orbitwise.networks.embedding import GraphFeatures, Labels, RadialBasis, TimeFeatures, remove_mean
+from orbitwise.networks.embedding import (
+    BOND_ORDERS,
+    GraphFeatures,
+    Labels,
+    RadialBasis,
+    TimeFeatures,
+    remove_mean,
+)
 
 SOFTENING = 1e-2  # directions are r / sqrt(r² + SOFTENING): smooth where two atoms coincide
 
@@ -39,9 +46,9 @@ class EquivariantLayer(nn.Module):
         self.pair = nn.Linear(pair_inputs, pair + heads, bias=False)
         self.ends = nn.Linear(hidden, 2 * (pair + heads))
         self.value = nn.Linear(hidden, hidden)
-        self.mix = nn.Linear(pair + 2 * vectors, (2 + products) * vectors, bias=False)
+        self.mix = nn.Linear(2 * pair + 2 * vectors, (2 + products) * vectors, bias=False)
         self.update = nn.Sequential(
-            nn.Linear(2 * hidden + pair + products * vectors, hidden),
+            nn.Linear(2 * hidden + 2 * pair + products * vectors, hidden),
             nn.SiLU(),
             nn.Linear(hidden, hidden + products * vectors),
         )
@@ -49,15 +56,15 @@ class EquivariantLayer(nn.Module):
     def forward(
         self, h: Tensor, v: Tensor, pairs: Tensor, directions: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``pairs (B, N, N, pair_inputs)``; ``directions (B, N, 4, N)``: row 0 the weight of j in sums over
-        j, rows 1..3 that weight times the direction from i to j."""
+        """``pairs (B, N, N, pair_inputs)``; ``directions (B, N, 8, N)``: rows 0 and 1 are two weights of j in
+        sums over j, the other three pairs of rows these weights times the direction from i to j."""
         n = self.norm(h) + self.time(time)[:, None]
         u = v * torch.rsqrt(1 + v.square().sum(-2, keepdim=True).mean(-1, keepdim=True))
         to, of = self.ends(n).chunk(2, -1)
         message = silu(self.pair(pairs).add_(to[:, :, None]).add_(of[:, None]))  # (B, N, N, pair)
         # most channels of a message are summed with the directions, the others carry the neighbour's features
         message, gate = message.split([message.shape[-1] - self.heads, self.heads], -1)
-        gathered = directions @ message  # (B, N, 4, pair): sums over j
+        gathered = (directions @ message).unflatten(2, (4, 2)).flatten(3)  # (B, N, 4, 2 pair): sums over j
         gate = gate.permute(0, 3, 1, 2) * directions[:, None, :, 0]
         moved_h, moved_u = self._carry(gate, self.value(n), u)
         mixed = self.mix(torch.cat([gathered[:, :, 1:], moved_u, u], -1))
@@ -137,8 +144,11 @@ class EGNN(nn.Module):
         eye = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         weight = (batch.mask[:, None] & ~eye).to(x.dtype)[..., None]
         weight = weight / batch.mask.sum(-1).clamp(min=1)[:, None, None, None].to(x.dtype).sqrt()
-        directions = torch.cat([weight, weight * difference * torch.rsqrt(square + SOFTENING)], -1)
-        directions = directions.transpose(-1, -2)
+        near = bonds[..., BOND_ORDERS : BOND_ORDERS + 1] + 0.5 * bonds[..., BOND_ORDERS + 1 : BOND_ORDERS + 2]
+        # two ways to weigh the others: all alike; the bonded ones, and half for those two bonds away
+        weights = torch.cat([weight, near], -1)[..., None, :]
+        unit = (difference * torch.rsqrt(square + SOFTENING))[..., None]
+        directions = torch.cat([weights, unit * weights], -2).flatten(-2).transpose(-1, -2)
         time = self.time(t)
         v = remove_mean(x, batch.mask)[..., None] * self.start
         for layer in self.layers:

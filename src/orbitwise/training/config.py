@@ -24,7 +24,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(5000, ge=1)
     batch_size: int = Field(128, ge=1)
     shards: int | None = Field(None, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     warmup: int = Field(100, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
