@@ -1,4 +1,4 @@
-"""Run every benchmark again, one after the other, and rebuild the tables.
+"""Run every benchmark again, one after the other, and rebuild the tables and the figures of the cards.
 
     python benchmarks/run_all.py
 """
@@ -21,7 +21,8 @@ def main() -> int:
         print(f"== {script.name}", flush=True)
         if subprocess.run([sys.executable, str(script)], cwd=HERE.parent).returncode:
             failed.append(script.name)
-    subprocess.run([sys.executable, str(HERE / "tables.py")], cwd=HERE.parent, check=True)
+    for script in ("tables.py", "cards.py"):
+        subprocess.run([sys.executable, str(HERE / script)], cwd=HERE.parent, check=True)
     if failed:
         print("failed: " + ", ".join(failed))
     return bool(failed)

@@ -101,7 +101,7 @@ class SamplingConfig(Config):
     """``noise_min``: noise in Å at which the last denoising step stands; ``batch_size`` bounds the memory."""
 
     stepper: Literal["heun", "euler", "ancestral"] = "heun"
-    steps: int = Field(40, ge=2)
+    steps: int = Field(30, ge=2)
     noise_min: float = Field(0.005, gt=0)
     batch_size: int = Field(512, ge=1)
 
