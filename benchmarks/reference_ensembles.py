@@ -39,7 +39,7 @@ def compute(name: str) -> Reference:
     steps = STEPS.get(name, 20_000)
     effort = Effort(
         chains=16,
-        rungs=len(system.ladder()),
+        rungs=system.rungs(),
         leapfrog=8,
         search_steps=steps,
         train_steps=1,
@@ -58,7 +58,9 @@ def compute(name: str) -> Reference:
 
     clusters = find_conformers(quenched.x, quenched.energy, match, refine=refine)
     half = 2 * torch.arange(len(kept)) // len(kept)
-    share = populations(clusters.label, len(clusters), blocks=(half[:, None] * 16 + torch.arange(16)).flatten())
+    share = populations(
+        clusters.label, len(clusters), blocks=(half[:, None] * 16 + torch.arange(16)).flatten()
+    )
     mixing = mixing_of(found.x, found.energy, torsions)
     counts = system.energy.counts["search"]
     meta = {
@@ -98,7 +100,9 @@ def main() -> None:
         reference = compute(name)
         reference.save(path)
         top = ", ".join(f"{100 * p:.1f}" for p in np.sort(reference.population)[::-1][:6])
-        print(f"{name}: R-hat {reference.meta['rhat']:.3f}, populations {top} %, {path.stat().st_size / 1e6:.1f} MB")
+        print(
+            f"{name}: R-hat {reference.meta['rhat']:.3f}, populations {top} %, {path.stat().st_size / 1e6:.1f} MB"
+        )
 
 
 if __name__ == "__main__":

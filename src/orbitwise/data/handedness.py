@@ -45,6 +45,23 @@ class StereoElements:
         cosine = (left * right).sum(-1)
         return np.where(np.concatenate([volume, cosine], axis=1) > 0, 1, -1).astype(np.int8)
 
+    def enclosed(self, positions: np.ndarray) -> np.ndarray:
+        """``(F, N, 3)`` -> ``(F,)``: whether every centre lies inside the tetrahedron of its four neighbours.
+
+        Outside it, handedness means nothing: the sign of the tetrahedron and that of a perceived chirality can
+        differ. A geometry from a Markov chain at a molecule's temperature always passes.
+        """
+        four = self.centres[:, 3] != self.centre_atoms
+        corners = positions[:, self.centres[four]]  # (F, C, 4, 3)
+        centre = positions[:, self.centre_atoms[four]]
+        edges = np.swapaxes(corners[:, :, :3] - corners[:, :, 3:], -1, -2)
+        offset = (centre - corners[:, :, 3])[..., None]
+        flat = ~(np.abs(np.linalg.det(edges)) > 1e-6)
+        edges = np.where(flat[..., None, None], np.eye(3), edges)
+        first = np.linalg.solve(edges, offset)[..., 0]  # barycentric coordinates
+        inside = (first > 0).all(-1) & (first.sum(-1) < 1) & ~flat
+        return inside.all(-1)
+
 
 def stereo_elements(mol: Chem.Mol) -> StereoElements:
     """The stereo elements of a molecule with explicit hydrogens."""

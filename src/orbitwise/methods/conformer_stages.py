@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
-from orbitwise.data.handedness import relabel
+from orbitwise.data.handedness import relabel, stereo_elements
 from orbitwise.data.molecules import embed, to_batch
 from orbitwise.energies.counted import Counted
 from orbitwise.errors import EnergyError
@@ -39,6 +39,7 @@ from orbitwise.training import Progress, ProgressBar, TrainConfig, estimate_step
 
 HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 FRAMES = 20_000  # frames of the search that the learner sees
+UNREACHED = 20.0  # kT above the highest energy of the search
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 CHUNK = 500  # samples drawn at a time
 NETWORK = {
@@ -88,12 +89,16 @@ class System:
             moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
         return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
 
-    def ladder(self) -> Tensor:
-        """Inverse temperatures relative to the target, spaced so that neighbours swap about every third try:
-        energy fluctuations grow with the square root of the number of degrees of freedom."""
-        top = max(HOTTEST, 2 * self.temperature)
-        rungs = 1 + math.ceil(0.5 * math.log(top / self.temperature) * math.sqrt(3 * self.mol.GetNumAtoms()))
-        return geometric_ladder(self.temperature, top, rungs)
+    @property
+    def hottest(self) -> float:
+        """The highest temperature of the search, in K."""
+        return max(HOTTEST, 2 * self.temperature)
+
+    def rungs(self) -> int:
+        """Temperatures needed so that neighbours swap about every third try: energy fluctuations grow with the
+        square root of the number of degrees of freedom."""
+        spread = math.log(self.hottest / self.temperature)
+        return 1 + math.ceil(0.5 * spread * math.sqrt(3 * self.mol.GetNumAtoms()))
 
     def generator(self, seed: int) -> torch.Generator:
         return torch.Generator(device=self.device).manual_seed(seed)
@@ -101,7 +106,7 @@ class System:
 
 def plan_effort(system: System, config) -> Effort:
     """Share the budget out: a fifth of it searches, an eighth relaxes, most of the rest learns and draws."""
-    rungs, chains, leapfrog, batch_size, denoise_steps = len(system.ladder()), 16, 8, 64, 12
+    rungs, chains, leapfrog, batch_size, denoise_steps = system.rungs(), 16, 8, 64, 12
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
     x = x.expand(rungs * chains, -1, -1)
     with system.energy.stage("planning"):
@@ -182,7 +187,8 @@ class Found:
 def search(system: System, effort: Effort, seed: int, frames: int = FRAMES) -> Found:
     """Replica exchange from quenched ETKDG embeddings; the first quarter is warm-up and is thrown away.
     About ``frames`` frames of the target temperature are kept."""
-    betas, generator = system.ladder().to(system.device), system.generator(seed)
+    betas = geometric_ladder(system.temperature, system.hottest, effort.rungs).to(system.device)
+    generator = system.generator(seed)
     starts = torch.as_tensor(embed(system.mol, effort.chains, seed), device=system.device, dtype=system.dtype)
     stereo = Stereo.from_mol(system.mol, starts[0])
     with system.energy.stage("search"):
@@ -308,11 +314,13 @@ def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int
     learner = learner.eval().to(system.device)
     label = to_batch(system.mol, like[None].to(system.device), dtype=torch.float32)
     grid = edm_grid(learner.process, effort.denoise_steps, noise_min=0.01, noise_max=20.0)
+    elements = stereo_elements(system.mol)
+    wanted = n + max(5, n // 50)  # a few may not survive the relaxation
     parts, energies, usable, enough = [], [], [], 0
     with ProgressBar("draw") as show, system.energy.stage("samples"):
-        clock = Clock(show, n)
-        while enough < n and len(parts) * CHUNK < 3 * n + CHUNK:
-            size = min(CHUNK, max(50, round(1.1 * (n - enough))))
+        clock = Clock(show, wanted)
+        while enough < wanted and len(parts) * CHUNK < 3 * n + CHUNK:
+            size = min(CHUNK, max(50, wanted - enough))
             batch = label[torch.zeros(size, dtype=torch.long, device=system.device)]
             drawn = sample(
                 lambda x, t, batch=batch: learner(x, t, batch),
@@ -330,31 +338,34 @@ def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int
             x = torch.as_tensor(named.positions).to(device=system.device, dtype=system.dtype)
             parts.append(x)
             energies.append(system.energy(x))
-            same = torch.as_tensor(named.same_isomer).to(system.device)
-            usable.append(torch.isfinite(energies[-1]) & same)
+            same = named.same_isomer & elements.enclosed(named.positions)
+            usable.append(torch.isfinite(energies[-1]) & torch.as_tensor(same).to(system.device))
             enough += int(usable[-1].sum())
-            clock(min(enough, n))
+            clock(min(enough, wanted))
     return Drawn(torch.cat(parts), torch.cat(energies), torch.cat(usable), drawn.evaluations)
 
 
 # ---- relax
 @dataclass(frozen=True)
 class Relaxed:
-    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation, and the mean energy along it ``(steps,)``."""
+    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation, the mean energy along it ``trend: (steps,)``, and
+    how many chains were left out at the end because they had not come down (``lost: ()``)."""
 
     x: Tensor
     energy: Tensor
     trend: Tensor
+    lost: Tensor
 
 
-def relax(system: System, effort: Effort, drawn: Drawn, n: int, step_size: float, seed: int) -> Relaxed:
-    """Short Markov chains at the target temperature, one from each of the first ``n`` usable samples.
+def relax(system: System, effort: Effort, found: Found, drawn: Drawn, n: int, seed: int) -> Relaxed:
+    """Short Markov chains at the target temperature, one from each usable sample; the first ``n`` sound ones.
 
     Chains start off equilibrium (a bond a few hundredths of an Å too long costs many kT), so in the first third
-    each has its own step size. What starts further up than a quench can mend is an error, not a silent sample.
+    each has its own step size. A chain that ends far above anything the search has seen, or with a centre outside
+    its tetrahedron, started from no molecule: it is left out and counted.
     """
     generator = system.generator(seed)
-    x = drawn.x[drawn.usable][:n]
+    x, step_size = drawn.x[drawn.usable], found.step_size
     if len(x) < 2:
         raise EnergyError(
             f"only {len(x)} of {len(drawn.x)} samples of the learner are usable; give it more time (--budget)"
@@ -379,4 +390,9 @@ def relax(system: System, effort: Effort, drawn: Drawn, n: int, step_size: float
         )
     if trace.interrupted:
         raise KeyboardInterrupt
-    return Relaxed(trace.state.x, trace.state.energy, torch.tensor(trend))
+    x, energy = trace.state.x, trace.state.energy
+    whole = torch.as_tensor(stereo_elements(system.mol).enclosed(x.cpu().double().numpy())).to(x.device)
+    sound = whole & (energy < found.energy.max() + UNREACHED)
+    if int(sound.sum()) < 2:
+        raise EnergyError("no sample relaxed to a molecule: the learner had too little time; raise --budget")
+    return Relaxed(x[sound][:n], energy[sound][:n], torch.tensor(trend), (~sound).sum())

@@ -80,6 +80,10 @@ def warnings_of(case: Case) -> list[str]:
             f"{100 * (1 - usable):.0f} % of the learner's samples were of another stereoisomer or broken. They "
             "were left out before relaxation and are counted in the figures before relaxation."
         )
+    if int(relaxed.lost) > 0.01 * len(relaxed.x):
+        told.append(
+            f"{int(relaxed.lost)} samples did not relax to a molecule and were left out after relaxation. {more}"
+        )
     if len(relaxed.x) < case.config.n:
         told.append(f"Only {len(relaxed.x)} of {case.config.n} samples came out usable. {more}")
     quarter = max(1, len(relaxed.trend) // 4)
@@ -149,6 +153,7 @@ def summary(case: Case) -> dict:
         "energy": config.energy,
         "samples": len(case.relaxed.x),
         "drawn": len(case.drawn.x),
+        "lost_in_relaxation": int(case.relaxed.lost),
         "usable_share": float(case.drawn.usable.float().mean()),
         "network_evaluations_per_sample": case.drawn.evaluations,
         "conformers": [conformer_row(case, k) for k in range(len(verdict.clusters))],

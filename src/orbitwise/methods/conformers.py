@@ -180,8 +180,8 @@ def run(config: ConformersConfig) -> Outcome:
     drawn = Drawn(**tensors, evaluations=stage.info["evaluations_of_network"])
 
     def relaxed_():
-        relaxed = work.relax(system, effort, drawn, n, found.step_size, seed + 2)
-        return {"x": relaxed.x, "energy": relaxed.energy, "trend": relaxed.trend}, {}
+        relaxed = work.relax(system, effort, found, drawn, n, seed + 2)
+        return {"x": relaxed.x, "energy": relaxed.energy, "trend": relaxed.trend, "lost": relaxed.lost}, {}
 
     stage = pipe.stage("relax", relaxed_)
     relaxed = Relaxed(**{k: v.to(where) for k, v in stage.tensors.items()})

@@ -1,0 +1,167 @@
+"""The conformers pipeline as a whole, on small molecules and small efforts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from rdkit import Chem
+
+from orbitwise.data.reference import Reference
+from orbitwise.energies.mmff import MMFF94
+from orbitwise.errors import EnergyError, InputError
+from orbitwise.methods import conformer_stages
+from orbitwise.methods.conformer_stages import Effort
+from orbitwise.methods.conformers import ConformersConfig, build_system, plan, report, run
+
+EFFORT = Effort(
+    chains=4,
+    rungs=5,
+    leapfrog=6,
+    search_steps=240,
+    train_steps=250,
+    batch_size=32,
+    denoise_steps=8,
+    relax_steps=60,
+)
+
+
+def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
+    return ConformersConfig(**{"smiles": smiles, "n": 40, "effort": EFFORT, "out": folder, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("butanol")
+    return folder, run(config(folder))
+
+
+def test_files_and_numbers(finished):
+    folder, outcome = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(outcome.summary))
+    assert {p.name for p in folder.iterdir()} >= {
+        "ensemble.sdf",
+        "ensemble.extxyz",
+        "report.html",
+        "picture.png",
+    }
+    assert sum(row["population"] for row in summary["conformers"]) == pytest.approx(1)
+    assert sum(row["search_population"] for row in summary["conformers"]) == pytest.approx(1)
+    populations = [row["population"] for row in summary["conformers"]]
+    assert populations == sorted(populations, reverse=True)
+    assert summary["samples"] == len(Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False))
+    # HMC asks for 6 gradients a step, the torsion move for 1, on 5 x 4 replicas
+    assert summary["evaluations"]["search"]["gradient"] >= 240 * 5 * 4 * 7
+    chains = round(summary["drawn"] * summary["usable_share"])
+    # the torsion move looks at one proposal a step, and both kernels look at the start
+    assert summary["evaluations"]["relaxation"]["gradient"] == chains * (60 * 7 + 2)
+    assert set(summary["seconds"]) == {"plan", "search", "learn", "draw", "relax", "judge"}
+    assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
+
+
+def test_stereochemistry_is_that_of_the_smiles(finished):
+    folder, _ = finished
+    for mol in Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False):
+        Chem.AssignStereochemistryFrom3D(mol)
+        assert Chem.FindMolChiralCenters(mol) == [(1, "R")]
+
+
+def test_energies_in_the_file_are_those_of_the_positions(finished):
+    folder, outcome = finished
+    mols = list(Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False))
+    x = torch.tensor(np.array([m.GetConformer().GetPositions() for m in mols]))
+    written = torch.tensor([float(m.GetProp("energy_kcal_mol")) for m in mols], dtype=torch.float64)
+    mine = MMFF94(mols[0]).double().kcal_per_mol(x)
+    difference = mine - written  # the zero is the lowest minimum
+    assert float((difference - difference.median()).abs().max()) < 0.05  # SDF keeps four decimals of an Å
+    lowest = min(row["minimum_energy_kcal_mol"] for row in outcome.summary["conformers"])
+    assert lowest == pytest.approx(0, abs=1e-6) and float(written.min()) > 0
+
+
+def test_repeating_reuses_every_stage(finished, monkeypatch):
+    folder, outcome = finished
+
+    def forbidden(*_):
+        raise AssertionError("a finished stage ran again")
+
+    for name in ("search", "learn", "draw", "relax"):
+        monkeypatch.setattr(conformer_stages, name, forbidden)
+    again = report(folder)
+    for key in ("conformers", "evaluations", "samples"):
+        assert again.summary[key] == outcome.summary[key]
+
+
+def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
+    folder, _ = finished
+    monkeypatch.setattr(conformer_stages, "search", None)
+    monkeypatch.setattr(conformer_stages, "learn", None)
+    assert run(config(folder, n=60)).summary["samples"] == 60
+
+
+@pytest.mark.parametrize("stage", ["search", "learn", "draw", "relax"])
+def test_an_interruption_keeps_what_was_finished(tmp_path, monkeypatch, stage):
+    small = config(tmp_path, smiles="CO", effort=EFFORT.model_copy(update={"train_steps": 100}))
+    real = getattr(conformer_stages, stage)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conformer_stages, stage, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(small)
+    kept = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
+    order = ["plan", "search", "learn", "draw", "relax"]
+    assert set(kept) == set(order[: order.index(stage)])
+    monkeypatch.setattr(conformer_stages, stage, real)
+    assert run(small).summary["samples"] > 2
+    now = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
+    assert all(now[name] == kept[name] for name in kept)
+
+
+def test_the_same_seed_gives_the_same_ensemble(tmp_path):
+    short = EFFORT.model_copy(update={"train_steps": 100})
+    first = run(config(tmp_path / "a", smiles="CO", effort=short)).summary
+    second = run(config(tmp_path / "b", smiles="CO", effort=short)).summary
+    other = run(config(tmp_path / "c", smiles="CO", effort=short, seed=1)).summary
+    assert first["mean_energy_kcal_mol"] == second["mean_energy_kcal_mol"]
+    assert first["mean_energy_kcal_mol"] != other["mean_energy_kcal_mol"]
+
+
+def test_nan_energy_is_an_error_that_says_so(tmp_path, monkeypatch):
+    def broken(self, x):
+        return torch.full(x.shape[:-2], torch.nan), torch.full_like(x, torch.nan)
+
+    monkeypatch.setattr(MMFF94, "value_and_grad", broken)
+    with pytest.raises(EnergyError, match="not finite"):
+        run(config(tmp_path, smiles="CO"))
+
+
+def test_a_reference_of_something_else_is_refused(tmp_path):
+    nothing = np.zeros(0)
+    path = tmp_path / "other.npz"
+    meta = {"smiles": "CCC", "energy": "mmff94", "temperature": 300.0}
+    Reference(np.zeros((0, 0)), nothing, nothing, np.zeros((0, 11, 3)), nothing, nothing, meta).save(path)
+    with pytest.raises(InputError, match="smiles CCC"):
+        run(config(tmp_path / "run", smiles="CO", reference=path))
+
+
+def test_a_file_that_is_no_reference(tmp_path):
+    path = tmp_path / "text.npz"
+    path.write_text("not a reference")
+    with pytest.raises(InputError, match="not a reference file"):
+        run(config(tmp_path / "run", smiles="CO", reference=path))
+
+
+def test_open_stereochemistry_is_told(tmp_path):
+    _, warnings = build_system(config(tmp_path, smiles="CCC(C)O"))
+    assert len(warnings) == 1 and "open" in warnings[0]
+
+
+def test_the_plan_follows_the_budget(tmp_path):
+    small = plan(config(tmp_path, smiles="CO", effort=None, budget=0.2))
+    large = plan(config(tmp_path, smiles="CO", effort=None, budget=2.0))
+    assert 2 < large.energy_calls / small.energy_calls < 40
+    assert small.parameters == large.parameters > 10_000
