@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long reference run, with a report
-	$(BIN)/orbitwise conformers 'CC(=O)N[C@@H](C)C(=O)NC' --out ensembles/alanine_dipeptide \
+	$(BIN)/orbitwise conformers 'CC(=O)N[C@@H](C)C(=O)NC' --n 2000 --out ensembles/alanine_dipeptide \
 	  --reference benchmarks/references/alanine_dipeptide.npz
 
 test: install  ## the whole test suite

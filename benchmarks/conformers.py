@@ -1,0 +1,156 @@
+"""`orbitwise conformers` against long reference runs, and what people use today for the same molecules.
+
+    python benchmarks/conformers.py [NAME ...] [--budget MINUTES] [--demo FOLDER]
+
+For each molecule with a file in benchmarks/references: the command (2,000 samples), judged after and before
+relaxation; RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds; for butane and
+1,2-difluoroethane the populations of a one-dimensional torsion profile. ``--demo`` judges a folder that `make demo`
+left instead of running alanine dipeptide again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from molecules import MOLECULES
+from rdkit.Chem import AllChem, rdMolTransforms
+from rows import Row, write_rows
+
+from orbitwise.data.molecules import embed, with_conformers
+from orbitwise.data.reference import Reference
+from orbitwise.methods.conformers import ConformersConfig, build_system, run
+from orbitwise.metrics.conformers import assign, find_conformers, matching
+from orbitwise.search.quench import minimise
+
+FOLDER = Path(__file__).parent / "references"
+BUDGET = 1.0  # minutes; alanine dipeptide has that of the demo
+PROFILES = {"butane": (0, 1, 2, 3), "difluoroethane": (0, 1, 2, 3)}
+SAMPLES, SEED = 2000, 0
+
+
+def judged(name: str, summary: dict) -> list[Row]:
+    """Rows from a summary.json that was judged against the reference."""
+    verdict, rows = summary["reference"], []
+    calls = sum(c["energy"] for c in summary["evaluations"].values())
+    seconds = sum(summary["seconds"].values())
+    common = {"seeds": [summary["seed"]], "energy_calls": calls, "seconds": round(seconds, 1)}
+
+    def row(what: str, value: float, **more) -> None:
+        rows.append(Row(f"conformers.{name}.{what}", float(value), **common, **more))
+
+    map_name = "js_phi_psi" if name == "alanine_dipeptide" else "js_torsions"
+    for when in ("after", "before", "search"):
+        got = verdict[f"{when}_relaxation" if when != "search" else when]
+        suffix = "" if when == "after" else f"_{when}"
+        if got["js"] is not None:
+            note = f"nats, {got['js']['bins']} bins an axis; equal distributions would show {got['js']['floor']:.3f}"
+            goal = "<= 0.05" if when == "after" else None
+            row(map_name + suffix, got["js"]["value"], error=got["js"]["error"], goal=goal, note=note)
+        goal = "within 0.5" if when == "after" else None
+        row("mean_energy_error_kT" + suffix, got["mean_energy_difference_kT"], goal=goal)
+        goal = "<= 0.01" if when == "after" else None
+        row("bond_length_error_angstrom" + suffix, got["largest_bond_length_difference_angstrom"], goal=goal)
+    found, known = verdict["basins_found"]
+    row("basins_found_share", found / max(known, 1), goal="1", note=f"{found} of {known} above 1 %")
+    worst = max(summary["conformers"], key=lambda c: abs(c["population"] - c["reference_population"]))
+    row(
+        "largest_population_difference",
+        worst["population"] - worst["reference_population"],
+        error=float(np.hypot(worst["population_error"], worst["reference_population_error"])),
+        note=f"conformer {worst['conformer']}: {worst['population']:.3f} against {worst['reference_population']:.3f}",
+    )
+    row("usable_share_before_relaxation", summary["usable_share"])
+    row("minutes", seconds / 60, goal="<= 8" if name == "alanine_dipeptide" else None)
+    return rows
+
+
+def etkdg(name: str, reference: Reference, number: int = 300) -> list[Row]:
+    """RDKit's usual recipe: embed, minimise, merge duplicates. It gives minima, not populations."""
+    system, _ = build_system(ConformersConfig(smiles=MOLECULES[name]))
+    begin = time.monotonic()
+    mol = with_conformers(system.mol, embed(system.mol, number, SEED))
+    AllChem.MMFFOptimizeMoleculeConfs(mol, numThreads=0, maxIters=2000)
+    seconds = time.monotonic() - begin
+    x = torch.tensor(np.array([c.GetPositions() for c in mol.GetConformers()]), dtype=torch.float32)
+    match = matching(system.mol)
+    tight = minimise(x, system.energy, tolerance=0.05, max_steps=1000)
+    found = find_conformers(tight.x, tight.energy, match)
+    label = assign(torch.as_tensor(reference.minima, dtype=torch.float32), found, match)
+    large = torch.as_tensor(reference.population) > 0.01
+    share = float(((label >= 0) & large).sum() / large.sum())
+    note = f"{len(found)} distinct minima from {number} embeddings; gives no populations"
+    common = {"seeds": [SEED], "seconds": round(seconds, 2), "note": note}
+    return [
+        Row(f"conformers.{name}.etkdg_mmff_basins_found_share", share, **common),
+        Row(f"conformers.{name}.etkdg_mmff_minutes", seconds / 60, **common),
+    ]
+
+
+def profile(name: str, reference: Reference) -> list[Row]:
+    """Populations from the relaxed torsion profile alone: p ∝ ∫ exp(-E(φ)/kT) dφ over each well."""
+    system, _ = build_system(ConformersConfig(smiles=MOLECULES[name]))
+    mol = with_conformers(system.mol, embed(system.mol, 1, SEED))
+    properties = AllChem.MMFFGetMoleculeProperties(mol)
+    grid, energies, atoms = np.arange(-180, 180, 3.0), [], PROFILES[name]
+    for angle in grid:
+        force_field = AllChem.MMFFGetMoleculeForceField(mol, properties)
+        rdMolTransforms.SetDihedralDeg(mol.GetConformer(), *atoms, float(angle))
+        force_field = AllChem.MMFFGetMoleculeForceField(mol, properties)
+        force_field.MMFFAddTorsionConstraint(*atoms, False, float(angle), float(angle), 1e4)
+        for _ in range(5):
+            if not force_field.Minimize(maxIts=2000):
+                break
+        energies.append(AllChem.MMFFGetMoleculeForceField(mol, properties).CalcEnergy())
+    weight = np.exp(-(np.array(energies) - min(energies)) / (0.0019872042586408316 * 300.0))
+    gauche = np.abs(grid) < 120
+    one_dimensional = weight[gauche].sum() / weight.sum()
+    angle = np.degrees(reference.torsions[:, 0])
+    long_run = float((np.abs(angle) < 120).mean())
+    note = f"long run {long_run:.3f}; the profile leaves out entropy along the other coordinates"
+    return [
+        Row(f"conformers.{name}.gauche_profile", float(one_dimensional), note=note),
+        Row(f"conformers.{name}.gauche_reference", long_run, note="replica-exchange reference"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--budget", type=float, default=BUDGET)
+    parser.add_argument("--demo", type=Path)
+    arguments = parser.parse_args()
+    for name in arguments.names or list(MOLECULES):
+        path = FOLDER / f"{name}.npz"
+        if not path.exists():
+            print(f"{name}: no reference; run benchmarks/reference_ensembles.py {name}")
+            continue
+        reference = Reference.load(path)
+        if name == "alanine_dipeptide" and arguments.demo:
+            summary = json.loads((arguments.demo / "summary.json").read_text())
+        else:
+            budget = 6.0 if name == "alanine_dipeptide" else arguments.budget
+            with tempfile.TemporaryDirectory() as folder:
+                config = ConformersConfig(
+                    smiles=MOLECULES[name], n=SAMPLES, budget=budget, seed=SEED, out=folder, reference=path
+                )
+                summary = run(config).summary
+        rows = judged(name, summary) + etkdg(name, reference)
+        rows += profile(name, reference) if name in PROFILES else []
+        rows.append(
+            Row(
+                f"conformers.{name}.reference_rhat",
+                reference.meta["rhat"],
+                energy_calls=reference.meta["energy_evaluations"],
+            )
+        )
+        write_rows("foundation", rows)
+
+
+if __name__ == "__main__":
+    main()
