@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from molecules import MOLECULES
 from rdkit.Chem import AllChem, rdMolTransforms
-from rows import Row, write_rows
 
+from molecules import MOLECULES
 from orbitwise.data.molecules import embed, with_conformers
 from orbitwise.data.reference import Reference
 from orbitwise.methods.conformers import ConformersConfig, build_system, run
 from orbitwise.metrics.conformers import assign, find_conformers, matching
 from orbitwise.search.quench import minimise
+from rows import Row, write_rows
 
 FOLDER = Path(__file__).parent / "references"
 BUDGET = 1.0  # minutes; alanine dipeptide has that of the demo
