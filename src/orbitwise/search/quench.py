@@ -38,7 +38,7 @@ def minimise(
     moves further than ``max_move`` in a step, so a structure stays in its basin; a step that does not lower
     the energy is taken back and tried again half as long. One energy-and-gradient call per structure and
     step; converged structures leave the batch. What has not converged after ``max_steps`` is returned as it
-    is, with ``converged`` False. At 300 K, tolerance 1 leaves about 0.05 kT above the minimum after some 30
+    is, with ``converged`` False. At 300 K, tolerance 1 leaves about 0.05 kT above the minimum after 30 to 60
     calls per structure (enough to tell basins apart), 0.01 takes about 190. Raises ``EnergyError`` when a
     start is not finite.
     """
