@@ -166,7 +166,9 @@ def test_draws_follow_the_posterior(n, sigma, kind):
     draws = post.sample(20_000, generator=rng(9))[:, 0]
     assert ((draws >= 0) & (draws < 1)).all()
     tau = (torch.arange(50_000, dtype=torch.float64) + 0.5) / 50_000
-    log_f = sum(wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density for r in (xt - x1)[:, 0])
+    log_f = sum(
+        wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density for r in (xt - x1)[:, 0]
+    )
     cdf = log_f.softmax(0).cumsum(0)
     uniform = cdf[(draws * 50_000).long()]  # steps of the grid are far below the resolution of the test
     assert scipy.stats.kstest(uniform.numpy(), "uniform").pvalue > 1e-4
@@ -193,7 +195,8 @@ def test_the_mode_is_the_highest_point_of_the_posterior():
         post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1, xt, sigma, method="mode")
         tau = torch.arange(50_000, dtype=torch.float64) / 50_000
         log_f = sum(
-            wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density for r in (xt - x1)[:, 0]
+            wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density
+            for r in (xt - x1)[:, 0]
         )
         top = log_f.max().item()
         assert (
@@ -254,3 +257,21 @@ def test_refusals():
         ow.orbit_posterior(ow.PeriodicTranslation(2), ow.WrappedNormalProcess(), x, x, 0.5)
     with pytest.raises(NoClosedFormError, match="Gibbs"):
         ow.orbit_posterior(ow.PeriodicTranslation(), ow.WrappedNormalProcess(), x, x, 0.5, method="gibbs")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_finite_on_a_hundred_thousand_random_inputs(dtype):
+    """Noise levels from 1e-6 to 100, sizes 1 to 6, coincident, antipodal and far-off points."""
+    gen, number = rng(21), 50_000
+    x1 = torch.rand(number, 6, 1, generator=gen, dtype=dtype)
+    xt = torch.rand(number, 6, 1, generator=gen, dtype=dtype)
+    kind = torch.randint(0, 4, (number, 1, 1), generator=gen)
+    xt = torch.where(kind == 0, x1, torch.where(kind == 1, x1 + 0.5, torch.where(kind == 2, xt + 1e6, xt)))
+    t = 10 ** (-6 + 8 * torch.rand(number, generator=gen, dtype=dtype))
+    mask = torch.arange(6) <= torch.randint(0, 6, (number, 1), generator=gen)
+    post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1, xt, t, mask)
+    draws = post.sample(1, generator=gen)
+    for value in (post.mean, post.score, post.log_evidence, draws):
+        assert torch.isfinite(value).all()
+    net, size = post.score.double().sum((-2, -1)).abs(), post.score.double().abs().sum((-2, -1))
+    assert (net <= 1e-6 * size + 1e-9 / t.double() ** 2).all()
