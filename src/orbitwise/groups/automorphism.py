@@ -97,8 +97,9 @@ class Automorphism(PointPermutation):
         max_order: int = 5040,
     ) -> Automorphism:
         """The automorphisms of a graph: ``labels: (N,)`` (species), ``bonds: (N, N)`` symmetric bond orders
-        (0 none, 1, 2, 3, 4 = aromatic). ``positions`` and ``fixed`` as in ``from_mol``; without elements only
-        four-coordinate centres and bonds of order 2 are looked at. Raises ``InputError`` for a wrong shape.
+        (0 none, 1, 2, 3, 4 = aromatic), without padding (padded rows would count as equal atoms).
+        ``positions`` and ``fixed`` as in ``from_mol``; without elements only four-coordinate centres and bonds
+        of order 2 are looked at. Raises ``InputError`` for a wrong shape.
         """
         labels, bonds = np.asarray(labels), np.asarray(bonds)
         if labels.ndim != 1 or bonds.shape != (len(labels), len(labels)) or (bonds != bonds.T).any():
