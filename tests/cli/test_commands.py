@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -49,14 +50,13 @@ def test_help_needs_no_torch_and_is_quick():
     check += (
         "assert not {'torch', 'rdkit', 'scipy', 'ase'} & set(sys.modules), 'heavy import'; sys.exit(code)"
     )
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
-        times.append(time.perf_counter() - begin)
-        assert result.returncode == 0, result.stderr
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0, result.stderr
     assert "conformers" in result.stdout and "evaluate" in result.stdout
-    assert min(times) < 1.0, times
+    # processor time: the clock on the wall also measures what else the machine is doing
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 def test_methods_need_no_torch(capsys):
