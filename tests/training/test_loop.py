@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 
-from orbitwise.errors import InputError
+from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.training import (
     DivergedError,
     Progress,
@@ -223,6 +223,12 @@ def test_steps_without_a_finite_gradient_are_skipped_and_counted(tmp_path):
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["skipped"] == 10 and math.isfinite(last["loss"])
     assert read_checkpoint(tmp_path / "checkpoint.safetensors").skipped == 10
+
+
+def test_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OrbitwiseError, match=r"cannot write the log .*file"):
+        go(tmp_path / "file" / "run")
 
 
 def test_divergence_is_an_error_and_the_checkpoint_stays(tmp_path):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+
+from orbitwise.errors import OrbitwiseError
 
 NAME = "metrics.jsonl"
 
@@ -25,20 +30,24 @@ class Metrics:
 
 
 class MetricLog:
-    """Appends rows; rows after ``step`` (left by a run that was killed and now resumes there) are dropped."""
+    """Appends rows; rows after ``step`` (left by a run that was killed and now resumes there) are dropped.
+
+    Raises ``OrbitwiseError`` naming the file where it cannot be written.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / NAME
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(line + "\n" for line in kept))
-            os.replace(temporary, path)
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by __exit__)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._path = folder / NAME
+        with _named(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+                temporary = self._path.with_suffix(".tmp")
+                temporary.write_text("".join(line + "\n" for line in kept))
+                os.replace(temporary, self._path)
+            self._file = open(self._path, "a", buffering=1)  # noqa: SIM115 (closed by __exit__)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> MetricLog:
         return self
@@ -50,11 +59,23 @@ class MetricLog:
         self._board.close()
 
     def write(self, metrics: Metrics) -> None:
+        """Append a row; numbers that are not finite become ``null`` in the file."""
         row = asdict(metrics)
-        self._file.write(json.dumps(row) + "\n")
+        with _named(self._path):
+            self._file.write(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n")
         step = row.pop("step")
         for name, value in row.items():
             self._board.add_scalar(f"train/{name}", value, step)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OrbitwiseError(
+            f"cannot write the log {path}: {error.strerror or error}. Free space or choose another output folder."
+        ) from error
 
 
 def _step_of(line: str) -> float:
