@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdForceFieldHelpers
+from rdkit.Chem import AllChem, rdForceFieldHelpers, rdMolTransforms
 
 import orbitwise as ow
 from orbitwise.energies import mmff
@@ -197,6 +197,21 @@ def water(angle_degrees):
 def test_bent_angles_near_their_ends(angle):
     mol, _ = embedded("O")
     assert max(errors(mol, water(angle))) < 1e-4
+
+
+@pytest.mark.parametrize("angle", [1.0, 179.0, 179.9])
+def test_torsions_beside_a_nearly_straight_angle(angle):
+    # embedded geometries do have such angles; a dihedral angle is then a quotient of two small numbers
+    mol, _ = embedded("CC(=O)NC")
+    conformer = Chem.Conformer(mol.GetConformer())
+    rdMolTransforms.SetAngleDeg(conformer, 1, 3, 4, angle)
+    x = torch.from_numpy(conformer.GetPositions())[None]
+    assert max(errors(mol, x)) < 1e-4
+    energy = ow.energies.MMFF94(mol)
+    x = x.float()
+    (value, grad), (single, slope) = energy.value_and_grad(x.double()), energy.value_and_grad(x)
+    assert (single - value).abs().item() < 1e-5 * value.abs().item()
+    assert (slope - grad).norm() < 1e-3 * grad.norm()
 
 
 def test_exactly_straight_and_exactly_flat_are_finite():

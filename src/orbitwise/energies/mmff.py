@@ -5,9 +5,8 @@ stretch-bend (eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der 
 electrostatics (eq 13, constant dielectric 1). No cutoff.
 
 How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch operation
-does a kind of term for the whole batch. The bonded terms depend on the coordinates only through bond lengths
-and scalar products of two unit bond vectors (see ``MMFFParameters``): neither cross products nor dihedral
-angles are formed, and the chain rule back to the atoms is taken once for all of them.
+does a kind of term for the whole batch. Each angle has one unit normal, from which both its bend and all its
+torsions follow (see ``MMFFParameters``); the chain rule back to the atoms is taken once for all of them.
 """
 
 from __future__ import annotations
@@ -49,9 +48,8 @@ class _Tables:
 
     tail: Tensor  # atoms of all displacements: bonds first, then non-bonded pairs
     head: Tensor
-    pair_bonds: Tensor  # (2 (na + nt),): first bonds, then second bonds
-    pair_sign: Tensor
-    partner: Tensor  # (2 (na + nt),): the other bond of each pair
+    angle_bonds: Tensor  # (2 na,): first bonds, then second bonds
+    angle_sign: Tensor
     bond_r0: Tensor
     bend_theta0: Tensor
     power: tuple[Tensor, Tensor, Tensor, Tensor]  # energy / variable = Σ_n power[n] variable^n
@@ -61,7 +59,9 @@ class _Tables:
     stretch_bend: Tensor  # (2, n_bent, 1)
     linear_k: Tensor
     oop_k: Tensor
-    torsion_angles: Tensor  # (2 nt,)
+    torsion_angles: Tensor  # (2 nt,): first angles, then second angles
+    torsion_partner: Tensor  # (2 nt,): the other angle of each torsion
+    torsion_sign: Tensor
     vdw_inv_r: Tensor
     vdw_epsilon: Tensor
     vdw_slope: Tensor
@@ -77,7 +77,8 @@ def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.devi
 
     bent = len(p.angles) - p.n_linear
     tail, head = np.concatenate([p.bonds, p.nonbonded])[:, ::-1].T
-    first, second = p.pair_bonds.T
+    first, second = p.angle_bonds.T
+    before, after = p.torsion_angles.T
     stretch, bend = 0.5 * MDYNE_A * p.bond_k, 0.5 * MDYNE_A * p.angle_k[:bent]
     v1, v2, v3 = p.torsion_v.T
     none = (0.0 * stretch, 0.0 * bend, 0.0 * v1)
@@ -93,9 +94,8 @@ def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.devi
     return _Tables(
         tail=index(tail),
         head=index(head),
-        pair_bonds=index(first, second),
-        pair_sign=column(p.pair_sign),
-        partner=index(second, first),
+        angle_bonds=index(first, second),
+        angle_sign=column(p.angle_sign),
         bond_r0=column(p.bond_r0),
         bend_theta0=column(DEGREE * p.angle_theta0[:bent]),
         power=column(power / kt).unbind(),
@@ -105,7 +105,9 @@ def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.devi
         stretch_bend=column(MDYNE_A * p.stretch_bend[:bent].T / kt),
         linear_k=column(MDYNE_A * p.angle_k[bent:] / kt),
         oop_k=column(0.5 * MDYNE_A * p.oop_k / kt),
-        torsion_angles=index(*p.torsion_angles.T),
+        torsion_angles=index(before, after),
+        torsion_partner=index(after, before),
+        torsion_sign=column(p.torsion_sign),
         vdw_inv_r=column(RHO_SCALE / p.vdw_r),
         vdw_epsilon=column(VDW_SCALE * p.vdw_epsilon / kt),
         vdw_slope=column(-7.0 * VDW_SCALE * RHO_SCALE * p.vdw_epsilon / p.vdw_r / kt),
@@ -117,6 +119,11 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Scalar product of vectors ``(rows, 3, B)``."""
     (a0, a1, a2), (b0, b1, b2) = a.unbind(1), b.unbind(1)
     return (a0 * b0).addcmul_(a1, b1).addcmul_(a2, b2)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Vector product of vectors ``(rows, 5, B)`` whose first two components follow again after the third."""
+    return (a[:, 1:4] * b[:, 2:5]).addcmul_(a[:, 2:5], b[:, 1:4], value=-1.0)
 
 
 def _horner(v: Tensor, coefficients: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
@@ -168,34 +175,31 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     autocast and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
     """
     batch = x.shape[-1]
-    n_pairs, n_linear, n_torsions = len(t.pair_sign), len(t.linear_k), len(t.torsion_angles) // 2
-    n_angles, nb = n_pairs - n_torsions, len(t.tail) - len(t.charge)
-    bent = n_angles - n_linear
+    n_angles, n_torsions = len(t.angle_sign), len(t.torsion_sign)
+    nb, bent = len(t.bond_r0), len(t.bend_theta0)
 
     d = x.index_select(0, t.tail).sub_(x.index_select(0, t.head))
     r = _dot(d, d).sqrt_()
     energy, slope = _nonbonded(t, r[nb:])
     d[nb:] *= slope[:, None]
 
-    # scalar products of unit bond vectors: cosines of angles, and what torsions need beside them
+    # unit bond vectors; cosine, sine and unit normal of each angle
     length = r[:nb]
     u = d[:nb] / length[:, None]
-    both = u.index_select(0, t.pair_bonds)
-    q = _dot(both[:n_pairs], both[n_pairs:]).mul_(t.pair_sign)
-    c, p = q[:n_angles].clamp_(-1.0, 1.0), q[n_angles:]
-    inv_s2 = (c * c).neg_().add_(1.0).clamp_min_(torch.finfo(x.dtype).eps).reciprocal_()
-    inv_s = inv_s2.sqrt()
-
-    # cos φ = (p + cosθ1 cosθ2) / (sinθ1 sinθ2) with p = f·h (see MMFFParameters)
-    ends = (2, n_torsions, batch)
-    cosines = c.index_select(0, t.torsion_angles).view(ends)
-    inv = inv_s.index_select(0, t.torsion_angles).view(ends).prod(0)
+    arms = torch.cat([u, u[:, :2]], 1).index_select(0, t.angle_bonds)
+    arm1, arm2 = arms[:n_angles], arms[n_angles:]
+    c = _dot(arm1[:, :3], arm2[:, :3]).mul_(t.angle_sign)
+    normal = _cross(arm1, arm2)
+    sine2 = _dot(normal, normal).clamp_min_(torch.finfo(x.dtype).tiny ** 0.5)
+    inv_s = sine2.rsqrt()
+    normal *= inv_s[:, None]
+    normals = normal.index_select(0, t.torsion_angles)
 
     v = torch.empty(nb + bent + n_torsions, batch, dtype=x.dtype, device=x.device)
     stretch, bend, phi = v.split([nb, bent, n_torsions])
     torch.sub(length, t.bond_r0, out=stretch)
-    torch.acos(c[:bent], out=bend).sub_(t.bend_theta0)
-    torch.mul(cosines[0], cosines[1], out=phi).add_(p).mul_(inv)
+    torch.atan2(sine2[:bent].sqrt(), c[:bent], out=bend).sub_(t.bend_theta0)
+    torch.mul(_dot(normals[:n_torsions], normals[n_torsions:]), t.torsion_sign, out=phi)
 
     # eqs 2, 3 and 7, then stretch-bend (eq 5), linear in each of its variables
     on_v = _horner(v, t.slope)
@@ -206,25 +210,28 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     on_bend += coupling
     on_stretch.index_add_(0, t.bend_bonds, (t.stretch_bend * bend).flatten(0, 1))
 
-    on_q = torch.empty_like(q)
-    on_c, on_p = on_q[:n_angles], on_q[n_angles:]
-    torch.mul(on_phi, inv, out=on_p)
+    on_c = torch.empty_like(c)
     torch.mul(on_bend, inv_s[:bent], out=on_c[:bent]).neg_()
-    on_c[bent:] = t.linear_k  # eq 4
-    energy += (c[bent:] + 1.0).mul_(t.linear_k).sum(0)
-    square = inv_s2.index_select(0, t.torsion_angles).view(ends)
-    on_cosines = square.mul_(cosines).mul_(on_phi.mul_(phi)).addcmul_(cosines.flip(0), on_p)
-    on_c.index_add_(0, t.torsion_angles, on_cosines.flatten(0, 1))
+    if bent < n_angles:  # eq 4
+        on_c[bent:] = t.linear_k
+        energy += (c[bent:] + 1.0).mul_(t.linear_k).sum(0)
     if len(t.oop_k):
         planar = (3, len(t.oop_k), batch)
         rows = slice(0, 3 * len(t.oop_k))
-        e, on_planar = _out_of_plane(t, c[rows].view(planar), inv_s2[rows].view(planar))
+        e, on_planar = _out_of_plane(t, c[rows].view(planar), inv_s[rows].square().view(planar))
         energy += e
         on_c[rows] += on_planar.flatten(0, 1)
 
-    # back to unit vectors (each bond of a pair receives the other's direction), to bond vectors, to atoms
-    both.view(2, n_pairs, 3, batch).mul_(on_q.mul_(t.pair_sign)[:, None])
-    on_u = torch.zeros_like(u).index_add_(0, t.partner, both).div_(length[:, None])
+    # back to normals, to unit vectors, to bond vectors, to atoms
+    normals.view(2, n_torsions, 3, batch).mul_(on_phi.mul_(t.torsion_sign)[:, None])
+    on_normal = torch.zeros_like(normal).index_add_(0, t.torsion_partner, normals)
+    on_normal.addcmul_(normal, _dot(normal, on_normal)[:, None], value=-1.0).mul_(inv_s[:, None])
+    w = torch.cat([on_normal, on_normal[:, :2]], 1)
+    on_c = on_c.mul_(t.angle_sign)[:, None]
+    on_arms = torch.cat(
+        [_cross(arm2, w).addcmul_(on_c, arm2[:, :3]), _cross(w, arm1).addcmul_(on_c, arm1[:, :3])]
+    )
+    on_u = torch.zeros_like(u).index_add_(0, t.angle_bonds, on_arms).div_(length[:, None])
     on_stretch -= _dot(u, on_u)
     torch.addcmul(on_u, u, on_stretch[:, None], out=d[:nb])
     grad = torch.zeros_like(x).index_add_(0, t.tail, d).index_add_(0, t.head, d, alpha=-1)
@@ -242,7 +249,8 @@ class MMFF94(AnalyticEnergy):
 
     ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that energy.
     NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is not finite:
-    kernels reject both. Autograd goes through once; asking for second derivatives raises.
+    kernels reject both. Autograd goes through once; asking for second derivatives raises. Long runs may use
+    ``torch.compile(energy.value_and_grad)``: about twice as fast, once it has compiled for some 20 seconds.
 
     Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown variant, a
     temperature that is not positive, or ``x`` of the wrong shape or dtype; ``EnergyError`` names the atoms

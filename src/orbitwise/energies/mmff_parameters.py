@@ -26,10 +26,11 @@ ONE_FOUR_ELECTROSTATICS = 0.75
 class MMFFParameters:
     """All terms of one molecule of N atoms, in kcal/mol, Å, degrees and electron charges.
 
-    Every bonded term is a function of bond lengths and of scalar products between two bonds' directions, the
-    *pairs*: ``pair_sign[p] · (u_a·u_b)`` with ``(a, b) = pair_bonds[p]`` is the cosine of an angle for the
-    first ``na`` rows (three for each out-of-plane centre, then the other bent angles, then the linear ones),
-    and for the last ``nt`` rows f·h of a torsion i-j-k-l, with unit vectors f along j→i and h along k→l.
+    The bonded terms are functions of bond lengths, of the cosine of each angle and of its unit normal. With
+    the unit vectors u of two bonds ``(a, b) = angle_bonds[row]``, the cosine is ``angle_sign (u_a·u_b)`` and
+    the normal n is u_a × u_b normalised; a torsion has cos φ = ``torsion_sign`` (n_first·n_second) with the
+    normals of its two angles. Angles come in the order: three for each out-of-plane centre, other bent ones,
+    linear ones.
     """
 
     n_atoms: int
@@ -37,6 +38,8 @@ class MMFFParameters:
     bond_k: np.ndarray  # (nb,) md/Å
     bond_r0: np.ndarray  # (nb,) Å
     angles: np.ndarray  # (na, 3) atoms i, j, k with j in the middle
+    angle_bonds: np.ndarray  # (na, 2) rows of ``bonds``: j-i and j-k
+    angle_sign: np.ndarray  # (na,) ±1
     angle_k: np.ndarray  # (na,) md Å/rad²
     angle_theta0: np.ndarray  # (na,) degrees
     stretch_bend: np.ndarray  # (na, 2) md/rad for the bonds j-i and j-k; 0 where there is no such term
@@ -45,8 +48,7 @@ class MMFFParameters:
     torsions: np.ndarray  # (nt, 4) atoms i, j, k, l
     torsion_v: np.ndarray  # (nt, 3) kcal/mol
     torsion_angles: np.ndarray  # (nt, 2) rows of ``angles``: i-j-k and j-k-l
-    pair_bonds: np.ndarray  # (na + nt, 2)
-    pair_sign: np.ndarray  # (na + nt,)
+    torsion_sign: np.ndarray  # (nt,) ±1
     nonbonded: np.ndarray  # (np, 2) atoms at least three bonds apart, or in different fragments
     vdw_r: np.ndarray  # (np,) Å, R*_ij with the donor-acceptor scaling applied
     vdw_epsilon: np.ndarray  # (np,) kcal/mol
@@ -136,8 +138,10 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
                     if found and any(found[1:]):
                         torsions.append((i, j, k, l))
                         torsion_v.append(found[1:])
-    pairs = [(directed[j, i], directed[j, k]) for i, j, k in angles]
-    pairs += [(directed[j, i], directed[k, l]) for i, j, k, l in torsions]
+    arms = [(directed[j, i], directed[j, k]) for i, j, k in angles]
+    angle_sign = [a[1] * b[1] for a, b in arms]
+    # The normals as they are stored against those of (j→i) × (j→k) and (k→j) × (k→l).
+    normal_sign = {key: angle_sign[row] * (1 if key == angles[row] else -1) for key, row in angle_row.items()}
 
     distance = rdmolops.GetDistanceMatrix(mol)  # in bonds; a large number between fragments
     nonbonded = [(i, j) for i, j in combinations(range(n), 2) if distance[i, j] > 2.5]
@@ -152,6 +156,8 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
         bond_k=bond_parameters[:, 0],
         bond_r0=bond_parameters[:, 1],
         angles=_array(angles, 3, np.int64),
+        angle_bonds=_array([(a[0], b[0]) for a, b in arms], 2, np.int64),
+        angle_sign=_array(angle_sign, None, float),
         angle_k=angle_parameters[:, 0],
         angle_theta0=angle_parameters[:, 1],
         stretch_bend=_array(stretch_bend, 2, float),
@@ -160,8 +166,7 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
         torsions=_array(torsions, 4, np.int64),
         torsion_v=_array(torsion_v, 3, float),
         torsion_angles=_array([(angle_row[t[:3]], angle_row[t[1:]]) for t in torsions], 2, np.int64),
-        pair_bonds=_array([(a[0], b[0]) for a, b in pairs], 2, np.int64),
-        pair_sign=_array([a[1] * b[1] for a, b in pairs], None, float),
+        torsion_sign=_array([normal_sign[t[:3]] * normal_sign[t[1:]] for t in torsions], None, float),
         nonbonded=nonbonded,
         vdw_r=vdw[:, 0],
         vdw_epsilon=vdw[:, 1],
