@@ -23,6 +23,7 @@ from rdkit.Chem import AllChem, rdMolTransforms
 from molecules import MOLECULES
 from orbitwise.data.molecules import embed, with_conformers
 from orbitwise.data.reference import Reference
+from orbitwise.methods.conformer_judge import SAME_ATOM, SAME_RMSD
 from orbitwise.methods.conformers import ConformersConfig, build_system, run
 from orbitwise.metrics.conformers import assign, find_conformers, matching
 from orbitwise.search.quench import minimise
@@ -80,8 +81,9 @@ def etkdg(name: str, reference: Reference, number: int = 300) -> list[Row]:
     x = torch.tensor(np.array([c.GetPositions() for c in mol.GetConformers()]), dtype=torch.float32)
     match = matching(system.mol)
     tight = minimise(x, system.energy, tolerance=0.05, max_steps=1000)
-    found = find_conformers(tight.x, tight.energy, match)
-    label = assign(torch.as_tensor(reference.minima, dtype=torch.float32), found, match)
+    found = find_conformers(tight.x, tight.energy, match, rmsd=SAME_RMSD, deviation=SAME_ATOM)
+    minima = torch.as_tensor(reference.minima, dtype=torch.float32)
+    label = assign(minima, found, match, rmsd=SAME_RMSD)
     large = torch.as_tensor(reference.population) > 0.01
     share = float(((label >= 0) & large).sum() / large.sum())
     note = f"{len(found)} distinct minima from {number} embeddings; gives no populations"

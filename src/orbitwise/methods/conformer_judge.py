@@ -16,6 +16,8 @@ from orbitwise.metrics.torsions import Torsion, dihedral, find_torsions, map_pai
 from orbitwise.search.quench import minimise
 
 RESOLVED = 0.01  # a basin counts above this population
+# Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over the compared atoms)
+SAME_RMSD, SAME_ATOM = 0.35, 0.8
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
             torch.cat([mine.energy, theirs.energy]),
             match,
             refine=lambda x: (lambda m: (m.x, m.energy))(quench(x, 0.05, 1000)),
+            rmsd=SAME_RMSD,
+            deviation=SAME_ATOM,
         )
     n = len(mine.x)
     both = by_population(both, n)
@@ -127,7 +131,7 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
     searched = populations(both.label[n:], len(both), blocks=blocks)
     reference_population = reference_error = basins = before = after = search = None
     if reference is not None:
-        label = assign(torch.as_tensor(reference.minima).to(both.x), both, match)
+        label = assign(torch.as_tensor(reference.minima).to(both.x), both, match, rmsd=SAME_RMSD)
         weight = torch.as_tensor(reference.population).to(both.x.device)
         reference_population = torch.zeros(len(both), dtype=torch.float64, device=both.x.device)
         reference_population.index_add_(0, label.clamp_min(0), torch.where(label >= 0, weight, 0.0))

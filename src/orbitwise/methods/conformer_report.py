@@ -111,8 +111,14 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
         return math.inf if value is None else value
 
     def name(theta: list[float]) -> str:
-        pairs = zip(theta, verdict.torsions, strict=True)
-        return " ".join(torsion_word(a) for a, torsion in pairs if torsion.kind != "amide")
+        pairs = list(zip(theta, verdict.torsions, strict=True))
+        words = [torsion_word(a) for a, torsion in pairs if torsion.kind != "amide"]
+        cis = [
+            torsion.label.split()[0]
+            for a, torsion in pairs
+            if torsion.kind == "amide" and abs(a) < math.pi / 2
+        ]
+        return " ".join(words + [f"cis-{label}" for label in cis])
 
     return tuple(
         ConformerRow(
@@ -122,10 +128,15 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
             free_energy_error_kcal=free(row["relative_free_energy_error_kcal_mol"]),
             energy_kcal=row["minimum_energy_kcal_mol"],
             positions_angstrom=verdict.clusters.x[k].cpu().double().numpy(),
-            torsions=tuple(minima[k]),
+            torsions=tuple(
+                None if torsion.kind == "amide" and len(verdict.torsions) > 2 else a  # the name says cis
+                for a, torsion in zip(minima[k], verdict.torsions, strict=True)
+            ),
             name=name(minima[k]),
             reference_population=row["reference_population"],
             reference_population_error=row["reference_population_error"],
+            search_population=row["search_population"],
+            search_population_error=row["search_population_error"],
         )
         for k, row in enumerate(told["conformers"])
         if row["population"] > 0
