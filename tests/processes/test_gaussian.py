@@ -30,6 +30,16 @@ def test_derivatives_are_those_of_autograd(process):
         torch.testing.assert_close(slope(t), auto, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("process", ALL, ids=repr)
+def test_time_at_a_noise_ratio(process):
+    t = torch.linspace(0.01, 0.99, 33, dtype=F64)
+    ratio = process.sigma(t) / process.alpha(t)
+    torch.testing.assert_close(process.time_at_ratio(ratio), t, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(GaussianProcess.time_at_ratio(process, ratio), t, rtol=1e-9, atol=1e-9)
+    far = process.time_at_ratio(torch.tensor([1e-6, 1e6], dtype=F64))
+    assert ((far >= 0) & (far <= 1)).all() and far[0] > far[1]
+
+
 def test_known_values():
     half = torch.tensor(0.5, dtype=F64)
     ends = torch.tensor([0.0, 1.0], dtype=F64)

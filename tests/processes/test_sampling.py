@@ -14,7 +14,6 @@ from orbitwise.processes.sampling import (
     edm_grid,
     sample,
     snr_grid,
-    time_at_ratio,
     uniform_grid,
 )
 
@@ -112,8 +111,6 @@ def test_grids(process):
     gaps = ratios.log().diff()
     torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=1e-6)
     assert ratios[-1] == pytest.approx(max(0.002, float(process.sigma(torch.ones(()).double()))), rel=1e-6)
-    t = torch.linspace(0.05, 0.95, 9, dtype=F64)
-    torch.testing.assert_close(time_at_ratio(process, process.sigma(t) / process.alpha(t)), t)
 
 
 def test_progress_seed_dtype_and_shapes():

@@ -34,7 +34,6 @@ from orbitwise.groups.base import Group
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior import orbit_posterior
 from orbitwise.processes.gaussian import GaussianProcess, beside
-from orbitwise.processes.sampling import time_at_ratio
 
 TARGETS = {"augmentation": None, "aligned": "mode", "snis": "snis", "exact": "exact"}
 
@@ -47,7 +46,7 @@ def uniform_times(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
 def lognormal_ratios(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
     """ln(σ/(α s)) ~ N(−0.5, 1.2²), cut at 10^±3 (Karras 2206.00364, table 1: P_mean −1.2, s 0.5)."""
     ratio = (1.2 * torch.special.ndtri(u) - 0.5).exp().clamp(1e-3, 1e3)
-    return time_at_ratio(process, ratio * scale)
+    return process.time_at_ratio(ratio * scale)
 
 
 TIMES: dict[str, Callable[[Tensor, GaussianProcess, Tensor], Tensor]] = {

@@ -49,7 +49,7 @@ class GaussianProcess(Process):
 
     zero_com: bool
 
-    # ---- the four functions of time, each (*B) -> (*B) -------------------------------------------------
+    # ---- the four functions of time, each (*B) -> (*B)
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Signal coefficient."""
@@ -66,7 +66,7 @@ class GaussianProcess(Process):
     def sigma_dot(self, t: Tensor) -> Tensor:
         """dσ/dt (infinite where σ has a square-root zero)."""
 
-    # ---- constructors ------------------------------------------------------------------------------------
+    # ---- constructors
     @staticmethod
     def flow(scale: float = 1.0, *, zero_com: bool = False) -> Flow:
         """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747, σ_min = 0)."""
@@ -110,7 +110,19 @@ class GaussianProcess(Process):
                 raise InputError(f"process {name!r} has no setting {key!r}; {_nearest(key, known)}")
         return PROCESSES[name](**numbers)
 
-    # ---- derived -------------------------------------------------------------------------------------------
+    # ---- derived
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        """The time at which σ/α equals ``ratio`` (any shape), cut to [0, 1]; σ/α falls with t.
+
+        Here by bisection, which any process may use; those below have their closed forms.
+        """
+        low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            noisier = self.sigma(middle) > ratio * self.alpha(middle)
+            low, high = torch.where(noisier, middle, low), torch.where(noisier, high, middle)
+        return 0.5 * (low + high)
+
     def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Onto the subspace the process lives in: zero centre of mass if ``zero_com``. ``x: (*B, N, D)``."""
         return centre(x, mask) if self.zero_com else x
@@ -210,6 +222,9 @@ class Flow(GaussianProcess):
     def sigma_dot(self, t: Tensor) -> Tensor:
         return torch.full_like(t, -self.scale)
 
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        return self.scale / (self.scale + ratio)
+
 
 @dataclass(frozen=True)
 class VP(GaussianProcess):
@@ -228,6 +243,9 @@ class VP(GaussianProcess):
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         return -0.5 * math.pi * self.alpha(t)
+
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        return (2 / math.pi) * torch.atan(1 / ratio)
 
 
 @dataclass(frozen=True)
@@ -254,6 +272,12 @@ class VPLinear(GaussianProcess):
     def sigma_dot(self, t: Tensor) -> Tensor:
         return -self.alpha(t) * self.alpha_dot(t) / self.sigma(t)  # from α² + σ² = 1
 
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        # −4 log α = u² (β_max − β_min) + 2 u β_min, a quadratic in u = 1 − t
+        level, slope = 2 * torch.log1p(ratio.square()), self.beta_max - self.beta_min
+        u = level / (self.beta_min + (self.beta_min**2 + slope * level).sqrt())
+        return (1 - u).clamp(0, 1)
+
 
 class _Exploding(GaussianProcess):
     """α = 1."""
@@ -279,6 +303,9 @@ class VE(_Exploding):
     def sigma_dot(self, t: Tensor) -> Tensor:
         return math.log(self.sigma_min / self.sigma_max) * self.sigma(t)
 
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        return ((ratio / self.sigma_max).log() / math.log(self.sigma_min / self.sigma_max)).clamp(0, 1)
+
 
 @dataclass(frozen=True)
 class EDM(_Exploding):
@@ -300,6 +327,10 @@ class EDM(_Exploding):
         root, slope = self._root(t)
         return self.rho * slope * root ** (self.rho - 1)
 
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        return ((ratio ** (1 / self.rho) - high) / (low - high)).clamp(0, 1)
+
 
 @dataclass(frozen=True)
 class Bridge(GaussianProcess):
@@ -319,6 +350,9 @@ class Bridge(GaussianProcess):
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         return self.scale * (0.5 - t) / (t * (1 - t)).sqrt()
+
+    def time_at_ratio(self, ratio: Tensor) -> Tensor:
+        return self.scale**2 / (self.scale**2 + ratio.square())
 
 
 PROCESSES: dict[str, type[GaussianProcess]] = {

@@ -36,7 +36,7 @@ class Samples:
 def uniform_grid(process: GaussianProcess, steps: int) -> Tensor:
     """``steps`` times evenly spaced from 0; the last is 1 where σ(1) > 0 (ve, edm), else 1 − 1/steps."""
     _at_least_two(steps)
-    end = 1.0 if float(process.sigma(_ONE)) > 0 else 1 - 1 / steps
+    end = 1.0 if float(process.sigma(torch.ones(()))) > 0 else 1 - 1 / steps
     return torch.linspace(0, end, steps, dtype=torch.float64)
 
 
@@ -68,29 +68,16 @@ def snr_grid(
     return _grid_of_ratios(process, steps, noise_min, noise_max, between)
 
 
-def time_at_ratio(process: GaussianProcess, ratio: Tensor) -> Tensor:
-    """The time at which σ/α equals ``ratio`` (any shape, float64), by bisection: σ/α falls with t."""
-    low, high = torch.zeros_like(ratio), torch.ones_like(ratio)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        noisier = process.sigma(middle) > ratio * process.alpha(middle)
-        low, high = torch.where(noisier, middle, low), torch.where(noisier, high, middle)
-    return 0.5 * (low + high)
-
-
 def _grid_of_ratios(process, steps: int, noise_min: float, noise_max: float, between) -> Tensor:
     _at_least_two(steps)
-    ends = torch.stack([0 * _ONE, _ONE])
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     first, last = (process.sigma(ends) / process.alpha(ends)).nan_to_num(torch.inf).tolist()
     low = max(noise_min, last)
     if first <= noise_max:  # the process starts at a finite ratio: the grid spans it
-        inner = time_at_ratio(process, between(first, low, steps)[1:])
+        inner = process.time_at_ratio(between(first, low, steps)[1:])
     else:  # it starts at pure noise (or, a bridge, at a point): t = 0, then from noise_max down
-        inner = time_at_ratio(process, between(noise_max, low, steps - 1))
+        inner = process.time_at_ratio(between(noise_max, low, steps - 1))
     return torch.cat([inner.new_zeros(1), inner])
-
-
-_ONE = torch.ones((), dtype=torch.float64)
 
 
 def _at_least_two(steps: int) -> None:
