@@ -45,6 +45,7 @@ def test_the_two_commands_come_first_in_the_readme():
 
 def test_links_between_pages_exist():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose):
             if not target.startswith(("http", "mailto")):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
