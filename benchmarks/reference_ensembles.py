@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from molecules import MOLECULES
 from rdkit import Chem
-from rows import commit_id
 
+from molecules import MOLECULES
 from orbitwise.data.reference import Reference
 from orbitwise.methods.conformer_judge import angles, bond_lengths, mixing_of
 from orbitwise.methods.conformer_stages import Effort, search
@@ -25,6 +24,7 @@ from orbitwise.methods.conformers import ConformersConfig, build_system
 from orbitwise.metrics.conformers import find_conformers, matching, populations
 from orbitwise.metrics.torsions import find_torsions
 from orbitwise.search.quench import minimise
+from rows import commit_id
 
 FOLDER = Path(__file__).parent / "references"
 STEPS = {"alanine_dipeptide": 80_000}

@@ -1,6 +1,6 @@
 """Run every benchmark again, one after the other, and rebuild the tables and the figures of the cards.
 
-    python benchmarks/run_all.py
+python benchmarks/run_all.py
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
 Made from `benchmarks/results/*.json` by `python benchmarks/tables.py`; do not edit. Each row names the command that
-measured it, the commit it ran on and the machine. `make bench` runs all of them again. An error is one standard error.
-Timings are medians of interleaved runs in one process; only ratios between rows of one command mean something on another
-machine.
+measured it, the commit it ran on and the machine. `make bench` runs all of them again. An error is one standard
+error. Timings are medians of interleaved runs in one process; only ratios between rows of one command mean something
+on another machine.
 """
 
 SECTIONS = {
@@ -39,7 +39,13 @@ def number(value: float | None) -> str:
 def table(rows: list[dict]) -> list[str]:
     lines = ["| figure | value | error | goal | note |", "|---|---|---|---|---|"]
     for row in rows:
-        cells = [f"`{row['what']}`", number(row["value"]), number(row["error"]), row["goal"] or "", row.get("note") or ""]
+        cells = [
+            f"`{row['what']}`",
+            number(row["value"]),
+            number(row["error"]),
+            row["goal"] or "",
+            row.get("note") or "",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -61,7 +67,13 @@ def pivot(rows: list[dict], depth: int) -> list[str]:
             flat = [row for cells in body.values() for row in cells.values()]
             lines += ["", *table(flat)]
             continue
-        lines += ["", f"**{prefix}**", "", "| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        lines += [
+            "",
+            f"**{prefix}**",
+            "",
+            "| | " + " | ".join(columns) + " |",
+            "|---|" + "---|" * len(columns),
+        ]
         for name, cells in body.items():
             shown = []
             for column in columns:

@@ -35,4 +35,6 @@ for _step in range(200):
     losses["augmentation"].append((prediction - x1).square().mean().item())
 
 last = {name: sum(values[-50:]) / 50 for name, values in losses.items()}
-print(f"squared error to the exact target {last['exact']:.3f}, to the augmented one {last['augmentation']:.3f}")
+print(
+    f"squared error to the exact target {last['exact']:.3f}, to the augmented one {last['augmentation']:.3f}"
+)

@@ -21,9 +21,21 @@ _WHERE = {
     "orbit_posterior": "orbits.posterior",
     "twirl": "orbits.average",
 }
-_PACKAGES = (
-    "groups orbits processes energies search objectives networks data metrics training report methods errors"
-).split()
+_PACKAGES = [
+    "groups",
+    "orbits",
+    "processes",
+    "energies",
+    "search",
+    "objectives",
+    "networks",
+    "data",
+    "metrics",
+    "training",
+    "report",
+    "methods",
+    "errors",
+]
 
 __all__ = [*_WHERE, *_PACKAGES]
 

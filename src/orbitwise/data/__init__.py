@@ -1,6 +1,6 @@
 """File formats and SMILES to and from batches of points. Names load on first use."""
 
-from importlib import import_module
+from orbitwise.lazy import load_on_first_use
 
 # One line per name: name -> module inside this package.
 _WHERE = {
@@ -25,15 +25,4 @@ _WHERE = {
 }
 
 __all__ = [*_WHERE]
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module 'orbitwise.data' has no attribute {name!r}")
-    value = getattr(import_module(f"orbitwise.data.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

@@ -162,7 +162,8 @@ def run(config: ConformersConfig) -> Outcome:
     )
 
     def learned():
-        learner = work.learn(system, effort, found, seed, folder / "learner")
+        # a folder for each set of settings: half-finished training is resumed with its own settings only
+        learner = work.learn(system, effort, found, seed, folder / "learner" / Stages.digest(pipe.key)[:8])
         return dict(learner.state_dict()), {}
 
     stage = pipe.stage("learn", learned)

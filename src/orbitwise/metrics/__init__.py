@@ -1,6 +1,6 @@
 """Numbers that papers report: torsions, divergences, conformer populations, transport, mixing."""
 
-from importlib import import_module
+from orbitwise.lazy import load_on_first_use
 
 _WHERE = {
     "Torsion": "torsions",
@@ -36,13 +36,4 @@ _WHERE = {
 }
 
 __all__ = list(_WHERE)
-
-
-def __getattr__(name: str):
-    if name in _WHERE:
-        return getattr(import_module(f"orbitwise.metrics.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'orbitwise.metrics' has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

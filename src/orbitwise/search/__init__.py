@@ -1,8 +1,9 @@
 """Markov chains that move points using an energy. Names load on first use."""
 
 import sys
-from importlib import import_module
 from types import ModuleType
+
+from orbitwise.lazy import load_on_first_use
 
 # One line per name: name -> module inside this package.
 _WHERE = {
@@ -29,18 +30,7 @@ _WHERE = {
 }
 
 __all__ = [*_WHERE]
-
-
-def __getattr__(name: str):
-    if name not in _WHERE:
-        raise AttributeError(f"module 'orbitwise.search' has no attribute {name!r}")
-    value = getattr(import_module(f"orbitwise.search.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)
 
 
 class _Package(ModuleType):
