@@ -17,7 +17,7 @@ from orbitwise.search.quench import minimise
 
 RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over the compared atoms)
-SAME_RMSD, SAME_ATOM = 0.35, 0.8
+SAME_RMSD, SAME_ATOM = 0.25, 0.8
 
 
 @dataclass(frozen=True)
