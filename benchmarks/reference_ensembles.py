@@ -19,7 +19,8 @@ from rdkit import Chem
 from molecules import MOLECULES
 from orbitwise.data.reference import Reference
 from orbitwise.methods.conformer_judge import angles, bond_lengths, mixing_of
-from orbitwise.methods.conformer_stages import Effort, search
+from orbitwise.methods.conformer_stages import search
+from orbitwise.methods.conformer_system import Effort
 from orbitwise.methods.conformers import ConformersConfig, build_system
 from orbitwise.metrics.conformers import find_conformers, matching, populations
 from orbitwise.metrics.torsions import find_torsions

@@ -13,7 +13,7 @@ from orbitwise.data.reference import Reference
 from orbitwise.energies.mmff import MMFF94
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.methods import conformer_stages
-from orbitwise.methods.conformer_stages import Effort
+from orbitwise.methods.conformer_system import Effort
 from orbitwise.methods.conformers import ConformersConfig, build_system, plan, report, run
 
 EFFORT = Effort(

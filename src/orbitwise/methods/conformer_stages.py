@@ -2,174 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from orbitwise.data.batch import PointBatch
 from orbitwise.data.handedness import relabel, stereo_elements
 from orbitwise.data.molecules import embed, to_batch
-from orbitwise.energies.counted import Counted
 from orbitwise.errors import EnergyError
-from orbitwise.groups.automorphism import Automorphism
-from orbitwise.groups.base import Group
-from orbitwise.groups.product import Product
-from orbitwise.groups.so3 import SO3
-from orbitwise.networks import EGNN
-from orbitwise.objectives.denoiser import Denoiser, coordinate_scale
-from orbitwise.objectives.denoising import Denoising
-from orbitwise.processes.gaussian import GaussianProcess
+from orbitwise.methods.conformer_learner import build_learner, symmetry
+from orbitwise.methods.conformer_system import Effort, System
+from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.processes.sampling import Heun, edm_grid, sample
-from orbitwise.search.base import Kernel, State
-from orbitwise.search.cycle import Cycle
-from orbitwise.search.hmc import HMC
+from orbitwise.search.base import State
 from orbitwise.search.quench import minimise
 from orbitwise.search.run import run
-from orbitwise.search.stereo import KeepStereo, Stereo
+from orbitwise.search.stereo import Stereo
 from orbitwise.search.tempering import ReplicaExchange, geometric_ladder
-from orbitwise.search.torsion_move import TorsionMove, rotatable_bonds
 from orbitwise.search.warmup import warmup
-from orbitwise.training import Progress, ProgressBar, TrainConfig, estimate_step_seconds, train
+from orbitwise.training import Progress, ProgressBar, TrainConfig, train
 
-HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 FRAMES = 20_000  # frames of the search that the learner sees
-UNREACHED = 20.0  # kT above the highest energy of the search
-OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 CHUNK = 500  # samples drawn at a time
-NETWORK = {
-    "hidden": 64,
-    "vectors": 16,
-    "layers": 4,
-    "pair": 24,
-    "radial": 16,
-}  # a small one learns more in minutes
-LARGEST_GROUP = 216  # automorphisms enumerated in every training step
-
-
-class Effort(BaseModel):
-    """How much of everything: decided once from the budget and the measured speed, then kept with the results."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    chains: int
-    rungs: int
-    leapfrog: int
-    search_steps: int
-    train_steps: int
-    batch_size: int
-    denoise_steps: int
-    relax_steps: int
-
-    def energy_calls(self, n: int) -> int:
-        """Expected evaluations of search and relaxation; clustering adds some 50 a structure."""
-        step = self.leapfrog + 1
-        return step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n) + 50 * (n + 4000)
-
-
-@dataclass(frozen=True)
-class System:
-    """A molecule with its energy at one temperature, ready to be moved."""
-
-    mol: object
-    energy: Counted
-    temperature: float
-    device: torch.device
-    dtype: torch.dtype
-
-    def kernel(self, stereo: Stereo, leapfrog: int) -> Kernel:
-        """HMC, and torsion jumps where a bond can turn; both keep the stereo class."""
-        moves: list[Kernel] = [KeepStereo(HMC(0.015, leapfrog, jitter=0.2), stereo)]
-        if rotatable_bonds(self.mol):
-            moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
-        return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
-
-    @property
-    def hottest(self) -> float:
-        """The highest temperature of the search, in K."""
-        return max(HOTTEST, 2 * self.temperature)
-
-    def rungs(self) -> int:
-        """Temperatures needed so that neighbours swap about every third try: energy fluctuations grow with the
-        square root of the number of degrees of freedom."""
-        spread = math.log(self.hottest / self.temperature)
-        return 1 + math.ceil(0.5 * spread * math.sqrt(3 * self.mol.GetNumAtoms()))
-
-    def generator(self, seed: int) -> torch.Generator:
-        return torch.Generator(device=self.device).manual_seed(seed)
-
-
-def plan_effort(system: System, config) -> Effort:
-    """Share the budget out: a fifth of it searches, an eighth relaxes, most of the rest learns and draws."""
-    rungs, chains, leapfrog, batch_size, denoise_steps = system.rungs(), 16, 8, 64, 12
-    x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
-    x = x.expand(rungs * chains, -1, -1)
-    with system.energy.stage("planning"):
-        one = seconds_of(lambda: system.energy.value_and_grad(x[:1]))
-        slow = one * rungs * chains > 2.0  # a calculator without batches: do not ask it for a whole batch
-        many = one * rungs * chains if slow else seconds_of(lambda: system.energy.value_and_grad(x))
-    budget = 60.0 * config.budget
-    steps = 0.2 * budget / (OVERHEAD * many * (leapfrog + 1))
-    while steps < 400 and chains > 2:  # a slow energy: fewer chains rather than chains that go nowhere
-        chains, steps = chains // 2, steps * 2
-    relax = 0.12 * budget / (OVERHEAD * many / x.shape[0] * (leapfrog + 1) * config.n)
-    step = Probe.of(system, x[:batch_size].cpu()).train_seconds(batch_size)
-    drawing = (
-        config.n * (2 * denoise_steps - 1) * step / (3 * batch_size)
-    )  # a step is some three forward passes
-    return Effort(
-        chains=chains,
-        rungs=rungs,
-        leapfrog=leapfrog,
-        search_steps=rounded(steps, 40, 40_000),
-        train_steps=rounded(max(0.25 * budget, 0.6 * budget - drawing) / step, 50, 20_000),
-        batch_size=batch_size,
-        denoise_steps=denoise_steps,
-        relax_steps=rounded(relax, 4, 400),
-    )
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Median of three calls after a first one, a single one where that is slow."""
-    times = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-        if times[0] > 1.0:
-            return times[0]
-    return sorted(times[1:])[1]
-
-
-def rounded(value: float, low: int, high: int) -> int:
-    """Two significant digits, so that small differences in speed plan the same work."""
-    value = max(value, 1.0)
-    digit = 10 ** max(0, int(math.log10(value)) - 1)
-    return int(min(max(digit * round(value / digit), low), high))
-
-
-@dataclass(frozen=True)
-class Probe:
-    """An untrained learner on some frames, to measure what a step costs."""
-
-    learner: Denoiser
-    objective: Denoising
-    batch: PointBatch
-
-    @staticmethod
-    def of(system: System, x: Tensor) -> Probe:
-        batch = to_batch(system.mol, x, dtype=torch.float32)
-        learner, objective = build_learner(batch, symmetry(system.mol, x[0]), 0)
-        return Probe(learner, objective, batch)
-
-    def train_seconds(self, batch_size: int) -> float:
-        config = TrainConfig(steps=10, batch_size=batch_size)
-        return estimate_step_seconds(self.learner, self.objective, self.batch, config, steps=3)
+UNREACHED = 20.0  # kT above the highest energy of the search
 
 
 # ---- search
@@ -245,39 +103,6 @@ class Clock:
 
 
 # ---- learn
-def symmetry(mol, positions: Tensor) -> Group:
-    """SO(3), times those automorphisms that torsions can realise, as far as they can be enumerated."""
-    heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-    for fixed in ((), heavy):
-        group = Automorphism.from_mol(mol, positions.cpu().double(), fixed=fixed)
-        if 1 < group.order <= LARGEST_GROUP:
-            return Product(SO3(), group)
-    return SO3()
-
-
-def build_learner(batch: PointBatch, group: Group, seed: int) -> tuple[Denoiser, Denoising]:
-    """The network and its objective, for frames of one molecule."""
-    process = GaussianProcess.edm(zero_com=True)
-    with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global stream
-        torch.manual_seed(seed)
-        network = EGNN(**NETWORK)
-    learner = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
-    return learner, Denoising(process, group, target="exact")
-
-
-def network_size() -> int:
-    """Trainable parameters of the learner."""
-    return sum(p.numel() for p in EGNN(**NETWORK).parameters())
-
-
-def restore(system: System, found: Found, seed: int, weights: dict[str, Tensor]) -> Denoiser:
-    """The learner with weights from disk."""
-    frame = found.x[0, :1].cpu()
-    learner, _ = build_learner(to_batch(system.mol, frame, dtype=torch.float32), SO3(), seed)
-    learner.load_state_dict(weights)
-    return learner
-
-
 def learn(system: System, effort: Effort, found: Found, seed: int, folder: Path) -> Denoiser:
     """Train on the frames of the search with exact orbit targets; continues a training that was begun."""
     x = found.x.flatten(0, 1)

@@ -16,7 +16,9 @@ from orbitwise.data.reference import Reference
 from orbitwise.groups.product import Product
 from orbitwise.methods import provenance
 from orbitwise.methods.conformer_judge import Against, Verdict
-from orbitwise.methods.conformer_stages import Drawn, Effort, Found, Relaxed, System, symmetry
+from orbitwise.methods.conformer_learner import symmetry
+from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
+from orbitwise.methods.conformer_system import Effort, System
 from orbitwise.report import CheckRow
 
 KCAL_PER_KT = 0.0019872042586408316  # per kelvin

@@ -29,8 +29,11 @@ from orbitwise.errors import InputError
 from orbitwise.methods import conformer_report, conformer_summary
 from orbitwise.methods import conformer_stages as work
 from orbitwise.methods.config import Config, Plan, load_run, save_run
+from orbitwise.methods.conformer_effort import plan_effort
 from orbitwise.methods.conformer_judge import judge
-from orbitwise.methods.conformer_stages import Drawn, Effort, Found, Relaxed, System
+from orbitwise.methods.conformer_learner import NETWORK, network_size, restore
+from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
+from orbitwise.methods.conformer_system import Effort, System
 from orbitwise.methods.stages import Stage, Stages
 
 
@@ -88,8 +91,8 @@ def default_folder(config: ConformersConfig) -> Path:
 def plan(config: ConformersConfig) -> Plan:
     """What the run will take: parameters of the network, expected energy evaluations."""
     system, _ = build_system(config)
-    effort = config.effort or work.plan_effort(system, config)
-    return Plan(parameters=work.network_size(), energy_calls=effort.energy_calls(config.n))
+    effort = config.effort or plan_effort(system, config)
+    return Plan(parameters=network_size(), energy_calls=effort.energy_calls(config.n))
 
 
 class Pipeline:
@@ -99,7 +102,7 @@ class Pipeline:
         self.config, self.system, self.stages = config, system, stages
         self.key = {
             "version": __version__,
-            "network": work.NETWORK,
+            "network": NETWORK,
             **config.model_dump(mode="json", exclude={"out", "reference", "budget", "n"}),
         }
         self.seconds: dict[str, float] = {}
@@ -141,7 +144,7 @@ def run(config: ConformersConfig) -> Outcome:
     n, seed = config.n, config.seed
 
     def planned():
-        effort = config.effort or work.plan_effort(system, config)
+        effort = config.effort or plan_effort(system, config)
         return {}, {"effort": effort.model_dump()}
 
     pipe.key |= {"budget": config.budget}
@@ -167,7 +170,7 @@ def run(config: ConformersConfig) -> Outcome:
         return dict(learner.state_dict()), {}
 
     stage = pipe.stage("learn", learned)
-    learner = work.restore(system, found, seed, stage.tensors)
+    learner = restore(system.mol, found.x[0, 0], seed, stage.tensors)
     pipe.key |= {"n": n}
 
     def drew():
