@@ -8,6 +8,7 @@ A figure stands in one place, benchmarks/results/*.json; the page is made from i
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -36,68 +37,62 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def table(rows: list[dict]) -> list[str]:
-    lines = ["| figure | value | error | goal | note |", "|---|---|---|---|---|"]
-    for row in rows:
-        cells = [
-            f"`{row['what']}`",
-            number(row["value"]),
-            number(row["error"]),
-            row["goal"] or "",
-            row.get("note") or "",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def shown(row: dict | None) -> str:
+    """Value, error and goal of a row in one cell."""
+    if row is None:
+        return ""
+    error = "" if row["error"] is None else f" ± {row['error']:.1g}"
+    goal = f" (goal {row['goal']})" if row["goal"] else ""
+    return f"{number(row['value'])}{error}{goal}"
 
 
-def pivot(rows: list[dict], depth: int) -> list[str]:
-    """Rows named a.b.ROW.COLUMN as one table per prefix, so that many figures stay readable."""
-    groups: dict[str, dict[str, dict[str, dict]]] = defaultdict(lambda: defaultdict(dict))
-    plain = []
+def place(what: str) -> tuple[str, str, str]:
+    """Table, row and column of a figure: ``a.b.row.column``; a dot before a digit belongs to a number."""
+    parts = re.split(r"\.(?!\d)", what)
+    lead = 1 if len(parts) < 4 else 2
+    return ".".join(parts[:lead]), ".".join(parts[lead:-1]), parts[-1]
+
+
+def tables(rows: list[dict]) -> list[str]:
+    """One table per prefix; the longer side runs down the page."""
+    bodies: dict[str, dict[str, dict[str, dict]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        parts = row["what"].split(".", depth + 1)
-        if len(parts) == depth + 2:
-            groups[".".join(parts[:depth])][parts[depth]][parts[depth + 1]] = row
-        else:
-            plain.append(row)
-    lines: list[str] = table(plain) if plain else []
-    for prefix, body in groups.items():
+        title, line, column = place(row["what"])
+        bodies[title][line][column] = row
+    lines: list[str] = []
+    for title, body in bodies.items():
         columns = list(dict.fromkeys(column for cells in body.values() for column in cells))
-        if len(columns) > 8 or len(body) < 2:
-            flat = [row for cells in body.values() for row in cells.values()]
-            lines += ["", *table(flat)]
-            continue
+        down, across = list(body), columns
+        cell = {
+            (line, column): shown(cells.get(column)) for line, cells in body.items() for column in columns
+        }
+        if len(across) > len(down):
+            down, across = across, down
+            cell = {(column, line): text for (line, column), text in cell.items()}
+        lines += ["", f"**{title}**", "", "| | " + " | ".join(across) + " |", "|---|" + "---|" * len(across)]
         lines += [
-            "",
-            f"**{prefix}**",
-            "",
-            "| | " + " | ".join(columns) + " |",
-            "|---|" + "---|" * len(columns),
+            f"| {line} | " + " | ".join(cell[line, column] for column in across) + " |" for line in down
         ]
-        for name, cells in body.items():
-            shown = []
-            for column in columns:
-                row = cells.get(column)
-                error = f" ± {row['error']:.1g}" if row and row["error"] is not None else ""
-                shown.append(f"{number(row['value'])}{error}" if row else "")
-            lines.append(f"| {name} | " + " | ".join(shown) + " |")
-    return lines
+    notes = [f"- `{row['what']}`: {row['note']}" for row in rows if row.get("note")]
+    return lines + (["", *notes] if 0 < len(notes) <= 60 else [])
 
 
 def main() -> None:
-    lines = [INTRODUCTION]
+    found: dict[str, dict] = {}
     for path in sorted((HERE / "results").glob("*.json")):
-        sections: dict[str, list[dict]] = defaultdict(list)
-        for row in json.loads(path.read_text()):
-            sections[row["what"].split(".")[0]].append(row)
-        for key in [k for k in SECTIONS if k in sections] + [k for k in sections if k not in SECTIONS]:
-            rows = sections[key]
-            lines += [f"\n## {SECTIONS.get(key, key)}\n", *pivot(rows, 2), ""]
-            for command in dict.fromkeys(row["command"] for row in rows):
-                mine = [row for row in rows if row["command"] == command]
-                commits = ", ".join(dict.fromkeys(row["commit"] for row in mine))
-                devices = "; ".join(dict.fromkeys(row["device"] for row in mine))
-                lines.append(f"- `{command}` at commit {commits}, {devices}")
+        found |= {row["what"]: row for row in json.loads(path.read_text())}
+    sections: dict[str, list[dict]] = defaultdict(list)
+    for row in found.values():
+        sections[row["what"].split(".")[0]].append(row)
+    lines = [INTRODUCTION]
+    for key in [k for k in SECTIONS if k in sections] + [k for k in sections if k not in SECTIONS]:
+        rows = sections[key]
+        lines += [f"\n## {SECTIONS.get(key, key)}", *tables(rows), ""]
+        for command in dict.fromkeys(row["command"] for row in rows):
+            mine = [row for row in rows if row["command"] == command]
+            commits = ", ".join(dict.fromkeys(row["commit"] for row in mine))
+            devices = "; ".join(dict.fromkeys(row["device"] for row in mine))
+            lines.append(f"- `{command}` at commit {commits}, {devices}")
     PAGE.write_text("\n".join(lines) + "\n")
     print(f"wrote {PAGE.relative_to(HERE.parent)}")
 
