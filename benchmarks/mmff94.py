@@ -50,6 +50,10 @@ def molecules() -> list[Chem.Mol]:
 def rdkit_loop(
     mol: Chem.Mol, variant: str = "MMFF94"
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    mol = Chem.Mol(mol)
+    rdForceFieldHelpers.MMFFSanitizeMolecule(
+        mol
+    )  # without it the typing depends on what was done to mol before
     typing = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant=variant)
     field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, typing, nonBondedThresh=1e6)
 

@@ -71,6 +71,7 @@ MOLECULES = {
     "perchlorate": "[O-]Cl(=O)(=O)=O",
     "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
     "tetrazole": "Cc1nnn[nH]1",
+    "thiepine": "O=C(O)C1=CC2=C(CCC(Cl)=C2)Sc2ccccc21",  # aromatic for RDKit, not for MMFF
 }
 
 
@@ -91,6 +92,8 @@ def distorted(positions, seed=0):
 
 def rdkit_mmff(mol, x, variant="MMFF94"):
     """RDKit's energies [kcal/mol] and gradients for ``x: (B, N, 3)``."""
+    mol = Chem.Mol(mol)
+    rdForceFieldHelpers.MMFFSanitizeMolecule(mol)
     typing = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant=variant)
     field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
         mol, typing, nonBondedThresh=1e6, ignoreInterfragInteractions=False
@@ -118,6 +121,30 @@ def errors(mol, x, variant="MMFF94"):
 def test_equals_rdkit(name, variant):
     mol, positions = embedded(MOLECULES[name])
     assert max(errors(mol, distorted(positions), variant)) < 1e-4
+
+
+@pytest.mark.parametrize("variant", ["MMFF94", "MMFF94s"])
+def test_equals_the_energy_that_rdkit_minimises(variant):
+    # another way into RDKit, which prepares the molecule by itself
+    for text in MOLECULES.values():
+        mol, positions = embedded(text)
+        energy = ow.energies.MMFF94(mol, variant=variant)
+        ((_, expected),) = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
+            Chem.Mol(mol), maxIters=0, mmffVariant=variant, nonBondedThresh=1e6
+        )
+        assert energy.kcal_per_mol(positions).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_molecule_is_left_alone_and_its_history_does_not_matter():
+    mol, positions = embedded(MOLECULES["thiepine"])
+    aromatic = [b.GetBondType() for b in mol.GetBonds()]
+    first = ow.energies.MMFF94(mol)(positions)
+    assert [b.GetBondType() for b in mol.GetBonds()] == aromatic
+    assert torch.equal(ow.energies.MMFF94(mol)(positions), first)
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    torch.testing.assert_close(ow.energies.MMFF94(mol)(positions), first)
+    rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    torch.testing.assert_close(ow.energies.MMFF94(mol)(positions), first)
 
 
 def test_the_variants_differ_where_they_should():

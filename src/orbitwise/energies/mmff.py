@@ -244,7 +244,7 @@ class MMFF94(AnalyticEnergy):
     ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic gradient
     in kT/Å. Atoms are in the order of ``mol``, which must carry explicit hydrogens and needs no conformer.
     Results have the dtype and device of ``x`` (float32 or float64; nothing needs to be moved with ``.to``).
-    Several fragments interact with one another. The same energy as RDKit's ``MMFFGetMoleculeForceField`` with
+    Several fragments interact with one another. The same energy as RDKit's ``MMFFOptimizeMoleculeConfs``, with
     ``ignoreInterfragInteractions=False`` (no change for a connected molecule) and no non-bonded threshold.
 
     ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that energy.

@@ -60,15 +60,22 @@ def _array(rows: list, width: int | None, dtype: type) -> np.ndarray:
     return np.array(rows, dtype=dtype).reshape((len(rows),) if width is None else (len(rows), width))
 
 
-def _typing(mol: Chem.Mol, variant: str):
-    """RDKit's MMFF typing of the molecule, or an error that names the atoms in the way."""
+def _typing(mol: Chem.Mol, variant: str) -> tuple[Chem.Mol, object]:
+    """The molecule with MMFF's aromaticity and RDKit's typing of it, or an error that names the atoms in the way.
+
+    RDKit types a molecule in place, and differently the second time where its own idea of aromaticity is not
+    MMFF's (dibenzothiepine, say). The copy made here is sanitised for MMFF first, as in its ``MMFFOptimize...``
+    functions, so that the caller's molecule stays as it is and the answer does not depend on its history.
+    """
     if variant not in ("MMFF94", "MMFF94s"):
         raise InputError(f"unknown MMFF variant {variant!r}; use 'MMFF94' or 'MMFF94s'")
     if not isinstance(mol, Chem.Mol) or mol.GetNumAtoms() == 0:
         raise InputError(f"MMFF94 needs an RDKit molecule with atoms, got {type(mol).__name__}")
     with rdBase.BlockLogs():  # RDKit's complaint becomes our error
         name = Chem.MolToSmiles(Chem.RemoveHs(mol))
-        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant=variant)
+        sanitised = Chem.Mol(mol)
+        rdForceFieldHelpers.MMFFSanitizeMolecule(sanitised)
+        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(sanitised, mmffVariant=variant)
     bare = [f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms() if a.GetTotalNumHs() > 0]
     if bare:
         raise InputError(
@@ -83,7 +90,7 @@ def _typing(mol: Chem.Mol, variant: str):
         odd = [label[i] for i in label if number[i] not in (1, 6)] or list(label.values())
         what = f"parameters for {', '.join(unknown)}" if unknown else f"atom type for one of {', '.join(odd)}"
         raise EnergyError(f"{name}: MMFF94 has no {what}; use another energy, for example GFN2-xTB")
-    return properties
+    return sanitised, properties
 
 
 def _torsion_centre(mol: Chem.Mol, bond: Chem.Bond) -> bool:
@@ -97,7 +104,7 @@ def mmff_parameters(mol: Chem.Mol, variant: str = "MMFF94") -> MMFFParameters:
 
     Raises ``InputError`` for implicit hydrogens or an unknown variant, ``EnergyError`` for untyped atoms.
     """
-    typing = _typing(mol, variant)
+    mol, typing = _typing(mol, variant)
     n = mol.GetNumAtoms()
     neighbours = [[b.GetIdx() for b in a.GetNeighbors()] for a in mol.GetAtoms()]
     linear_centre = [typing.GetMMFFAtomType(j) in LINEAR_TYPES for j in range(n)]
