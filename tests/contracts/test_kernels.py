@@ -303,6 +303,8 @@ def test_the_centroid_stays_where_the_energy_ignores_it(name):
     for _ in range(2 * case.steps):
         state, _ = case.kernel.step(state, energy, gen)
     assert (state.x.mean(-2) - x.mean(-2)).abs().max() < 1e-10
+    if hasattr(state, "momentum"):
+        assert state.momentum.sum(-2).abs().max() < 1e-10
     if name in ("OrbitMove", "ApproximateOrbitMove", "TorsionMove"):
         return  # these alone reach only a part of the space
     # Equipartition in 3(N-1) = 12 dimensions, from a start that is not in equilibrium.

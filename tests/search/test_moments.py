@@ -60,6 +60,23 @@ def test_baoab_has_no_bias_for_a_quadratic_energy_and_a_small_one_else():
     assert (got - exact).abs() < 4 * error + 0.005
 
 
+def test_adjusted_langevin_is_exact_at_a_step_size_that_often_fails():
+    """Little friction, many rejections: without the reversal of rejected momenta this is off by many errors."""
+    wells, g = ManyWell(2).double(), gen(9)
+    kernel = AdjustedLangevin(0.45, friction=0.05)
+    state = kernel.init(wells.sample((4000,), generator=g), wells)
+    state = run(kernel, state, wells, 200, generator=g).state  # from rest to thermal momenta
+    trace = run(kernel, state, wells, 200, generator=g)
+    assert 0.3 < trace.acceptance.mean() < 0.8
+    exact = wells.sample((400_000,), generator=g)
+    for values, reference in (
+        (trace.energy.T, wells(exact)),
+        (trace.x[..., 0].square().T, exact[:, 0].square()),
+    ):
+        got, error = mean_and_error(values)
+        assert (got - reference.mean()).abs() < 4 * (error**2 + reference.var() / len(reference)) ** 0.5
+
+
 def test_masses_change_the_path_and_not_the_distribution():
     energy = LennardJones(3).double()
     mass = torch.tensor([[1.0], [5.0], [20.0]], dtype=torch.float64)

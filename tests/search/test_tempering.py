@@ -42,6 +42,7 @@ def test_every_row_has_its_own_temperature():
     energy = GaussianMixture(torch.zeros(1, 3, dtype=torch.float64))
     kernel, g = ReplicaExchange(HMC(0.5, 3), geometric_ladder(1.0, 9.0, 3)), gen(2)
     state = kernel.init(torch.zeros(3, 300, 3, dtype=torch.float64), energy)
+    assert torch.equal(state.step_size[:, 0], 0.5 * kernel.betas.rsqrt())  # a guess that fits a Gaussian
     state = warmup(kernel, state, energy, 60, generator=g)
     trace = run(kernel, state, energy, 200, generator=g)
     variance = trace.x.square().mean((0, 2, 3))
