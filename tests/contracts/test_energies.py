@@ -261,3 +261,21 @@ def test_log_z_by_importance_sampling(name):
 def test_every_known_log_z_is_tested():
     known = {name for name, case in CASES.items() if case()[0].log_z is not None} - {"Counted"}
     assert known == {"GaussianMixture", "ManyWell", "DoubleWell"}  # the last in test_double_well.py
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@EVERY
+def test_a_gpu_gives_the_same_numbers(name):
+    energy, points = CASES[name]()
+    energy = energy.double()
+    x = points(energy, (3,))
+    value, grad = energy.value_and_grad(x)
+    energy = energy.cuda()
+    there, slope = energy.value_and_grad(x.cuda())
+    assert there.is_cuda and slope.is_cuda
+    torch.testing.assert_close(there.cpu(), value, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(slope.cpu(), grad, rtol=1e-9, atol=1e-8)
+    if hasattr(energy, "sample"):
+        drawn = energy.sample((5,), generator=torch.Generator(device="cuda").manual_seed(0))
+        assert drawn.is_cuda and drawn.shape == (5, *energy.event_shape)

@@ -310,3 +310,19 @@ def test_the_centroid_stays_where_the_energy_ignores_it(name):
     # Equipartition in 3(N-1) = 12 dimensions, from a start that is not in equilibrium.
     value = (state.energy * LADDER[:, None]).mean(0) if name == "ReplicaExchange" else state.energy
     assert (value.mean() - 6.0).abs() < 4 * 6**0.5 / len(value) ** 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("where", ["cuda", "cpu"])
+@EVERY
+def test_on_a_gpu_with_a_generator_of_either_device(name, where):
+    case, energy = CASES[name](), gaussian().cuda()
+    gen = torch.Generator(device=where).manual_seed(0)
+    state = case.kernel.init(exact(name, 50, generator(12)).cuda(), energy)
+    for _ in range(5):
+        state, info = case.kernel.step(state, energy, gen)
+    assert all(t.is_cuda for t in tensors(state) + tensors(info))
+    value, grad = energy.value_and_grad(state.x)
+    torch.testing.assert_close(state.energy, value)
+    torch.testing.assert_close(state.grad, grad)
