@@ -128,6 +128,17 @@ def test_round_trips_are_counted_from_cold_to_hot_and_back():
     assert torch.equal(state.round_trips, trips) and trips.sum() > 3
 
 
+def test_one_temperature_is_the_plain_kernel():
+    energy, hmc = DoubleWell().double(), HMC(0.05, 3)
+    x = 3 * torch.randn(6, 4, 2, generator=gen(7), dtype=torch.float64)
+    kernel = ReplicaExchange(hmc, torch.tensor([1.0]))
+    a, b = kernel.init(x[None], energy), hmc.init(x, energy)
+    for seed in range(5):
+        a, b = kernel.step(a, energy, gen(seed))[0], hmc.step(b, energy, gen(seed))[0]
+    torch.testing.assert_close(a.x[0], b.x)
+    assert (a.round_trips == 0).all()
+
+
 def test_ladder():
     betas = geometric_ladder(300.0, 1200.0, 5)
     torch.testing.assert_close(betas[0].item(), 1.0)

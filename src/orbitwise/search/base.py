@@ -33,7 +33,16 @@ class Info:
 
 
 class Kernel(Protocol):
-    """A Markov kernel that leaves exp(-U) invariant."""
+    """A Markov kernel that leaves exp(-U) invariant.
+
+    ``target_acceptance``: what ``warmup`` tunes ``state.step_size`` to, None where there is no step size.
+    ``step_dims``: how many leading batch dimensions have step sizes of their own (0: all chains share one).
+    Whoever calls ``step`` may replace ``x, energy, grad, step_size`` of the state beforehand: they are the truth,
+    and a kernel that wraps another hands them down.
+    """
+
+    target_acceptance: float | None
+    step_dims: int
 
     def init(self, x: Tensor, energy: Energy) -> State: ...
 

@@ -178,7 +178,8 @@ class ReplicaExchange:
         leg = state.leg.take_along_dim(source, 0)
         home = leg[0] == 2
         leg[0] = 1
-        leg[-1] = leg[-1].masked_fill(leg[-1] == 1, 2)
+        if rows > 1:  # a single row is no journey
+            leg[-1] = leg[-1].masked_fill(leg[-1] == 1, 2)
         source_x = per_chain(source, state.x)
         state = replace(
             state,
