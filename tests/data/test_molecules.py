@@ -197,3 +197,13 @@ def test_batch_and_back():
         to_batch(mol, x[:, 1:])
     with pytest.raises(InputError, match="does not hold"):
         from_batch(batch, parse_smiles("CCO"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 1_000_003])
+def test_embeddings_of_one_call_differ(seed):
+    mol = parse_smiles("CCCC")
+    x = embed(mol, 20, seed)
+    carbons = x[:, [0, 3]]
+    ends = np.linalg.norm(carbons[:, 0] - carbons[:, 1], axis=-1)
+    assert len(np.unique(ends.round(3))) > 15  # RDKit's seed 0 once gave twenty copies
+    assert ends.min() < 3.3 and ends.max() > 3.7  # gauche and trans

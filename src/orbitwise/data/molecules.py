@@ -174,7 +174,8 @@ def _run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
     """At most ``n`` embeddings, at least one."""
     work = Chem.Mol(mol)
     parameters = AllChem.ETKDGv3()
-    parameters.randomSeed = int(seed) % (2**31 - 1)
+    # RDKit seeds conformer i with (i + 1) times this number: 0 would make all of them the same
+    parameters.randomSeed = 1 + int(seed) % 1_000_003
     parameters.clearConfs = True
     parameters.numThreads = 0  # all cores; the result does not depend on it
     for parameters.useRandomCoords in (False, True):
