@@ -37,7 +37,6 @@ bench: install  ## every figure of the documentation, again (about an hour on tw
 
 docs: install  ## the documentation site in site/
 	$(BIN)/python benchmarks/cards.py
-	$(BIN)/python benchmarks/cards.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/mkdocs build --strict -q
 
