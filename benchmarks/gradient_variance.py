@@ -7,7 +7,8 @@ All targets y are pulled back through the same J at the same x_t (same molecule,
 Jacobian product each, so their differences carry no other noise. With G_T the gradient of target T:
 
     variance   tr Cov(G_T), everything included: data, noise, symmetry
-    removed    E|G_aug − G_exact|² = E tr Cov(G_aug | x_t, orbit), the part Theorem 1 takes away
+    removed    E|G_aug − G_exact|² = E tr Cov(G_aug | x_t, orbit), the part Theorem 1 takes away. Its share of
+               tr Cov(G_aug) (``symmetry_share``) and exact/augmentation must add up to 1: measured apart
     left       E|G_T − G_exact|² / removed: the symmetry's noise (aligned: the error) that target T keeps
     bias²      |E(G_T − G_exact)|², the noise of the mean subtracted, in units of tr Cov(G_exact): from batches
                of 1/bias² items on, the bias is larger than the noise of the gradient
@@ -214,6 +215,7 @@ def main(quick: bool) -> None:
                             what, value, error, seeds=[SEED], seconds=seconds, device=device, commit=commit
                         )
 
+                    detail.append(row("symmetry_share", "removed_share", "augmentation"))
                     for target in TARGETS[1:]:
                         detail.append(row(f"{target}_over_augmentation", "over_augmentation", target))
                     for target in TARGETS[2:]:
