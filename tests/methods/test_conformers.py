@@ -9,12 +9,16 @@ import pytest
 import torch
 from rdkit import Chem
 
+from orbitwise.data.molecules import embed, parse_smiles
 from orbitwise.data.reference import Reference
 from orbitwise.energies.mmff import MMFF94
 from orbitwise.errors import EnergyError, InputError
+from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods import conformer_stages
+from orbitwise.methods.conformer_judge import angles, bond_lengths, compare
 from orbitwise.methods.conformer_system import Effort
 from orbitwise.methods.conformers import ConformersConfig, build_system, plan, report, run
+from orbitwise.metrics.torsions import find_torsions
 
 EFFORT = Effort(
     chains=4,
@@ -165,3 +169,18 @@ def test_the_plan_follows_the_budget(tmp_path):
     large = plan(config(tmp_path, smiles="CO", effort=None, budget=2.0))
     assert 2 < large.energy_calls / small.energy_calls < 40
     assert small.parameters == large.parameters > 10_000
+
+
+def test_a_comparison_does_not_depend_on_the_labels_of_equal_atoms():
+    mol = parse_smiles("CC(C)CO")
+    x = embed(mol, 60, 0)
+    torsions, minima = find_torsions(mol), x[:1]
+    theta = angles(torch.as_tensor(x), torsions).numpy()
+    bonds = bond_lengths(mol, torch.as_tensor(x)).mean(0).numpy()
+    reference = Reference(theta, np.zeros(60), bonds, minima, np.ones(1), np.zeros(1))
+    elements, _ = Automorphism.from_mol(mol).enumerate()
+    swap = next(g for g in elements if g[0] == 2 and g[2] == 0)  # the two methyl groups exchange their labels
+    moved = torch.as_tensor(x)[:, swap]
+    assert not np.allclose(angles(moved, torsions).numpy(), theta, atol=0.5)
+    result = compare(mol, moved, torch.zeros(60), torsions, reference)
+    assert result.js.value < 1e-9 and result.bond_angstrom < 1e-9

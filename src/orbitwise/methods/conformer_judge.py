@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from orbitwise.data.handedness import relabel
 from orbitwise.data.reference import Reference
 from orbitwise.energies.counted import Counted
 from orbitwise.metrics.conformers import Clusters, Populations, assign, find_conformers, matching, populations
@@ -78,7 +79,14 @@ def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixin
 
 
 def compare(mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], reference: Reference) -> Against:
-    """The map of two torsions (or the histogram of one), energies and bond lengths against the reference."""
+    """The map of two torsions (or the histogram of one), energies and bond lengths against the reference.
+
+    Which of two equal groups carries which label is a matter of the embedding, and torsions are told by labels: the
+    samples are renumbered as the reference's atoms are.
+    """
+    if len(reference.minima):
+        named = relabel(mol, x.detach().cpu().double().numpy(), reference.minima[0])
+        x = torch.as_tensor(named.positions).to(x)
     pair = map_pair(torsions) or ((0,) if torsions else None)
     js = None
     if pair is not None:
