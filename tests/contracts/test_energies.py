@@ -111,6 +111,14 @@ def ase_energy():
     return ASEEnergy([18] * 5, MorsePotential(rcut1=20.0, rcut2=21.0)), points
 
 
+def openmm_energy():
+    pytest.importorskip("openmm", reason="needs OpenMM")
+    from orbitwise.energies import OpenMMEnergy, alanine_peptide
+
+    peptide = alanine_peptide(1, "ff14SB", "gbn2")
+    return OpenMMEnergy(peptide.system), lambda e, size: peptide.positions[0] + scattered(e, size, 0.05)
+
+
 CASES = {
     "GaussianMixture": mixture,
     "ManyWell": many_well,
@@ -120,6 +128,7 @@ CASES = {
     "Tempered": tempered,
     "MMFF94": mmff94,
     "ASEEnergy": ase_energy,
+    "OpenMMEnergy": openmm_energy,
 }
 # Energies whose value comes from another program: no autograd, no float32 arithmetic, few evaluations.
 FOREIGN = {"ASEEnergy"}

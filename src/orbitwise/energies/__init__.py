@@ -13,6 +13,8 @@ _WHERE = {
     "LennardJones": "lennard_jones",
     "MMFF94": "mmff",
     "ASEEnergy": "ase",
+    "OpenMMEnergy": "openmm",
+    "alanine_peptide": "peptides",
 }
 
 __all__ = [*_WHERE]
