@@ -23,6 +23,11 @@ from orbitwise.report.figures import (
     torsion_pair,
 )
 
+STYLE = {
+    "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
+    "ytick.color": INK,
+}  # fmt: skip
+
 
 def main_picture(data: ReportData, path: str | Path) -> Path:
     """The static picture (PNG or any format matplotlib writes by the suffix of ``path``).
@@ -39,8 +44,7 @@ def main_picture(data: ReportData, path: str | Path) -> Path:
     left = len(panels) or 1
     rows = data.conformers[:10]
     widths = [*[1.0 if panels else 1.6] * left, *([1.0] if rows else [])]
-    with matplotlib.rc_context({"font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK,
-                                "text.color": INK, "xtick.color": INK, "ytick.color": INK}):  # fmt: skip
+    with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(3.3 * sum(widths) + 0.6, 3.4), dpi=160, layout="constrained")
         FigureCanvasAgg(fig)
         axes = list(np.atleast_1d(fig.subplots(1, len(widths), width_ratios=widths)))
