@@ -27,6 +27,19 @@ _WHERE = {
     "run": "run",
     "Trace": "run",
     "minimise": "quench",
+    "Prior": "prior",
+    "GaussianPrior": "prior",
+    "AnnealingPath": "schedule",
+    "Schedule": "schedule",
+    "pilot": "schedule",
+    "anneal": "annealing",
+    "Annealed": "annealing",
+    "Novelty": "novelty",
+    "NoveltyEnergy": "novelty",
+    "Coordinates": "novelty",
+    "PairHistogram": "novelty",
+    "explore": "explore",
+    "Explored": "explore",
 }
 
 __all__ = [*_WHERE]
