@@ -1,6 +1,7 @@
-"""Networks: ``net(x, t, batch) -> (B, N, 3)``. A new network is one file and one line here."""
+"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors. A new one is a file and a line."""
 
 from orbitwise.networks.egnn import EGNN
+from orbitwise.networks.mlp import MLP, ElementwiseMLP
 from orbitwise.networks.transformer import PointTransformer
 
-__all__ = ["EGNN", "PointTransformer"]
+__all__ = ["EGNN", "MLP", "ElementwiseMLP", "PointTransformer"]

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from orbitwise.networks.embedding import (
-    BOND_ORDERS,
     GraphFeatures,
+    IdenticalParticles,
     Labels,
     RadialBasis,
     TimeFeatures,
@@ -104,6 +104,8 @@ class EGNN(nn.Module):
 
     ``hidden`` and ``vectors`` (multiples of ``heads``): scalar and vector channels per atom;
     ``pair``: width of the pair network beside the heads; ``radial``: number of distance features.
+    ``graph=False``: identical particles, of ``batch`` only the mask is read. A ``batch`` of one item stands
+    for all of ``x``: what belongs to the molecule is then computed once.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class EGNN(nn.Module):
         times: int = 32,
         chiral: bool = True,
         zero_com: bool = True,
+        graph: bool = True,
     ) -> None:
         super().__init__()
         if hidden % heads or vectors % heads:
@@ -124,7 +127,7 @@ class EGNN(nn.Module):
                 f"hidden ({hidden}) and vectors ({vectors}) must be multiples of heads ({heads})"
             )
         self.zero_com = zero_com
-        self.graph = GraphFeatures(hidden)
+        self.graph = GraphFeatures(hidden) if graph else IdenticalParticles(hidden)
         self.radial = RadialBasis(radial)
         self.time = TimeFeatures(times)
         self.start = nn.Parameter(torch.randn(vectors))
@@ -137,16 +140,18 @@ class EGNN(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
         x = x.masked_fill(~batch.mask[..., None], 0)
-        h, bonds = self.graph(batch)
         difference = x[:, None] - x[:, :, None]  # from i to j
         square = difference.square().sum(-1, keepdim=True)
-        pairs = torch.cat([self.radial((square + 1e-6).sqrt()[..., 0]), bonds], -1)
+        h, bonds = self.graph(batch)
+        h = h.expand(len(x), -1, -1)
+        pairs = [self.radial((square + 1e-6).sqrt()[..., 0]), bonds.expand(len(x), -1, -1, -1)]
+        pairs = torch.cat(pairs, -1) if bonds.shape[-1] else pairs[0]
         eye = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-        weight = (batch.mask[:, None] & ~eye).to(x.dtype)[..., None]
-        weight = weight / batch.mask.sum(-1).clamp(min=1)[:, None, None, None].to(x.dtype).sqrt()
-        near = bonds[..., BOND_ORDERS : BOND_ORDERS + 1] + 0.5 * bonds[..., BOND_ORDERS + 1 : BOND_ORDERS + 2]
-        # two ways to weigh the others: all alike; the bonded ones, and half for those two bonds away
-        weights = torch.cat([weight, near], -1)[..., None, :]
+        others = (batch.mask[:, None] & ~eye).to(x.dtype)[..., None]
+        weight = others / batch.mask.sum(-1).clamp(min=1)[:, None, None, None].to(x.dtype).sqrt()
+        # two ways to weigh the others: all alike, and the near ones
+        weights = [w.expand(len(x), -1, -1, -1) for w in (weight, others * self.graph.near(bonds, square))]
+        weights = torch.cat(weights, -1)[..., None, :]
         unit = (difference * torch.rsqrt(square + SOFTENING))[..., None]
         directions = torch.cat([weights, unit * weights], -2).flatten(-2).transpose(-1, -2)
         time = self.time(t)

@@ -94,6 +94,28 @@ class GraphFeatures(nn.Module):
         nodes = self.embed(torch.cat([atoms, around, order.sum(-2)], -1))
         return nodes, torch.cat([order, shells.movedim(1, -1)], -1)
 
+    def near(self, pairs: Tensor, square: Tensor) -> Tensor:
+        """How close two atoms are, ``(B, N, N, 1)``: 1 if bonded, one half if two bonds apart."""
+        return pairs[..., BOND_ORDERS : BOND_ORDERS + 1] + 0.5 * pairs[..., BOND_ORDERS + 1 : BOND_ORDERS + 2]
+
+
+class IdenticalParticles(nn.Module):
+    """The same, for particles that differ in nothing but their positions."""
+
+    pair_features = 0
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.node = nn.Parameter(torch.randn(features))
+
+    def forward(self, batch: Labels) -> tuple[Tensor, Tensor]:
+        mask = batch.mask
+        return self.node * mask[..., None], self.node.new_zeros(*mask.shape, mask.shape[-1], 0)
+
+    def near(self, pairs: Tensor, square: Tensor) -> Tensor:
+        """Smooth in the squared distance ``square: (B, N, N, 1)``."""
+        return torch.exp(-square)
+
 
 def remove_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Zero the centre of mass of the real atoms (equal weights) and every padded row. ``x: (B, N, 3)``."""

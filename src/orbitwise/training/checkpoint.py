@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Checkpoint:
     """Everything a run needs to go on. ``optimizer`` maps a parameter's name to its state tensors.
 
     ``config`` is the resolved configuration of the run; ``seconds`` is the training time so far, ``skipped``
-    the number of steps whose gradient was not finite.
+    the number of steps whose gradient was not finite. ``objective``: what an objective remembers between steps.
     """
 
     step: int
@@ -38,6 +38,7 @@ class Checkpoint:
     config: dict[str, Any]
     seconds: float = 0.0
     skipped: int = 0
+    objective: dict[str, Tensor] = field(default_factory=dict)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -49,6 +50,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     tensors = {f"model/{k}": v for k, v in checkpoint.model.items()}
     tensors |= {f"ema/{k}": v for k, v in checkpoint.ema.items()}
+    tensors |= {f"objective/{k}": v for k, v in checkpoint.objective.items()}
     tensors |= {
         f"optimizer/{k}/{s}": v for k, state in checkpoint.optimizer.items() for s, v in state.items()
     }
@@ -92,7 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read what ``write_checkpoint`` wrote; raises ``InputError`` for a missing or damaged file."""
     from safetensors import SafetensorError, safe_open
 
-    parts: dict[str, dict[str, Any]] = {"model": {}, "ema": {}, "optimizer": {}}
+    parts: dict[str, dict[str, Any]] = {"model": {}, "ema": {}, "optimizer": {}, "objective": {}}
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}

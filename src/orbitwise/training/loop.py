@@ -75,7 +75,8 @@ def train(
 ) -> TrainResult:
     """Train ``model`` in place for ``config.steps`` steps, or finish a run that was begun in ``out_dir``.
 
-    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised by AdamW.
+    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised by AdamW. An objective with
+    a memory (a replay buffer) is an ``nn.Module``: its buffers are part of the checkpoint.
     ``resolved_config`` (JSON-able) is stored in the checkpoint and compared on resumption. ``on_progress``
     replaces the progress bar. Ctrl-C finishes the step, saves, and raises ``KeyboardInterrupt``.
 
@@ -156,6 +157,8 @@ class _Run:
                 f"batch_size ({config.batch_size}) must be a multiple of shards ({self.shards}), and shards "
                 f"of the number of processes ({ranks})"
             )
+        if isinstance(objective, nn.Module):
+            objective.to(self.fabric.device)
         self.model, self.objective, self.data, self.config = model, objective, data, config
         self.wrapped = self.fabric.setup_module(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -215,6 +218,7 @@ class _Run:
             config=stored,
             seconds=self.seconds,
             skipped=self.skipped,
+            objective=dict(self.objective.state_dict()) if isinstance(self.objective, nn.Module) else {},
         )
 
     def restore(self, path: Path, stored: dict[str, Any]) -> None:
@@ -226,6 +230,9 @@ class _Run:
         self.ema.module.load_state_dict(saved.ema)
         self.ema.n_averaged.fill_(saved.step - saved.skipped)
         files.restore_optimizer(self.model, self.optimizer, saved.optimizer)
+        if isinstance(self.objective, nn.Module):
+            files.check_weights(path, saved.objective, self.objective)
+            self.objective.load_state_dict(saved.objective)
         self.step, self.seconds, self.skipped = saved.step, saved.seconds, saved.skipped
 
 
