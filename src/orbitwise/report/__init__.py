@@ -8,6 +8,7 @@ _WHERE = {
     "ConformerRow": "data",
     "Ensembles": "data",
     "KeyFigure": "data",
+    "Picture": "data",
     "ReportData": "data",
     "StageRow": "data",
     "TorsionPanel": "data",

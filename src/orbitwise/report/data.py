@@ -105,9 +105,19 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A static figure: the bytes of a PNG, the heading it stands under, and what it shows."""
+
+    png: bytes
+    title: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures; ``map_pair``
-    says which two torsions are drawn against each other (None: no map)."""
+    says which two torsions are drawn against each other (None: no map). ``meanings``: terms of the page and
+    what they mean; ``kicker``: what kind of page this is."""
 
     title: str
     smiles: str
@@ -134,3 +144,6 @@ class ReportData:
     command: str = ""
     created: str = ""
     citations: tuple[Citation, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    meanings: tuple[tuple[str, str], ...] = ()
+    kicker: str = "Conformer ensemble"

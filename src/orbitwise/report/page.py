@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -67,6 +68,7 @@ def render(data: ReportData) -> str:
         torsions_left_out=f"{left_out} more torsions are not drawn." if left_out > 0 else "",
         map_caption=_map_caption(data),
         checks_before=any(c.before for c in data.checks),
+        pictures=[(p, base64.b64encode(p.png).decode("ascii"), _screen_width(p.png)) for p in data.pictures],
         stages=_stages(data.stages),
         stage_notes=any(s.note for s in data.stages),
         total=_stage(
@@ -206,6 +208,11 @@ def _map_caption(data: ReportData) -> str:
         "in every panel; white: not seen, or above the scale. Histograms smoothed over a few degrees. Numbers: "
         "the minima of the conformers in the table."
     )
+
+
+def _screen_width(png: bytes) -> int:
+    """Width on the page in CSS pixels, from the header of the PNG: type of one size in all pictures."""
+    return round(int.from_bytes(png[16:20], "big") / 1.45)
 
 
 def _stages(stages: tuple[StageRow, ...]) -> list[dict]:
