@@ -3,6 +3,7 @@
 A new energy gives one line in ``CASES`` (an instance and points to try it at) and inherits all tests here.
 """
 
+import functools
 import importlib
 import inspect
 import math
@@ -119,6 +120,14 @@ def openmm_energy():
     return OpenMMEnergy(peptide.system), lambda e, size: peptide.positions[0] + scattered(e, size, 0.05)
 
 
+@functools.cache  # one worker for all tests here
+def ray_energy():
+    pytest.importorskip("ray", reason="needs orbitwise[ray]")
+    from orbitwise.energies import RayEnergy
+
+    return RayEnergy(lambda: ase_energy()[0], 1), ase_energy()[1]
+
+
 CASES = {
     "GaussianMixture": mixture,
     "ManyWell": many_well,
@@ -128,10 +137,11 @@ CASES = {
     "Tempered": tempered,
     "MMFF94": mmff94,
     "ASEEnergy": ase_energy,
+    "RayEnergy": ray_energy,
     "OpenMMEnergy": openmm_energy,
 }
 # Energies whose value comes from another program: no autograd, no float32 arithmetic, few evaluations.
-FOREIGN = {"ASEEnergy"}
+FOREIGN = {"ASEEnergy", "RayEnergy"}
 EVERY = pytest.mark.parametrize("name", sorted(CASES))
 
 

@@ -15,6 +15,7 @@ _WHERE = {
     "ASEEnergy": "ase",
     "OpenMMEnergy": "openmm",
     "alanine_peptide": "peptides",
+    "RayEnergy": "distributed",
 }
 
 __all__ = [*_WHERE]
