@@ -89,8 +89,10 @@ class Novelty(nn.Module):
     bonus is the energy [kT] by which a point that was never visited is lowered. The bonus is bounded:
     exp(-U + weight·bonus) has a normaliser whenever exp(-U) has.
 
-    ``length``: distance in scaled feature space over which novelty varies (default ``0.5 √size``);
-    ``generator`` draws both networks. One ``Novelty`` per search; a new one forgets.
+    ``length``: distance in scaled feature space over which novelty varies (default ``√size``, the spread of
+    the points of the first fit; shorter where modes lie closer than that). So the first fit wants points as
+    spread as a whole mode, not one point many times. ``generator`` draws both networks. One ``Novelty`` per
+    search; a new one forgets.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Novelty(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        length = 0.5 * math.sqrt(features.size) if length is None else length
+        length = math.sqrt(features.size) if length is None else length
         self.features = features
         self.target = _Bounded(features.size, hidden, out, length, generator).requires_grad_(False)
         self.predictor = _Bounded(features.size, hidden, out, length, generator)

@@ -13,7 +13,7 @@ from orbitwise.search.base import Kernel, State
 from orbitwise.search.clean import Clean, Overlaid, supported
 from orbitwise.search.hmc import HMC
 from orbitwise.search.mala import MALA
-from orbitwise.search.metropolis import initial_step
+from orbitwise.search.metropolis import initial_step, per_chain
 from orbitwise.search.prior import Prior
 from orbitwise.search.weights import effective, normalised, systematic
 
@@ -24,10 +24,10 @@ EXACT = (MALA, HMC)
 class AnnealingPath(Overlaid):
     """``U_β = (1-β) U_prior + β U`` (Neal 2001, eq. 3); ``beta`` may be replaced at any time.
 
-    ``prior`` is normalised or says its ``log_z``.
+    ``beta``: a number, or a tensor of the shape of the batch. ``prior`` is normalised or says its ``log_z``.
     """
 
-    def __init__(self, energy: Energy, prior: Prior, beta: float = 1.0):
+    def __init__(self, energy: Energy, prior: Prior, beta: float | Tensor = 1.0):
         super().__init__(energy)
         self.prior, self.beta = prior, beta
 
@@ -36,8 +36,11 @@ class AnnealingPath(Overlaid):
 
     def overlay(self, x: Tensor, clean: Clean) -> tuple[Tensor, Tensor]:
         value, grad = self.prior.value_and_grad(x)
-        keep = 1.0 - self.beta
-        return keep * value + self.beta * clean.energy, keep * grad + self.beta * clean.grad
+        beta = torch.as_tensor(self.beta).to(value).expand_as(value)
+        beta_x = per_chain(beta, x)
+        # Not lerp, which makes inf - inf of an energy that is not finite.
+        mixed = (1.0 - beta) * value + beta * clean.energy
+        return mixed, (1.0 - beta_x) * grad + beta_x * clean.grad
 
     def state(self, x: Tensor, clean: Clean, step_size: Tensor) -> State:
         """A chain of MALA or HMC that goes on at ``x`` under the present β: no evaluation."""
