@@ -204,6 +204,21 @@ def test_exact_orbit_targets_keep_the_likelihoods_gradient_and_lower_its_varianc
     assert a.var(0).sum() < 0.8 * b.var(0).sum()
 
 
+def test_forces_keep_the_likelihoods_gradient_and_lower_its_variance():
+    energy, made = mixture(), sampler(variance="gaussian")
+    n, size = 120, 20_000
+    x = energy.sample((size,), generator=torch.Generator().manual_seed(5))
+    data = ReplayBuffer(size, (2,), dtype=torch.float64)
+    data.add(x, *energy.value_and_grad(x))
+    with_forces = MaximumLikelihood(energy, data, forces=True, steps=STEPS)
+    for seed in range(40):  # the factors of the control variate settle
+        with_forces(made, range(500), torch.Generator().manual_seed(90_000 + seed))
+    a = torch.stack([gradient(with_forces, made, 500, s) for s in range(n)])
+    b = torch.stack([gradient(MaximumLikelihood(energy, data), made, 500, 900 + s) for s in range(n)])
+    same_mean(a, b)
+    assert a.var(0).sum() < 0.5 * b.var(0).sum()
+
+
 def test_adjoint_matching_rests_at_the_optimum_of_a_gaussian():
     """A fresh sampler solves N(0, scale²): there the mean gradient of the regression is zero."""
     energy = GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), 0.75)

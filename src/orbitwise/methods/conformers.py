@@ -10,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +26,7 @@ from orbitwise import __version__
 from orbitwise.data.files import replacing, write_extxyz, write_sdf
 from orbitwise.data.molecules import choose_isomer, parse_smiles, unspecified_stereo
 from orbitwise.data.reference import Reference
-from orbitwise.energies import MMFF94, Counted
-from orbitwise.energies.counted import Count
+from orbitwise.energies import MMFF94, Counted, RayEnergy
 from orbitwise.errors import InputError
 from orbitwise.methods import conformer_report, conformer_summary
 from orbitwise.methods import conformer_stages as work
@@ -34,11 +36,12 @@ from orbitwise.methods.conformer_judge import judge
 from orbitwise.methods.conformer_learner import NETWORK, network_size, restore
 from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformer_system import Effort, System
-from orbitwise.methods.stages import Stage, Stages
+from orbitwise.methods.stages import Pipeline, Stages
 
 
 class ConformersConfig(Config):
-    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run elsewhere."""
+    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run elsewhere;
+    ``workers`` share a slow energy out and do not change what it gives."""
 
     smiles: str
     n: int = Field(1000, ge=10, le=100_000)
@@ -48,6 +51,7 @@ class ConformersConfig(Config):
     seed: int = Field(0, ge=0)
     out: Path | None = None
     reference: Path | None = None
+    workers: int = Field(1, ge=1)
     effort: Effort | None = None
 
 
@@ -68,10 +72,14 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
         for what in unspecified_stereo(mol)
     ]
     mol = choose_isomer(mol, config.seed)
+    if config.workers > 1 and config.energy != "xtb":
+        raise InputError(f"workers are for slow energies (xtb); {config.energy} needs none: it is batched")
     if config.energy == "xtb":
         from orbitwise.energies.ase import xtb
 
-        energy, device, dtype = xtb(mol, temperature=config.temperature), torch.device("cpu"), torch.float64
+        factory = partial(xtb, mol, temperature=config.temperature)
+        energy = factory() if config.workers == 1 else RayEnergy(factory, config.workers)
+        device, dtype = torch.device("cpu"), torch.float64
     else:
         variant = {"mmff94": "MMFF94", "mmff94s": "MMFF94s"}[config.energy]
         energy = MMFF94(mol, temperature=config.temperature, variant=variant)
@@ -79,6 +87,17 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
         dtype = torch.float32
     energy = Counted(energy.to(device=device, dtype=dtype))
     return System(mol, energy, config.temperature, device, dtype), warnings
+
+
+@contextmanager
+def opened(config: ConformersConfig) -> Iterator[tuple[System, list[str]]]:
+    """``build_system``, with its workers stopped in the end."""
+    system, warnings = build_system(config)
+    try:
+        yield system, warnings
+    finally:
+        if config.workers > 1:
+            system.energy.inner.close()
 
 
 def default_folder(config: ConformersConfig) -> Path:
@@ -90,43 +109,9 @@ def default_folder(config: ConformersConfig) -> Path:
 
 def plan(config: ConformersConfig) -> Plan:
     """What the run will take: parameters of the network, expected energy evaluations."""
-    system, _ = build_system(config)
-    effort = config.effort or plan_effort(system, config)
+    with opened(config) as (system, _):
+        effort = config.effort or plan_effort(system, config)
     return Plan(parameters=network_size(), energy_calls=effort.energy_calls(config.n))
-
-
-class Pipeline:
-    """Stages in order, each computed once and kept with its time and its evaluations."""
-
-    def __init__(self, config: ConformersConfig, system: System, stages: Stages):
-        self.config, self.system, self.stages = config, system, stages
-        self.key = {
-            "version": __version__,
-            "network": NETWORK,
-            **config.model_dump(mode="json", exclude={"out", "reference", "budget", "n"}),
-        }
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str, make) -> Stage:
-        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this one."""
-        counts = self.system.energy.counts
-        found = self.stages.load(name, self.key)
-        if found is None:
-            before = {k: (c.energy, c.gradient) for k, c in counts.items()}
-            begin = time.monotonic()
-            tensors, info = make()
-            spent = {
-                k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
-                for k, c in counts.items()
-            }
-            info = info | {"seconds": time.monotonic() - begin, "evaluations": spent}
-            found = self.stages.save(name, self.key, tensors, info)
-        else:
-            for k, (energy, gradient) in found.info["evaluations"].items():
-                count = counts[k]
-                counts[k] = Count(count.energy + energy, count.gradient + gradient)
-        self.seconds[name] = found.info["seconds"]
-        return found
 
 
 def run(config: ConformersConfig) -> Outcome:
@@ -134,12 +119,22 @@ def run(config: ConformersConfig) -> Outcome:
 
     Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used; finished stages are kept.
     """
-    system, warnings = build_system(config)
+    with opened(config) as (system, warnings):
+        return stages(config, system, warnings)
+
+
+def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Outcome:
+    """The stages of ``run``, each computed where it is missing."""
     folder = config.out or default_folder(config)
     reference = Reference.load(config.reference) if config.reference else None
     if reference is not None:
         check_reference(reference, config, system.mol)
-    pipe = Pipeline(config, system, Stages(folder))
+    key = {
+        "version": __version__,
+        "network": NETWORK,
+        **config.model_dump(mode="json", exclude={"out", "reference", "budget", "n", "workers"}),
+    }
+    pipe = Pipeline(Stages(folder), system.energy.counts, key)
     save_run(config, folder)
     n, seed = config.n, config.seed
 

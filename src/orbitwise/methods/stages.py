@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
 
@@ -75,3 +78,35 @@ class Stages:
             temporary.unlink(missing_ok=True)
             raise InputError(f"cannot write {path}: {error}; earlier stages are kept") from error
         return Stage(tensors, info)
+
+
+class Pipeline:
+    """Stages in order, each computed once and kept with its time and its evaluations.
+
+    ``counts``: those of the run's ``Counted`` energy; what a reused stage spent is added to them. ``key``: the settings
+    that the coming stages depend on, which may grow on the way; ``seconds`` by stage.
+    """
+
+    def __init__(self, stages: Stages, counts: dict[str, Count], key: dict):
+        self.stages, self.counts, self.key = stages, counts, key
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str, make: Callable[[], tuple[dict[str, Tensor], dict]]) -> Stage:
+        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this one."""
+        found = self.stages.load(name, self.key)
+        if found is None:
+            before = {k: (c.energy, c.gradient) for k, c in self.counts.items()}
+            begin = time.monotonic()
+            tensors, info = make()
+            spent = {
+                k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
+                for k, c in self.counts.items()
+            }
+            info = info | {"seconds": time.monotonic() - begin, "evaluations": spent}
+            found = self.stages.save(name, self.key, tensors, info)
+        else:
+            for k, (energy, gradient) in found.info["evaluations"].items():
+                count = self.counts[k]
+                self.counts[k] = Count(count.energy + energy, count.gradient + gradient)
+        self.seconds[name] = found.info["seconds"]
+        return found

@@ -19,7 +19,7 @@ class Trace:
     """What a run left.
 
     ``x: (S, *B, *event)`` and ``energy: (S, *B)`` [kT], every ``thin``-th state (rejections repeat the old
-    one); ``state`` after the last step; ``steps`` made; ``seconds``; ``interrupted`` by Ctrl-C. ``rates`` is
+    one), with ``grad`` (shape of x) where it was asked for; ``state`` after the last step; ``steps`` made; ``seconds``; ``interrupted`` by Ctrl-C. ``rates`` is
     the kernel's ``Info`` averaged over the steps: every boolean field turned into a rate of the same shape,
     ``log_accept`` into the log of the mean acceptance probability (None for a run of no steps).
     """
@@ -31,6 +31,7 @@ class Trace:
     steps: int
     seconds: float
     interrupted: bool
+    grad: Tensor | None = None
 
     @property
     def acceptance(self) -> Tensor:
@@ -52,12 +53,13 @@ def run(
     generator: torch.Generator | None = None,
     thin: int = 1,
     row: int | None = None,
+    gradients: bool = False,
     observe: Callable[[int, State, Info], object] | None = None,
     every: int = 1,
 ) -> Trace:
     """Make ``steps`` steps from ``state`` and keep every ``thin``-th.
 
-    ``row`` keeps only this index of the first batch dimension: 0 is the target temperature of a replica
+    ``gradients`` keeps those of the states as well; they are cached, so it costs memory alone. ``row`` keeps only this index of the first batch dimension: 0 is the target temperature of a replica
     exchange. ``observe(n, state, info)`` is called after every ``every``-th step, for progress or diagnosis;
     a true answer ends the run. Ctrl-C ends it too and returns what there is, with ``interrupted`` set: a
     state is replaced as a whole, so it is never half a step. Raises ``InputError`` for thin or every below 1.
@@ -65,13 +67,15 @@ def run(
     if thin < 1 or every < 1:
         raise InputError(f"thin and every must be at least 1, got {thin} and {every}")
     begin = time.perf_counter()
-    kept, energies, total, done, interrupted = [], [], None, 0, False
+    kept, grads, energies, total, done, interrupted = [], [], [], None, 0, False
     try:
         for n in range(1, steps + 1):
             state, info = kernel.step(state, energy, generator)
             total, done = _add(total, info), n
             if n % thin == 0:
                 kept.append(state.x if row is None else state.x[row].clone())
+                if gradients:
+                    grads.append(state.grad if row is None else state.grad[row].clone())
                 energies.append(state.energy if row is None else state.energy[row].clone())
             if observe is not None and n % every == 0 and observe(n, state, info):
                 break
@@ -81,8 +85,9 @@ def run(
     first = (state.x, state.energy) if row is None else (state.x[row], state.energy[row])
     x = torch.stack(kept[:whole]) if whole else first[0].new_empty(0, *first[0].shape)
     values = torch.stack(energies) if whole else first[1].new_empty(0, *first[1].shape)
+    grad = torch.stack(grads[:whole]) if whole and gradients else torch.zeros_like(x) if gradients else None
     rates = _scale(total, done) if done else None
-    return Trace(x, values, state, rates, done, time.perf_counter() - begin, interrupted)
+    return Trace(x, values, state, rates, done, time.perf_counter() - begin, interrupted, grad)
 
 
 def _add(total: Info | None, info: Info) -> Info:
