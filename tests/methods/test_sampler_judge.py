@@ -140,7 +140,7 @@ class Springs(Energy):
 def test_torsions_and_their_page(tmp_path):
     data = np.load(ALDP)
     x = 10 * torch.from_numpy(data["positions_nm"])
-    x = x[torch.randperm(len(x), generator=gen(9))][:4000]
+    x = x[torch.randperm(len(x), generator=gen(9))][:2400]
     energy = Springs()
     torsions = [("φ", tuple(data["phi_index"])), ("ψ", tuple(data["psi_index"]))]
     drawn = DrawnPaths(x[:800], energy(x[:800]), torch.randn(800, generator=gen(10)))

@@ -31,7 +31,9 @@ from orbitwise.report.sampler_figures import (
 )
 
 CITATIONS = (
-    Citation("Search-guided diffusion samplers", "https://arxiv.org/abs/2505.19552"),
+    Citation(
+        "On scalable and efficient training of diffusion samplers (2025)", "https://arxiv.org/abs/2505.19552"
+    ),
     Citation(
         "Blessing et al., Beyond ELBOs: evaluation of variational methods for sampling (2024)",
         "https://arxiv.org/abs/2406.07423",

@@ -2,7 +2,7 @@
 
 With ``log w = -U(x_1) + log P_B(path | x_1) - log P_F(path)`` for a path drawn forwards (from the sampler)
 or backwards (from a reference sample): ``E_F[w] = Z``, ``E_F[log w] = ELBO ≤ log Z ≤ EUBO = E_B[log w]``
-(Blessing et al., arXiv 2406.07423, eq. 6-9). A zero-centre-of-mass sampler counts every term in 3(N-1)
+(Blessing et al., arXiv 2406.07423). A zero-centre-of-mass sampler counts every term in 3(N-1)
 dimensions; nothing here can see whether that was done.
 """
 
@@ -167,7 +167,8 @@ def pareto_k(log_weights: Tensor) -> float | None:
 
     The mean of the weights has a finite variance below 1/2, is practically usable up to 0.7, and an
     importance-sampling estimate means little above (Vehtari et al., arXiv 1507.02646). Tail of min(n/5, 3√n);
-    fit of Zhang and Stephens (Technometrics 51, 316, 2009) with the prior of that paper's appendix C.
+    fit of Zhang and Stephens (Technometrics 51, 316, 2009) with a weak prior, worth ten observations of
+    k = 1/2, as there.
     """
     n = len(log_weights)
     size = int(min(0.2 * n, 3 * math.sqrt(n)))

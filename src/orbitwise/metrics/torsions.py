@@ -61,8 +61,8 @@ def torus_w2(
     """Exact 2-Wasserstein distance on the torus between ``(n, D)`` and ``(m, D)`` angles in radians.
 
     Both sets are thinned at random to ``min(limit, n, m // 2)`` points, so that value and floor are biased
-    alike; both fall with the size, so numbers of different sizes are not comparable. ``W2(φ, ψ)`` of Liu et
-    al., arXiv 2506.22565, table 3. Exact transport of 2000 points takes a few seconds.
+    alike; both fall with the size, so numbers of different sizes are not comparable. ``W2(φ, ψ)`` as in
+    Liu et al., arXiv 2506.22565. Exact transport of 2000 points takes a few seconds.
 
     Raises ``InputError`` where a set is too small or angles are not finite.
     """
