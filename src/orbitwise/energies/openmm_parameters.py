@@ -308,7 +308,7 @@ def openmm_parameters(system) -> OpenMMParameters:
         if method is None:
             kinds = ", ".join(name for name in vars(_Reader) if name.endswith(("Force", "Remover")))
             raise InputError(f"{_title(force)} is not among the forces that are known ({kinds}); remove it")
+        method(force)
         if force.usesPeriodicBoundaryConditions():
             raise InputError(f"{_title(force)} is periodic; build the System without a periodic box")
-        method(force)
     return reader.parameters(np.array([plain(system.getParticleMass(k)) for k in range(n)]))
