@@ -83,6 +83,28 @@ def tempered():
     return Tempered(energy, torch.tensor([0.3, 0.7, 1.0])), points
 
 
+def gaussian_prior():
+    from orbitwise.search import GaussianPrior
+
+    return GaussianPrior((4, 2), 1.3, zero_com=True), lambda e, size: scattered(e, size, 1.0)
+
+
+def annealing_path():
+    from orbitwise.search import AnnealingPath
+
+    energy, points = double_well()
+    return AnnealingPath(energy, gaussian_prior()[0], 0.3), points
+
+
+def novelty_energy():
+    from orbitwise.search import Novelty, NoveltyEnergy, PairHistogram
+
+    energy, points = double_well()
+    novelty = Novelty(PairHistogram(4, 8.0, bins=8), hidden=32, generator=generator(1))
+    novelty.fit(points(energy, (50,)).float(), 20, generator=generator(2))
+    return NoveltyEnergy(energy, novelty, 2.0), points
+
+
 def molecule(smiles="CC(=O)NC", seed=1):
     from rdkit import Chem
     from rdkit.Chem import AllChem
@@ -135,6 +157,9 @@ CASES = {
     "LennardJones": lennard_jones,
     "Counted": counted,
     "Tempered": tempered,
+    "GaussianPrior": gaussian_prior,
+    "AnnealingPath": annealing_path,
+    "NoveltyEnergy": novelty_energy,
     "MMFF94": mmff94,
     "ASEEnergy": ase_energy,
     "RayEnergy": ray_energy,
@@ -279,7 +304,8 @@ def test_log_z_by_importance_sampling(name):
 
 def test_every_known_log_z_is_tested():
     known = {name for name, case in CASES.items() if case()[0].log_z is not None} - {"Counted"}
-    assert known == {"GaussianMixture", "ManyWell", "DoubleWell"}  # the last in test_double_well.py
+    # The last two in test_double_well.py and test_annealing.py
+    assert known == {"GaussianMixture", "ManyWell", "DoubleWell", "GaussianPrior"}
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ class Clean:
         return Clean(torch.where(accepted, new.energy, self.energy), choose(accepted, new.grad, self.grad))
 
 
-class Overlaid(Energy):
+class Overlaid(Energy, ABC):
     """An energy on top of ``inner``; ``last`` holds U and ∇U of ``inner`` at the points of the last
     ``value_and_grad``. A subclass defines ``forward`` and ``overlay``."""
 
@@ -42,9 +43,9 @@ class Overlaid(Energy):
         self.zero_com = inner.zero_com
         self.last: Clean | None = None
 
+    @abstractmethod
     def overlay(self, x: Tensor, clean: Clean) -> tuple[Tensor, Tensor]:
         """Value and gradient of the whole, given those of ``inner``: without any call of ``inner``."""
-        raise NotImplementedError(f"{type(self).__name__} must define overlay(x, clean)")
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.last = Clean(*self.inner.value_and_grad(x))

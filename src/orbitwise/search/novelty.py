@@ -59,7 +59,9 @@ class PairHistogram(nn.Module):
 
 
 class _Bounded(nn.Module):
-    """``z -> W_3 relu(W_2 √2 cos(Ω z + b) + b_2)``. Cosines of random frequencies make the random network
+    """``z -> W_3 silu(W_2 √2 cos(Ω z + b) + b_2)``, smooth as forces must be.
+
+    Cosines of random frequencies make the random network
     equally rough everywhere, bound it, and set the length on which it varies: ``length`` in units of ``z``."""
 
     def __init__(self, size: int, hidden: int, out: int, length: float, generator: torch.Generator | None):
@@ -77,7 +79,7 @@ class _Bounded(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         wave = math.sqrt(2.0) * torch.cos(z @ self.frequency + self.phase)
-        return torch.relu(wave @ self.inner + self.bias) @ self.outer
+        return nn.functional.silu(wave @ self.inner + self.bias) @ self.outer
 
 
 class Novelty(nn.Module):
@@ -92,7 +94,7 @@ class Novelty(nn.Module):
     ``length``: distance in scaled feature space over which novelty varies (default ``√size``, the spread of
     the points of the first fit; shorter where modes lie closer than that). So the first fit wants points as
     spread as a whole mode, not one point many times. ``generator`` draws both networks. One ``Novelty`` per
-    search; a new one forgets.
+    search; a new one forgets. Move it to its device before the first ``fit``.
     """
 
     def __init__(
