@@ -15,10 +15,9 @@ import math
 import statistics
 from pathlib import Path
 
-from rows import Row, write_rows
-
 from orbitwise.methods import sgds
 from orbitwise.methods.config import load
+from rows import Row, write_rows
 
 RUNS = Path("runs/sgds")
 GOALS = {
@@ -80,11 +79,13 @@ def one(preset: str, method: str, seed: int, extra: list[str], calls: int | None
     """``summary.json`` of a run, trained and evaluated where it is not there yet."""
     folder = RUNS / f"{preset}-{method}-{seed}"
     config = load(f"sgds/{preset}", [*overrides(method, calls, preset), f"seed={seed}", *extra])
+    path = folder / "summary.json"
+    if path.exists() and json.loads(path.read_text())["config"] == config.resolved():
+        return json.loads(path.read_text())
     sgds.train(config, folder)
-    if not (folder / "summary.json").exists():
-        for line in sgds.evaluate(folder).lines:
-            print(line)
-    return json.loads((folder / "summary.json").read_text())
+    for line in sgds.evaluate(folder).lines:
+        print(line)
+    return json.loads(path.read_text())
 
 
 def figures(summary: dict) -> dict[str, float]:
@@ -115,7 +116,7 @@ def mode_figures(verdict: dict) -> dict[str, float]:
         found["minor_mass_spread"] = modes["rms"]["value"]
         found["minor_wells_tv"] = modes["total_variation"]["value"]
     elif modes:
-        found["modes"] = modes["found"]
+        found["modes"] = sum(c > 0 for c in modes["count"])
         found["total_variation"] = modes["total_variation"]["value"]
         found["largest_deviation"] = modes["largest"]["value"]
     for entry in verdict.get("torsions", [])[:1]:

@@ -149,7 +149,7 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:
             back = backward_weights(sampler, energy, reference, settings.seed + 1, settings.batch)
-            drawn = DrawnPaths(drawn.x, drawn.energy, drawn.log_weight, back, float(sampler.log_z))
+            drawn = DrawnPaths(drawn.x, drawn.energy, drawn.log_weight, back, sampler.log_z.item())
         verdict = judge(energy, drawn, reference, torsions=target.torsions)
     write_samples(folder, target, drawn)
     counts = {**past["evaluations"], **{k: (c.energy, c.gradient) for k, c in energy.counts.items()}}

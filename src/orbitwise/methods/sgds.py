@@ -110,9 +110,7 @@ def train(config: SGDSConfig, out: str | Path) -> Outcome:
     folder = writable_folder(out)
     target = config.energy.build()
     energy = Counted(target.energy)
-    pipe = Pipeline(
-        Stages(folder), energy.counts, {"method": "sgds", **config.resolved()} | {"evaluation": None}
-    )
+    pipe = Pipeline(Stages(folder), energy.counts, {})
     save_run(config, folder)
     state = _State(ReplayBuffer(config.buffer, energy.event_shape, priority=config.priority))
     for number in range(1, config.rounds + 1):
@@ -127,6 +125,26 @@ def train(config: SGDSConfig, out: str | Path) -> Outcome:
     return Outcome(folder, counts, [f"{folder}: {total:,} energy calls ({spent}), {seconds:.0f} s"])
 
 
+LATER = {
+    "search": {
+        "sampler",
+        "forces",
+        "likelihood",
+        "likelihood_steps",
+        "objective",
+        "balance",
+        "balance_steps",
+    },
+    "likelihood": {"objective", "balance", "balance_steps"},
+}
+
+
+def stage_key(config: SGDSConfig, phase: str, number: int) -> dict:
+    """The settings that a stage depends on: in the first round not those of later phases."""
+    later = LATER.get(phase, set()) | {"novelty", "rounds", "restart"} if number == 1 else set()
+    return {"method": "sgds", **config.model_dump(mode="json", exclude={"evaluation", *later})}
+
+
 def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _State, number: int) -> None:
     if config.search.method == "none":
         return
@@ -138,6 +156,7 @@ def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _S
         tensors = {"x": found.x, "energy": found.energy, "grad": found.grad, "log_weight": found.log_weight}
         return tensors, {"log_z": found.log_z, "log_z_error": found.log_z_error}
 
+    pipe.key = stage_key(config, "search", number)
     stage = pipe.stage(f"search{number}", searched)
     found = Found(**stage.tensors, log_z=stage.info["log_z"], log_z_error=stage.info["log_z_error"])
     state.buffer.add(found.x, found.energy, found.grad, found.log_weight)
@@ -160,7 +179,7 @@ def _learn(
         if state.log_z is not None:
             fresh.log_z_start.fill_(state.log_z)
     else:
-        fresh.log_z_start.fill_(float(state.sampler.log_z))
+        fresh.log_z_start.fill_(state.sampler.log_z.item())
         _carry_over(config.restart, state.sampler, fresh)
     state.sampler = fresh
     has_points = len(state.buffer) > 0
@@ -185,6 +204,7 @@ def _learn(
         )
         phases.append(("balance", objective, settings))
     for name, objective, settings in phases:
+        pipe.key = stage_key(config, name, number)
 
         def learned(name=name, objective=objective, settings=settings):
             where = folder / "learner" / f"{name}{number}-{Stages.digest(pipe.key)[:8]}"
@@ -231,6 +251,7 @@ def _distil(config: SGDSConfig, energy: Counted, pipe, state: _State, number: in
         novelty.fit(x, config.novelty.steps, generator=generator)
         return dict(novelty.state_dict()), {}
 
+    pipe.key = stage_key(config, "novelty", 2)
     novelty.load_state_dict(pipe.stage(f"novelty{number}", distilled).tensors)
     state.novelty = novelty
 
@@ -238,31 +259,31 @@ def _distil(config: SGDSConfig, energy: Counted, pipe, state: _State, number: in
 def restore(config: SGDSConfig, folder: Path) -> tuple[DiffusionSampler, Target, dict]:
     """The trained learner of a run, its target, and ``seconds`` and ``evaluations`` of its stages."""
     target = config.energy.build()
-    key = {"method": "sgds", **config.resolved()} | {"evaluation": None}
-    name = f"{'balance' if config.balance_steps else 'likelihood'}{config.rounds}"
+    phase = "balance" if config.balance_steps else "likelihood"
+    name, key = f"{phase}{config.rounds}", stage_key(config, phase, config.rounds)
     stages = Stages(folder)
     stage = stages.load(name, key)
     if stage is None:
         raise InputError(f"{folder}: the training is not finished; repeat the command that began it")
-    sampler = config.sampler.build(target, 1.0, config.seed, flows=config.objective.flows)
-    # noise and scale may come from the search
-    scale = float(stage.tensors["data_scale"])
+    scale = float(stage.tensors["data_scale"])  # it may come from the search, and the noise with it
     sampler = config.sampler.build(target, scale, config.seed, flows=config.objective.flows)
     sampler.load_state_dict(stage.tensors)
-    return sampler.eval(), target, history(stages, key)
+    return sampler.eval(), target, history(config, stages)
 
 
-def history(stages: Stages, key: dict) -> dict:
+def history(config: SGDSConfig, stages: Stages) -> dict:
     """Seconds and evaluations of all finished stages of a run."""
     seconds, counts = {}, {}
-    for path in sorted(stages.folder.glob("*.safetensors")):
-        stage = stages.load(path.stem, key)
-        if stage is None:
-            continue
-        seconds[path.stem] = stage.info["seconds"]
-        for k, (e, g) in stage.info["evaluations"].items():
-            before = counts.get(k, (0, 0))
-            counts[k] = (before[0] + e, before[1] + g)
+    for number in range(1, config.rounds + 1):
+        for phase in ("search", "likelihood", "balance", "novelty"):
+            key = stage_key(config, phase, 2 if phase == "novelty" else number)
+            stage = stages.load(f"{phase}{number}", key)
+            if stage is None:
+                continue
+            seconds[f"{phase}{number}"] = stage.info["seconds"]
+            for k, (e, g) in stage.info["evaluations"].items():
+                before = counts.get(k, (0, 0))
+                counts[k] = (before[0] + e, before[1] + g)
     return {"seconds": seconds, "evaluations": counts}
 
 
