@@ -30,6 +30,10 @@ class OpenMMEnergy(AnalyticEnergy):
     in Da are those of the System. NaN positions give NaN, for that geometry only. Autograd goes through once;
     asking for second derivatives raises.
 
+    float64 equals OpenMM's Reference platform to 1e-4 kJ/mol and 1e-4 kJ/mol/nm. float32 against float64, for 36
+    alanine peptides (22 to 42 atoms, every force field and solvent of ``alanine_peptide``): at most 4e-4 kT with up
+    to 0.1 Å of noise per coordinate, and 1.5e-5 of the norm of the gradient with up to 0.3 Å.
+
     Raises ``InputError`` for a System with constraints (build it with constraints=None and rigidWater=False),
     virtual sites, cutoffs, a barostat or any other force that is not known, a temperature that is not positive, or
     ``x`` of the wrong shape or dtype; ``MissingExtraError`` without OpenMM.
