@@ -82,6 +82,9 @@ def conformers(
     energy: Annotated[
         EnergyName, typer.Option(help="Energy function; xtb needs orbitwise[xtb].")
     ] = EnergyName.mmff94,
+    workers: Annotated[
+        int, typer.Option(help="Processes that share a slow energy (xtb); more than 1 need orbitwise[ray].")
+    ] = 1,
     budget: Annotated[float | None, typer.Option(help="Minutes to spend.", show_default="about 6")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same ensemble.")] = 0,
     out: Out = None,
@@ -100,6 +103,7 @@ def conformers(
         "n": n,
         "temperature": temperature,
         "energy": energy.value,
+        "workers": workers,
         "budget": budget,
         "seed": seed,
         "out": out,
