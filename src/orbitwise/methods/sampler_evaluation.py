@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -149,7 +150,9 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:
             back = backward_weights(sampler, energy, reference, settings.seed + 1, settings.batch)
-            drawn = DrawnPaths(drawn.x, drawn.energy, drawn.log_weight, back, sampler.log_z.item())
+            drawn = replace(drawn, backward_log_weight=back)
+        if config.objective.learns_log_z and config.balance_steps:
+            drawn = replace(drawn, log_z_parameter=sampler.log_z.item())
         verdict = judge(energy, drawn, reference, torsions=target.torsions)
     write_samples(folder, target, drawn)
     counts = {**past["evaluations"], **{k: (c.energy, c.gradient) for k, c in energy.counts.items()}}

@@ -141,7 +141,7 @@ def judge(
     reference: ReferenceSet | None = None,
     *,
     torsions: Sequence[tuple[str, tuple[int, int, int, int]]] = (),
-    particle_samples: int = 1000,
+    particle_samples: int = 400,
     generator: torch.Generator | None = None,
 ) -> SamplerVerdict:
     """Everything that can be said about ``drawn``, with or without reference samples.
@@ -149,7 +149,8 @@ def judge(
     ``energy``: the target, usually a ``Counted`` one inside its stage "evaluation"; at most 2000 gradients
     are asked for (the virial). ``torsions``: names and atoms, in pairs that are drawn against each other
     (φ, ψ, φ, ψ, ...). ``particle_samples``: how many of each set go into the symmetric W2 of identical
-    particles. ``generator``: for bootstraps and random halves; by default one of its own.
+    particles (0.2 ms a pair of LJ-13, and as much again for the floor). ``generator``: for bootstraps and
+    random halves; by default one of its own.
 
     Raises ``InputError`` for shapes that do not belong together.
     """

@@ -144,6 +144,11 @@ class ObjectiveConfig(Config):
         """Whether the objective needs flows of inner states."""
         return self.name in ("detailed_balance", "subtrajectory_balance")
 
+    @property
+    def learns_log_z(self) -> bool:
+        """Whether log Z is a parameter that is trained."""
+        return self.flows or self.name in ("trajectory_balance", "augmented_flow")
+
     def build(
         self, energy: Energy, buffer: ReplayBuffer | None, group: Group | None, forces: bool, steps: int
     ) -> PathObjective:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -95,10 +97,14 @@ def _own(name: str | None, arguments: dict[str, Any]) -> Target:
     module, colon, attribute = (name or "").partition(":")
     if not colon:
         raise InputError(f"energy.function: give 'package.module:name', got {name!r}")
+    here = str(Path.cwd())  # a module beside the configuration, as for python -m
     try:
+        sys.path.insert(0, here)
         made = getattr(import_module(module), attribute)(**arguments)
     except (ImportError, AttributeError, TypeError) as error:
         raise InputError(f"energy.function {name}: {error}") from error
+    finally:
+        sys.path.remove(here)
     if not isinstance(made, Energy):
         raise InputError(f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy")
     points = len(made.event_shape) == 2
