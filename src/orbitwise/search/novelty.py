@@ -61,8 +61,9 @@ class PairHistogram(nn.Module):
 class _Bounded(nn.Module):
     """``z -> W_3 silu(W_2 √2 cos(Ω z + b) + b_2)``, smooth as forces must be.
 
-    Cosines of random frequencies make the random network
-    equally rough everywhere, bound it, and set the length on which it varies: ``length`` in units of ``z``."""
+    Cosines of random frequencies make the random network equally rough everywhere, bound it, and set the
+    ``length`` on which it varies, in units of ``z``.
+    """
 
     def __init__(self, size: int, hidden: int, out: int, length: float, generator: torch.Generator | None):
         super().__init__()

@@ -36,7 +36,7 @@ class AnnealingPath(Overlaid):
 
     def overlay(self, x: Tensor, clean: Clean) -> tuple[Tensor, Tensor]:
         value, grad = self.prior.value_and_grad(x)
-        beta = torch.as_tensor(self.beta).to(value).expand_as(value)
+        beta = torch.as_tensor(self.beta, dtype=value.dtype, device=value.device).expand_as(value)
         beta_x = per_chain(beta, x)
         # Not lerp, which makes inf - inf of an energy that is not finite.
         mixed = (1.0 - beta) * value + beta * clean.energy
