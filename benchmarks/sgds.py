@@ -36,7 +36,7 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
     base = load(f"sgds/{preset}")
     batch, steps = base.balance.batch_size, base.sampler.schedule.steps
     alone = ["search.method=none", "likelihood_steps=0"]
-    scale = [f"sampler.data_scale={SCALES[preset]}"]
+    scale = [f"sampler.data_scale={SCALES.get(preset, 1.0)}"]
     if method == "sgds":
         return []
     if method == "mle":

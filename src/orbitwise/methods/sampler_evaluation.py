@@ -30,14 +30,24 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 class EvaluationConfig(Config):
     """``paths`` drawn and ``reference`` samples (0: none): exact ones where there are any, else from ``file``
-    (.npz with ``x``), else from the search ``chains``. ``batch`` bounds the memory; ``seed`` of both."""
+    (.npz with ``x``), else from the search ``chains``. ``steps`` of a
+    path where they should differ from those of the training: the learner is a function of time, finer steps cost no
+    energy and follow it more closely. ``batch`` bounds the memory; ``seed`` of both."""
 
     paths: int = Field(2000, ge=10)
+    steps: int | None = Field(None, ge=2)
     reference: int = Field(2000, ge=0)
     file: Path | None = None
     chains: SearchConfig = SearchConfig(chains=64, steps=1500, warmup=300, thin=5)
     batch: int = Field(500, ge=1)
     seed: int = Field(12345, ge=0)
+
+
+def with_steps(sampler: DiffusionSampler, steps: int | None) -> DiffusionSampler:
+    """The sampler with ``steps`` steps on the same schedule."""
+    if steps is not None:
+        sampler.schedule = replace(sampler.schedule, steps=steps)
+    return sampler
 
 
 @torch.no_grad()

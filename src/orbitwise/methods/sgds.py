@@ -21,7 +21,7 @@ from orbitwise.energies import Counted
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.parts import Outcome
-from orbitwise.methods.sampler_evaluation import EvaluationConfig, draw, judge_run, write_samples
+from orbitwise.methods.sampler_evaluation import EvaluationConfig, draw, judge_run, with_steps, write_samples
 from orbitwise.methods.sampler_parts import ObjectiveConfig, SamplerConfig
 from orbitwise.methods.sampler_search import Found, SearchConfig
 from orbitwise.methods.stages import Pipeline, Stage, Stages
@@ -268,7 +268,7 @@ def restore(config: SGDSConfig, folder: Path) -> tuple[DiffusionSampler, Target,
     scale = float(stage.tensors["data_scale"])  # it may come from the search, and the noise with it
     sampler = config.sampler.build(target, scale, config.seed, flows=config.objective.flows)
     sampler.load_state_dict(stage.tensors)
-    return sampler.eval(), target, history(config, stages)
+    return with_steps(sampler.eval(), config.evaluation.steps), target, history(config, stages)
 
 
 def history(config: SGDSConfig, stages: Stages) -> dict:
