@@ -75,9 +75,9 @@ SCALES = {
 }
 
 
-def one(preset: str, method: str, seed: int, extra: list[str], calls: int | None) -> dict:
+def one(preset: str, label: str, method: str, seed: int, extra: list[str], calls: int | None) -> dict:
     """``summary.json`` of a run, trained and evaluated where it is not there yet."""
-    folder = RUNS / f"{preset}-{method}-{seed}"
+    folder = RUNS / f"{label}-{method}-{seed}"
     config = load(f"sgds/{preset}", [*overrides(method, calls, preset), f"seed={seed}", *extra])
     path = folder / "summary.json"
     if path.exists() and json.loads(path.read_text())["config"] == config.resolved():
@@ -136,7 +136,10 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the preset")
     parser.add_argument("--label", help="name in the rows, where the preset was changed")
     args = parser.parse_args()
-    runs = [figures(one(args.preset, args.method, seed, args.set, args.calls)) for seed in args.seeds]
+    runs = [
+        figures(one(args.preset, args.label or args.preset, args.method, seed, args.set, args.calls))
+        for seed in args.seeds
+    ]
     name = args.label or (args.preset if args.method == "sgds" else f"{args.preset}.{args.method}")
     rows = []
     for key in runs[0]:

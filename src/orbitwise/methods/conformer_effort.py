@@ -14,6 +14,7 @@ from orbitwise.data.batch import PointBatch
 from orbitwise.data.molecules import embed, to_batch
 from orbitwise.methods.conformer_learner import build_learner, symmetry
 from orbitwise.methods.conformer_system import Effort, System
+from orbitwise.methods.conformer_weights import network_evaluations
 from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.objectives.denoising import Denoising
 from orbitwise.training import TrainConfig, estimate_step_seconds
@@ -22,7 +23,8 @@ OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 
 
 def plan_effort(system: System, config) -> Effort:
-    """Share the budget out: a fifth of it searches, an eighth relaxes, most of the rest learns and draws."""
+    """Share the budget out: a fifth of it searches, an eighth relaxes, a tenth weighs, most of the rest learns and
+    draws."""
     rungs, chains, leapfrog, batch_size, denoise_steps = system.rungs(), 16, 8, 64, 12
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
     x = x.expand(rungs * chains, -1, -1)
@@ -36,18 +38,20 @@ def plan_effort(system: System, config) -> Effort:
         chains, steps = chains // 2, steps * 2
     relax = 0.12 * budget / (OVERHEAD * many / x.shape[0] * (leapfrog + 1) * config.n)
     step = Probe.of(system, x[:batch_size].cpu()).train_seconds(batch_size)
-    drawing = (
-        config.n * (2 * denoise_steps - 1) * step / (3 * batch_size)
-    )  # a step is some three forward passes
+    evaluation = step / (3 * batch_size)  # a step is some three forward passes
+    drawing = config.n * (2 * denoise_steps - 1) * evaluation
+    paths = int(0.1 * budget / evaluation / network_evaluations(1000) * 1000)
+    affordable = 0.05 * budget / (many / x.shape[0])  # a slow energy: few paths
     return Effort(
         chains=chains,
         rungs=rungs,
         leapfrog=leapfrog,
         search_steps=rounded(steps, 40, 40_000),
-        train_steps=rounded(max(0.25 * budget, 0.6 * budget - drawing) / step, 50, 20_000),
+        train_steps=rounded(max(0.25 * budget, 0.53 * budget - drawing) / step, 50, 20_000),
         batch_size=batch_size,
         denoise_steps=denoise_steps,
         relax_steps=rounded(relax, 4, 400),
+        weigh_paths=rounded(min(max(paths, 200), affordable), 20, 2000),
     )
 
 

@@ -10,6 +10,13 @@ from torch import Tensor
 from orbitwise.data.handedness import relabel
 from orbitwise.data.reference import Reference
 from orbitwise.energies.counted import Counted
+from orbitwise.methods.conformer_free_energy import (
+    FreeEnergyVerdict,
+    from_populations,
+    from_samples,
+    judge_free_energies,
+)
+from orbitwise.methods.conformer_weights import Worth, worth
 from orbitwise.metrics.conformers import Clusters, Populations, assign, find_conformers, matching, populations
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.mixing import effective_sample_size, split_rhat
@@ -42,13 +49,17 @@ class Against:
 @dataclass(frozen=True)
 class Verdict:
     """``clusters`` and ``ensemble`` populations of the final samples, ``searched`` those of the search (same
-    conformers, chains as blocks), reference populations ``(C,)`` or None, the share of the reference's basins
-    above 1 % that were found, and the comparisons before and after relaxation."""
+    conformers, chains as blocks), ``weighted`` those of the learner's paths by their weights where these are usable,
+    free-energy differences from all of them, reference populations ``(C,)`` or None, the share of the reference's
+    basins above 1 % that were found, and the comparisons before and after relaxation."""
 
     torsions: tuple[Torsion, ...]
     clusters: Clusters
     ensemble: Populations
     searched: Populations
+    weighted: Populations | None
+    worth: Worth
+    free_energies: FreeEnergyVerdict
     mixing: Mixing
     reference_population: Tensor | None
     reference_error: Tensor | None
@@ -110,8 +121,9 @@ def by_population(clusters: Clusters, n: int) -> Clusters:
     return Clusters(clusters.x[order], clusters.energy[order], rank[clusters.label], mirror)
 
 
-def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | None) -> Verdict:
-    """Quench, cluster and count the samples; the same conformers in the search; compare with the reference."""
+def judge(mol, energy: Counted, found, weighed, drawn, relaxed, reference: Reference | None) -> Verdict:
+    """Quench, cluster and count the samples; the same conformers in the search, before relaxation and, where their
+    weights are usable, among the learner's paths; compare with the reference."""
     match, torsions = matching(mol), find_torsions(mol)
 
     def quench(x: Tensor, tolerance: float, steps: int):
@@ -120,6 +132,8 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
     frames, chains = found.x.shape[:2]
     every = max(1, frames * chains // 4000)
     kept = found.x[::every]
+    mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
+    value = worth(weighed, mixing.effective_samples)
     with energy.stage("clustering"):
         mine = quench(relaxed.x, 1.0, 200)
         theirs = quench(kept.flatten(0, 1), 1.0, 200)
@@ -131,12 +145,23 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
             rmsd=SAME_RMSD,
             deviation=SAME_ATOM,
         )
-    n = len(mine.x)
-    both = by_population(both, n)
+        n = len(mine.x)
+        both = by_population(both, n)
+
+        def belong(x: Tensor) -> Tensor:
+            return assign(quench(x, 1.0, 200).x, both, match, rmsd=SAME_RMSD)
+
+        start = belong(drawn.x[relaxed.start])
+        ends = belong(weighed.x) if value.usable else None
     half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
     blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)
     ensemble = populations(both.label[:n], len(both))
     searched = populations(both.label[n:], len(both), blocks=blocks)
+    weighted = by_weights = None
+    if ends is not None and bool((ends >= 0).any()):
+        seen, log_weights = ends[ends >= 0], weighed.log_weight[ends >= 0]
+        weighted = populations(seen, len(both), log_weights=log_weights)
+        by_weights = from_samples(seen, len(both), log_weights)
     reference_population = reference_error = basins = before = after = search = None
     if reference is not None:
         label = assign(torch.as_tensor(reference.minima).to(both.x), both, match, rmsd=SAME_RMSD)
@@ -154,12 +179,22 @@ def judge(mol, energy: Counted, found, drawn, relaxed, reference: Reference | No
         before = compare(mol, drawn.x[finite], drawn.energy[finite], torsions, reference)
         after = compare(mol, relaxed.x, relaxed.energy, torsions, reference)
         search = compare(mol, found.x.flatten(0, 1), found.energy.flatten(), torsions, reference)
-    mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
+    free_energies = judge_free_energies(
+        both.label[:n],
+        start,
+        both.label[n:].view(-1, chains),
+        len(both),
+        weights=by_weights,
+        reference=None if reference is None else from_populations(reference_population, reference_error),
+    )
     return Verdict(
         torsions,
         both,
         ensemble,
         searched,
+        weighted,
+        value,
+        free_energies,
         mixing,
         reference_population,
         reference_error,

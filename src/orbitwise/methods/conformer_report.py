@@ -11,12 +11,15 @@ import torch
 
 from orbitwise.methods import provenance
 from orbitwise.methods.conformer_judge import angles
-from orbitwise.methods.conformer_summary import Case, checks
+from orbitwise.methods.conformer_summary import Case, agreements, checks
+from orbitwise.methods.conformer_weights import STEPS
+from orbitwise.methods.conformer_weights import words as weight_words
 from orbitwise.metrics.torsions import map_pair, torsion_word
 from orbitwise.report import (
     Citation,
     ConformerRow,
     Ensembles,
+    FreeEnergy,
     KeyFigure,
     ReportData,
     StageRow,
@@ -30,6 +33,7 @@ STAGES = {  # stage: its name for people, and the heading its evaluations are co
     "plan": ("plan", "planning"),
     "search": ("search (replica exchange)", "search"),
     "learn": ("learn (denoiser, exact orbit targets)", None),
+    "weigh": ("weigh (paths of the learner)", "weighing"),
     "draw": ("draw samples", "samples"),
     "relax": ("relax", "relaxation"),
     "judge": ("cluster and compare", "clustering"),
@@ -81,7 +85,9 @@ def report_data(case: Case, told: dict) -> ReportData:
         map_pair=map_pair(verdict.torsions),
         energies_kcal=energies,
         conformers=rows,
-        conformers_note="Mirror images are listed apart. Errors are one standard error of independent samples.",
+        conformers_note="Mirror images are listed apart. Errors are one standard error; those of populations are of "
+        "independent samples, those of free energies hold what the ensemble inherits from the search. Conformers with "
+        "fewer than ten independent samples have a 95 % interval or limit instead.",
         checks=checks(verdict),
         stages=stage_rows(case),
         method=method(case),
@@ -107,8 +113,18 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
     verdict = case.verdict
     minima = angles(verdict.clusters.x, verdict.torsions).cpu().double().tolist()
 
-    def free(value: float | None) -> float:
-        return math.inf if value is None else value
+    def bounded(value: float | None, side: float = math.inf) -> float:
+        return side if value is None else value
+
+    def difference(values: dict) -> FreeEnergy:
+        low, high = values["interval_kcal_mol"]
+        interval = (bounded(low, -math.inf), bounded(high))
+        return FreeEnergy(bounded(values["kcal_mol"]), values["error_kcal_mol"], interval)
+
+    sources = [
+        {name: difference(v) for name, v in row["relative_free_energies"].items()}
+        for row in told["conformers"]
+    ]
 
     def name(theta: list[float]) -> str:
         pairs = list(zip(theta, verdict.torsions, strict=True))
@@ -124,8 +140,11 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
         ConformerRow(
             population=row["population"],
             population_error=row["population_error"],
-            free_energy_kcal=free(row["relative_free_energy_kcal_mol"]),
-            free_energy_error_kcal=free(row["relative_free_energy_error_kcal_mol"]),
+            free_energy_kcal=sources[k]["ensemble"].kcal,
+            free_energy_error_kcal=bounded(sources[k]["ensemble"].error),
+            free_energy_interval_kcal=sources[k]["ensemble"].interval,
+            reference_free_energy=sources[k].get("reference"),
+            search_free_energy=sources[k].get("search"),
             energy_kcal=row["minimum_energy_kcal_mol"],
             positions_angstrom=verdict.clusters.x[k].cpu().double().numpy(),
             torsions=tuple(
@@ -197,6 +216,9 @@ def method(case: Case) -> tuple[str, ...]:
         f"{info['stereo_rejections']} moves refused because they would have changed the stereochemistry.",
         "Learner: an SO(3)-equivariant diffusion model trained on the frames of the search; the target of every "
         "training pair is the exact posterior mean over rotations and the molecule's automorphisms.",
+        f"Weights: {case.weighed.paths:,} paths of the learner in {STEPS} steps, each with its importance weight, and "
+        f"{len(case.weighed.backward):,} paths back from frames of the search. Variances of the steps are fitted to "
+        "frames of the search; the weights are exact for any variances.",
         f"Relaxation: {effort.relax_steps} Markov steps at the target temperature from each sample.",
     )
 
@@ -220,4 +242,8 @@ def words(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[str, ...]:
             f"Against the reference run {found} of {known} basins above 1 % were found, and the mean energy is "
             f"off by {case.verdict.after.energy_kT:+.2f} kT."
         )
+    if len(rows) > 1:
+        line = agreements(case.verdict)
+        text.append(f"{line[0].upper()}{line[1:]}.")
+    text.append(weight_words(case.weighed, case.verdict.worth))
     return tuple(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from orbitwise.data.handedness import relabel, stereo_elements
+from orbitwise.data.handedness import StereoElements, relabel, stereo_elements
 from orbitwise.data.molecules import embed, to_batch
 from orbitwise.errors import EnergyError
 from orbitwise.methods.conformer_learner import build_learner, symmetry
@@ -158,26 +158,34 @@ def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int
                 device=system.device,
                 dtype=torch.float32,
             )
-            # equal atoms come with random labels; give each sample those of the search, or it is another isomer
-            named = relabel(system.mol, drawn.x.cpu().double().numpy(), like.cpu().double().numpy())
-            x = torch.as_tensor(named.positions).to(device=system.device, dtype=system.dtype)
+            x, same = renumber(system, drawn.x, like, elements)
             parts.append(x)
             energies.append(system.energy(x))
-            same = named.same_isomer & elements.enclosed(named.positions)
-            usable.append(torch.isfinite(energies[-1]) & torch.as_tensor(same).to(system.device))
+            usable.append(torch.isfinite(energies[-1]) & same)
             enough += int(usable[-1].sum())
             clock(min(enough, wanted))
     return Drawn(torch.cat(parts), torch.cat(energies), torch.cat(usable), drawn.evaluations)
 
 
+def renumber(system: System, x: Tensor, like: Tensor, elements: StereoElements) -> tuple[Tensor, Tensor]:
+    """Equal atoms of a sample come with random labels: each gets those of ``like: (N, 3)``, or it is another isomer.
+    Positions in the system's precision, and which of them are sound molecules of this isomer ``(M,)``."""
+    named = relabel(system.mol, x.cpu().double().numpy(), like.cpu().double().numpy())
+    same = torch.as_tensor(named.same_isomer & elements.enclosed(named.positions))
+    moved = torch.as_tensor(named.positions).to(device=system.device, dtype=system.dtype)
+    return moved, same.to(system.device)
+
+
 # ---- relax
 @dataclass(frozen=True)
 class Relaxed:
-    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation, the mean energy along it ``trend: (steps,)``, and
-    how many chains were left out at the end because they had not come down (``lost: ()``)."""
+    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation of the drawn samples ``start: (m,)``, the mean energy
+    along it ``trend: (steps,)``, and how many chains were left out at the end because they had not come down
+    (``lost: ()``)."""
 
     x: Tensor
     energy: Tensor
+    start: Tensor
     trend: Tensor
     lost: Tensor
 
@@ -220,4 +228,5 @@ def relax(system: System, effort: Effort, found: Found, drawn: Drawn, n: int, se
     sound = whole & (energy < found.energy.max() + UNREACHED)
     if int(sound.sum()) < 2:
         raise EnergyError("no sample relaxed to a molecule: the learner had too little time; raise --budget")
-    return Relaxed(x[sound][:n], energy[sound][:n], torch.tensor(trend), (~sound).sum())
+    start = drawn.usable.nonzero().flatten()[sound][:n]
+    return Relaxed(x[sound][:n], energy[sound][:n], start, torch.tensor(trend), (~sound).sum())

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from torch import Tensor
 
 from orbitwise.data.reference import Reference
 from orbitwise.groups.product import Product
-from orbitwise.methods import provenance
+from orbitwise.methods import conformer_free_energy as free_energy
+from orbitwise.methods import conformer_weights, provenance
 from orbitwise.methods.conformer_judge import Against, Verdict
 from orbitwise.methods.conformer_learner import symmetry
 from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformer_system import Effort, System
+from orbitwise.methods.conformer_weights import Weighed
 from orbitwise.report import CheckRow
 
 KCAL_PER_KT = 0.0019872042586408316  # per kelvin
@@ -33,6 +34,7 @@ class Case:
     system: System
     effort: Effort
     found: Found
+    weighed: Weighed
     drawn: Drawn
     relaxed: Relaxed
     verdict: Verdict
@@ -95,15 +97,11 @@ def warnings_of(case: Case) -> list[str]:
             f"After relaxation the mean energy is {gap:+.1f} kT from that of the search: the relaxation was too "
             f"short, or the learner misses something. {more}"
         )
-    ensemble, searched = verdict.ensemble, verdict.searched
-    error = (ensemble.error.square() + searched.error.square()).sqrt().clamp_min(1e-9)
-    apart = (ensemble.population - searched.population).abs() / error
-    off = (apart > 4) & (torch.maximum(ensemble.population, searched.population) > 0.01)
-    if off.any():
-        which = ", ".join(str(k + 1) for k in off.nonzero().flatten().tolist()[:8])
+    beside = verdict.free_energies.against_search
+    if beside is not None and not beside.within_errors:
         told.append(
-            f"The populations of conformer {which} in the ensemble differ from those of the search by more than "
-            "four standard errors. The search has no systematic error once it has mixed: prefer it there."
+            f"The free energies of the ensemble and of the search {beside.words()}. The search has no systematic error "
+            "once it has mixed: prefer it there."
         )
     ranks = Chem.CanonicalRankAtoms(case.system.mol, breakTies=False)
     if len(set(ranks)) < len(ranks) and not isinstance(symmetry(case.system.mol, found.x[0, 0]), Product):
@@ -117,15 +115,19 @@ def conformer_row(case: Case, k: int) -> dict:
     """One conformer of summary.json."""
     verdict = case.verdict
     ensemble, mirror = verdict.ensemble, int(verdict.clusters.mirror[k])
-    reference = verdict.reference_population
+    reference, weighted = verdict.reference_population, verdict.weighted
+    sources = {n: free_energy.told(f, k, case.kt) for n, f in verdict.free_energies.sources.items()}
     return {
         "conformer": k + 1,
         "population": float(ensemble.population[k]),
         "population_error": float(ensemble.error[k]),
-        "relative_free_energy_kcal_mol": finite(float(ensemble.free_energy[k]) * case.kt),
-        "relative_free_energy_error_kcal_mol": finite(float(ensemble.free_energy_error[k]) * case.kt),
+        "relative_free_energy_kcal_mol": sources["ensemble"]["kcal_mol"],
+        "relative_free_energy_error_kcal_mol": sources["ensemble"]["error_kcal_mol"],
+        "relative_free_energies": sources,
         "search_population": float(verdict.searched.population[k]),
         "search_population_error": float(verdict.searched.error[k]),
+        "weighted_population": None if weighted is None else float(weighted.population[k]),
+        "weighted_population_error": None if weighted is None else float(weighted.error[k]),
         "reference_population": None if reference is None else float(reference[k]),
         "reference_population_error": None if reference is None else float(verdict.reference_error[k]),
         "minimum_energy_kcal_mol": float(case.kcal(verdict.clusters.energy[k : k + 1])[0]),
@@ -164,6 +166,13 @@ def summary(case: Case) -> dict:
             **case.found.info,
             "rhat": finite(verdict.mixing.rhat),
             "effective_samples": finite(verdict.mixing.effective_samples),
+        },
+        "weights": conformer_weights.told(case.weighed, verdict.worth),
+        "free_energies": {
+            "relative_to_conformer": 1,
+            "memory_of_relaxation": [finite(float(m)) for m in verdict.free_energies.memory],
+            "against_search": free_energy.compared(verdict.free_energies.against_search),
+            "against_reference": free_energy.compared(verdict.free_energies.against_reference),
         },
         "reference": reference,
         "evaluations": counts,
@@ -218,6 +227,20 @@ def checks(verdict: Verdict) -> tuple[CheckRow, ...]:
     return tuple(rows)
 
 
+def agreements(verdict: Verdict) -> str:
+    """Whether free energies agree, in one line."""
+    free = verdict.free_energies
+    pairs = [("search", free.against_search)]
+    pairs += [("reference", free.against_reference)] if free.reference is not None else []
+    parts = [
+        f"ensemble and {name} {found.words()}"
+        if found
+        else f"ensemble and {name} share no second conformer with enough samples to compare"
+        for name, found in pairs
+    ]
+    return f"free energies: {'; '.join(parts)}"
+
+
 def lines(case: Case, told: dict) -> tuple[str, ...]:
     """What the terminal says at the end."""
     text = []
@@ -229,6 +252,8 @@ def lines(case: Case, told: dict) -> tuple[str, ...]:
         )
     if len(told["conformers"]) > 10:
         text.append(f"and {len(told['conformers']) - 10} more")
+    text.append(agreements(case.verdict))
+    text.append(conformer_weights.words(case.weighed, case.verdict.worth))
     for row in checks(case.verdict):
         text.append(f"{row.what}: {row.samples} (before relaxation {row.before or '-'}; goal {row.target})")
     text += [f"warning: {warning}" for warning in told["warnings"]]

@@ -31,11 +31,14 @@ class Effort(BaseModel):
     batch_size: int
     denoise_steps: int
     relax_steps: int
+    weigh_paths: int = 500
 
     def energy_calls(self, n: int) -> int:
-        """Expected evaluations of search and relaxation; clustering adds some 50 a structure."""
+        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a structure, and samples are
+        clustered before and after relaxation."""
         step = self.leapfrog + 1
-        return step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n) + 50 * (n + 4000)
+        moves = step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n)
+        return moves + self.weigh_paths + 50 * (2 * n + 4000)
 
 
 @dataclass(frozen=True)

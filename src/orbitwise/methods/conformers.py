@@ -1,8 +1,9 @@
-"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, draw, relax, judge, report.
+"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, weigh, draw, relax, judge, report.
 
 The search is replica exchange (its samples are right in the long run), the learner a diffusion model with exact
 SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890; its samples are independent), and the relaxation a short
-Markov chain from each sample. Populations of the three are compared with each other.
+Markov chain from each sample. Free energies of the three are compared with each other, and the learner's paths are
+weighed: where their importance weights hold, they give populations that need neither search nor relaxation.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from orbitwise.data.molecules import choose_isomer, parse_smiles, unspecified_st
 from orbitwise.data.reference import Reference
 from orbitwise.energies import MMFF94, Counted, RayEnergy
 from orbitwise.errors import InputError
-from orbitwise.methods import conformer_report, conformer_summary
+from orbitwise.methods import conformer_report, conformer_summary, conformer_weights
 from orbitwise.methods import conformer_stages as work
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.conformer_effort import plan_effort
@@ -36,6 +37,7 @@ from orbitwise.methods.conformer_judge import judge
 from orbitwise.methods.conformer_learner import NETWORK, network_size, restore
 from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformer_system import Effort, System
+from orbitwise.methods.conformer_weights import Weighed
 from orbitwise.methods.stages import Pipeline, Stages
 
 
@@ -166,6 +168,14 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
 
     stage = pipe.stage("learn", learned)
     learner = restore(system.mol, found.x[0, 0], seed, stage.tensors)
+
+    def weighed_():
+        weighed = conformer_weights.weigh(system, effort, learner, found, seed + 3)
+        tensors = {"x": weighed.x, "log_weight": weighed.log_weight, "backward": weighed.backward}
+        return tensors, {"paths": weighed.paths}
+
+    stage = pipe.stage("weigh", weighed_)
+    weighed = Weighed(**{k: v.to(where) for k, v in stage.tensors.items()}, paths=stage.info["paths"])
     pipe.key |= {"n": n}
 
     def drew():
@@ -180,18 +190,19 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
 
     def relaxed_():
         relaxed = work.relax(system, effort, found, drawn, n, seed + 2)
-        return {"x": relaxed.x, "energy": relaxed.energy, "trend": relaxed.trend, "lost": relaxed.lost}, {}
+        return vars(relaxed), {}
 
     stage = pipe.stage("relax", relaxed_)
     relaxed = Relaxed(**{k: v.to(where) for k, v in stage.tensors.items()})
     begin = time.monotonic()
-    verdict = judge(system.mol, system.energy, found, drawn, relaxed, reference)
+    verdict = judge(system.mol, system.energy, found, weighed, drawn, relaxed, reference)
     pipe.seconds["judge"] = time.monotonic() - begin
     case = conformer_summary.Case(
         config,
         system,
         effort,
         found,
+        weighed,
         drawn,
         relaxed,
         verdict,

@@ -159,7 +159,9 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
     with energy.stage("evaluation"):
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:
-            back = backward_weights(sampler, energy, reference, settings.seed + 1, settings.batch)
+            # in random order already; as many paths back as forward
+            few = ReferenceSet(reference.x[: settings.paths], reference.energy[: settings.paths])
+            back = backward_weights(sampler, energy, few, settings.seed + 1, settings.batch)
             drawn = replace(drawn, backward_log_weight=back)
         if config.objective.learns_log_z and config.balance_steps:
             drawn = replace(drawn, log_z_parameter=sampler.log_z.item())
