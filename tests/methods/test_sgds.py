@@ -232,6 +232,8 @@ def _module():
 
 
 def test_bad_settings_are_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match="nothing to train"):
+        sgds.train(config(search={"method": "none"}, balance_steps=0), tmp_path)
     with pytest.raises(InputError, match="for points in space"):
         sgds.plan(config(sampler={"network": {"name": "egnn"}}))
     with pytest.raises(InputError, match="must divide"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -50,6 +51,17 @@ def with_steps(sampler: DiffusionSampler, steps: int | None) -> DiffusionSampler
     return sampler
 
 
+@contextmanager
+def fastest_device(sampler: DiffusionSampler, energy: Energy):
+    """Both on a GPU inside, where there is one."""
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        yield sampler.to(where), energy.to(where)
+    finally:
+        sampler.cpu()
+        energy.cpu()
+
+
 @torch.no_grad()
 def draw(sampler: DiffusionSampler, energy: Energy, n: int, seed: int, batch: int) -> DrawnPaths:
     """``n`` paths of the learner: end points, energies, log importance weights."""
@@ -57,11 +69,11 @@ def draw(sampler: DiffusionSampler, energy: Energy, n: int, seed: int, batch: in
         raise InputError(f"n must be at least 1, got {n}")
     generator = torch.Generator().manual_seed(seed)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    with ProgressBar("sampling") as bar:
+    with ProgressBar("sampling") as bar, fastest_device(sampler, energy):
         for first in range(0, n, batch):  # chunks of memory
             paths = roll_out(sampler, energy, min(batch, n - first), generator)
             weight = torch.where(torch.isfinite(paths.energy), log_weight(paths).double(), -torch.inf)
-            found.append((paths.x[-1], paths.energy, weight))
+            found.append((paths.x[-1].cpu(), paths.energy.cpu(), weight.cpu()))
             bar(Progress(min(first + batch, n), n))
     return DrawnPaths(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
@@ -73,12 +85,11 @@ def backward_weights(
     """Log weights ``(m,)`` of one path back from each reference sample."""
     generator = torch.Generator().manual_seed(seed)
     parts = zip(reference.x.split(batch), reference.energy.split(batch), strict=True)
-    with ProgressBar("paths back") as bar:
+    with ProgressBar("paths back") as bar, fastest_device(sampler, energy):
         found = []
         for x, u in parts:
-            found.append(
-                log_weight(with_log_ratio(sampler, bridges(sampler, energy, x, u, generator))).double()
-            )
+            paths = bridges(sampler, energy, x.to(sampler.data_scale), u.to(sampler.data_scale), generator)
+            found.append(log_weight(with_log_ratio(sampler, paths)).double().cpu())
             bar(Progress(sum(map(len, found)), len(reference.x)))
     return torch.cat(found)
 

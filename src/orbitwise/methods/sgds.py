@@ -7,6 +7,7 @@ on its own paths and on paths back from the buffer. PIS, TB, SubTB, GAFN, MLE an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -107,6 +108,10 @@ def plan(config: SGDSConfig) -> Plan:
 
 def train(config: SGDSConfig, out: str | Path) -> Outcome:
     """Search and learn in the folder ``out``, or finish what was begun there."""
+    if not config.balance_steps and (not config.likelihood_steps or config.search.method == "none"):
+        raise InputError(
+            "there is nothing to train: set balance_steps, or likelihood_steps with a search (search.method)"
+        )
     folder = writable_folder(out)
     target = config.energy.build()
     energy = Counted(target.energy)
@@ -159,7 +164,9 @@ def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _S
     pipe.key = stage_key(config, "search", number)
     stage = pipe.stage(f"search{number}", searched)
     found = Found(**stage.tensors, log_z=stage.info["log_z"], log_z_error=stage.info["log_z_error"])
-    state.buffer.add(found.x, found.energy, found.grad, found.log_weight)
+    # weights of mean 1, so that every round counts by its number of points
+    weight = found.log_weight - found.log_weight.logsumexp(0) + math.log(len(found.log_weight))
+    state.buffer.add(found.x, found.energy, found.grad, weight)
     if state.log_z is None:
         state.log_z = found.log_z
     if number == 1:
@@ -210,13 +217,14 @@ def _learn(
             where = folder / "learner" / f"{name}{number}-{Stages.digest(pipe.key)[:8]}"
             data = Ticks(settings.batch_size * 100)
             result = fit(state.sampler, objective, data, settings, where, pipe.key)
+            objective.cpu()  # buffer and energy, which may have been on a GPU, go on in the next search
             count = energy.counts["training"]
             count.energy += int(objective.spent[0])
             count.gradient += int(objective.spent[1])
             return dict(result.ema.state_dict()), {"loss": result.loss, "skipped": result.skipped}
 
         stage: Stage = pipe.stage(f"{name}{number}", learned)
-        state.sampler.load_state_dict(stage.tensors)
+        state.sampler.cpu().load_state_dict(stage.tensors)
 
 
 def _carry_over(restart: str, old: DiffusionSampler, new: DiffusionSampler) -> None:
