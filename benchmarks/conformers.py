@@ -3,9 +3,10 @@
     python benchmarks/conformers.py [NAME ...] [--budget MINUTES] [--demo FOLDER]
 
 For each molecule with a file in benchmarks/references: the command (2,000 samples), judged after and before
-relaxation; RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds; for butane and
-1,2-difluoroethane the populations of a one-dimensional torsion profile. ``--demo`` judges a folder that `make demo`
-left instead of running alanine dipeptide again.
+relaxation, with its free energies against the long run (χ²) and the importance weights of its learner (ESS, gap);
+RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds; for butane and 1,2-difluoroethane
+the populations of a one-dimensional torsion profile. ``--demo`` judges a folder that `make demo` left instead of
+running alanine dipeptide again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,23 @@ def judged(name: str, summary: dict) -> list[Row]:
         note=f"conformer {worst['conformer']}: {worst['population']:.3f} against {worst['reference_population']:.3f}",
     )
     row("usable_share_before_relaxation", summary["usable_share"])
+    for other, suffix in (("reference", ""), ("search", "_search")):
+        found = summary["free_energies"][f"against_{other}"]
+        if found is not None:
+            note = f"per degree of freedom, {found['dof']} differences, p = {found['p_value']:.2g}"
+            goal = "p >= 0.01" if other == "reference" else None
+            row("free_energy_chi2" + suffix, found["chi2"] / found["dof"], goal=goal, note=note)
+    weights = summary["weights"]
+    if weights.get("gap") is not None:
+        note = f"{weights['effective_paths']:.1f} effective of {weights['paths']} paths"
+        note += "" if weights["usable"] else "; the weights degenerate, no populations are made of them"
+        row("weights_ess", weights["ess"], error=weights["ess_error"], note=note)
+        row(
+            "gap",
+            weights["gap"],
+            error=weights["gap_error"],
+            note=f"nats, EUBO - ELBO, {weights['steps']} steps",
+        )
     row("minutes", seconds / 60, goal="<= 8" if name == "alanine_dipeptide" else None)
     return rows
 
@@ -124,7 +142,7 @@ def profile(name: str, reference: Reference) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--budget", type=float, default=BUDGET)
+    parser.add_argument("--budget", type=float)
     parser.add_argument("--demo", type=Path)
     arguments = parser.parse_args()
     for name in arguments.names or list(MOLECULES):
@@ -136,7 +154,8 @@ def main() -> None:
         if name == "alanine_dipeptide" and arguments.demo:
             summary = json.loads((arguments.demo / "summary.json").read_text())
         else:
-            budget = 6.0 if name == "alanine_dipeptide" else arguments.budget
+            standard = 6.0 if name == "alanine_dipeptide" else BUDGET
+            budget = arguments.budget or standard
             with tempfile.TemporaryDirectory() as folder:
                 config = ConformersConfig(
                     smiles=MOLECULES[name], n=SAMPLES, budget=budget, seed=SEED, out=folder, reference=path

@@ -14,7 +14,7 @@ from orbitwise.data.reference import Reference
 from orbitwise.energies.mmff import MMFF94
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
-from orbitwise.methods import conformer_stages
+from orbitwise.methods import conformer_stages, conformer_weights
 from orbitwise.methods.conformer_judge import angles, bond_lengths, compare
 from orbitwise.methods.conformer_system import Effort
 from orbitwise.methods.conformers import ConformersConfig, build_system, plan, report, run
@@ -29,7 +29,16 @@ EFFORT = Effort(
     batch_size=32,
     denoise_steps=8,
     relax_steps=60,
+    weigh_paths=30,
 )
+
+STAGES = {
+    "search": conformer_stages,
+    "learn": conformer_stages,
+    "weigh": conformer_weights,
+    "draw": conformer_stages,
+    "relax": conformer_stages,
+}
 
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
@@ -62,8 +71,29 @@ def test_files_and_numbers(finished):
     chains = round(summary["drawn"] * summary["usable_share"])
     # the torsion move looks at one proposal a step, and both kernels look at the start
     assert summary["evaluations"]["relaxation"]["gradient"] == chains * (60 * 7 + 2)
-    assert set(summary["seconds"]) == {"plan", "search", "learn", "draw", "relax", "judge"}
+    assert summary["evaluations"]["weighing"] == {"energy": 30, "gradient": 0}
+    assert set(summary["seconds"]) == {"plan", "search", "learn", "weigh", "draw", "relax", "judge"}
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
+
+
+def test_free_energies_and_weights(finished):
+    _, outcome = finished
+    summary, kt = outcome.summary, 0.0019872042586408316 * 300
+    first, *rest = summary["conformers"]
+    assert first["relative_free_energies"]["ensemble"]["kT"] == 0
+    for row in rest:
+        for source, population in (("ensemble", "population"), ("search", "search_population")):
+            free = row["relative_free_energies"][source]
+            if row[population] and first[population]:
+                assert free["kT"] == pytest.approx(-np.log(row[population] / first[population]))
+                assert free["kcal_mol"] == pytest.approx(kt * free["kT"])
+            assert free["error_kT"] is None or free["independent_samples"] >= 10
+        assert row["weighted_population"] is None
+    # trained for seconds: the weights say that they are worth nothing, in words
+    weights = summary["weights"]
+    assert weights["paths"] == 30 and not weights["usable"] and weights["effective_paths"] < 50
+    assert sum("relaxed ensemble is the answer" in line for line in outcome.lines) == 1
+    assert sum(line.startswith("free energies: ensemble and search") for line in outcome.lines) == 1
 
 
 def test_stereochemistry_is_that_of_the_smiles(finished):
@@ -91,10 +121,10 @@ def test_repeating_reuses_every_stage(finished, monkeypatch):
     def forbidden(*_):
         raise AssertionError("a finished stage ran again")
 
-    for name in ("search", "learn", "draw", "relax"):
-        monkeypatch.setattr(conformer_stages, name, forbidden)
+    for name, module in STAGES.items():
+        monkeypatch.setattr(module, name, forbidden)
     again = report(folder)
-    for key in ("conformers", "evaluations", "samples"):
+    for key in ("conformers", "evaluations", "samples", "weights", "free_energies"):
         assert again.summary[key] == outcome.summary[key]
 
 
@@ -102,24 +132,26 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
     monkeypatch.setattr(conformer_stages, "search", None)
     monkeypatch.setattr(conformer_stages, "learn", None)
+    monkeypatch.setattr(conformer_weights, "weigh", None)
     assert run(config(folder, n=60)).summary["samples"] == 60
 
 
-@pytest.mark.parametrize("stage", ["search", "learn", "draw", "relax"])
+@pytest.mark.parametrize("stage", ["search", "learn", "weigh", "draw", "relax"])
 def test_an_interruption_keeps_what_was_finished(tmp_path, monkeypatch, stage):
     small = config(tmp_path, smiles="CO", effort=EFFORT.model_copy(update={"train_steps": 100}))
-    real = getattr(conformer_stages, stage)
+    module = STAGES[stage]
+    real = getattr(module, stage)
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conformer_stages, stage, interrupted)
+    monkeypatch.setattr(module, stage, interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(small)
     kept = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
-    order = ["plan", "search", "learn", "draw", "relax"]
+    order = ["plan", *STAGES]
     assert set(kept) == set(order[: order.index(stage)])
-    monkeypatch.setattr(conformer_stages, stage, real)
+    monkeypatch.setattr(module, stage, real)
     assert run(small).summary["samples"] > 2
     now = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
     assert all(now[name] == kept[name] for name in kept)

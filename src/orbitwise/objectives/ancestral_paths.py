@@ -22,7 +22,7 @@ from orbitwise.objectives.sampler import Normal
 from orbitwise.processes.gaussian import GaussianProcess, beside
 from orbitwise.processes.sampling import Denoise
 
-CHUNK = 4000  # states per network call
+CHUNK = 500  # states per network call
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ _WHERE = {
     "Citation": "data",
     "ConformerRow": "data",
     "Ensembles": "data",
+    "FreeEnergy": "data",
     "KeyFigure": "data",
     "Picture": "data",
     "ReportData": "data",

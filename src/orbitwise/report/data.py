@@ -6,6 +6,7 @@ minimum, positions Å, populations fractions of one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,11 +44,21 @@ class TorsionPanel:
 
 
 @dataclass(frozen=True)
+class FreeEnergy:
+    """A free-energy difference in kcal/mol: its standard ``error``, or where there are too few samples for one (None)
+    the 95 % ``interval``, infinite on the side that nothing bounds."""
+
+    kcal: float
+    error: float | None
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class ConformerRow:
     """One distinct conformer: population and free energy with standard errors, the energy of its minimum,
     a representative geometry, its torsions (parallel to ``ReportData.torsions``; None where not defined).
 
-    The population in a reference run or else that in the search is shown beside."""
+    Population and free energy in a reference run or else those in the search are shown beside."""
 
     population: float
     population_error: float
@@ -61,6 +72,19 @@ class ConformerRow:
     reference_population_error: float | None = None
     search_population: float | None = None
     search_population_error: float | None = None
+    free_energy_interval_kcal: tuple[float, float] | None = None
+    reference_free_energy: FreeEnergy | None = None
+    search_free_energy: FreeEnergy | None = None
+
+    @property
+    def free_energy(self) -> FreeEnergy:
+        error = self.free_energy_error_kcal if math.isfinite(self.free_energy_error_kcal) else None
+        open_ended = (-math.inf, math.inf)
+        return FreeEnergy(self.free_energy_kcal, error, self.free_energy_interval_kcal or open_ended)
+
+    def free_energy_in(self, other: str) -> FreeEnergy | None:
+        """That in ``"reference"`` or ``"search"``."""
+        return getattr(self, f"{other}_free_energy")
 
     def population_in(self, other: str) -> tuple[float | None, float | None]:
         """Population and error in ``"reference"`` or ``"search"``."""

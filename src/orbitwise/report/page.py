@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from orbitwise.errors import InputError
-from orbitwise.report.data import ConformerRow, ReportData, StageRow, TorsionPanel, beside
+from orbitwise.report.data import ConformerRow, FreeEnergy, ReportData, StageRow, TorsionPanel, beside
 
 _HERE = Path(__file__).parent
 _ROWS, _STRUCTURES, _TORSIONS = 30, 12, 12
@@ -61,6 +61,7 @@ def render(data: ReportData) -> str:
         rest=_rest(data.conformers[_ROWS:]),
         named=any(r.name for r in rows),
         compared=(beside(rows) or "").capitalize(),
+        compared_energies=bool(beside(rows)) and any(r.free_energy_in(beside(rows)) for r in rows),
         torsion_labels=[(data.torsions[k].label.split("–"), _path(data, data.torsions[k])) for k in shown],
         legend=_legend(data),
         energies_beyond=_energies_beyond(data),
@@ -96,6 +97,20 @@ def with_error(value: float, error: float | None, scale: float = 1.0) -> str:
         error *= scale
         digits = min(2, max(0, 1 - math.floor(math.log10(error))))
         text = f"{value:.{digits}f} ± {error:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def difference(found: FreeEnergy | None) -> str:
+    """``0.71 ± 0.05``; with too few samples for an error ``1.9 to 3.0``, ``> 2.1``, ``< −1.2``; a dash for nothing."""
+    if found is None:
+        return "–"
+    low, high = found.interval
+    if found.error is not None or not (math.isfinite(low) or math.isfinite(high)):
+        return with_error(found.kcal, found.error)
+    if math.isfinite(low) and math.isfinite(high):
+        text = f"{low:.1f} to {high:.1f}"
+    else:
+        text = f"> {low:.1f}" if math.isfinite(low) else f"< {high:.1f}"
     return text.replace("-", "−")
 
 
@@ -180,7 +195,8 @@ def _row(number: int, row: ConformerRow, data: ReportData, shown: list[int], oth
         "torsions": ["–" if a is None else f"{round(math.degrees(a)):d}°".replace("-", "−") for a in angles],
         "population": population,
         "other": with_error(*row.population_in(other), 100) if other else "",
-        "free_energy": with_error(row.free_energy_kcal, row.free_energy_error_kcal),
+        "free_energy": difference(row.free_energy),
+        "other_free_energy": difference(row.free_energy_in(other)) if other else "",
         "energy": with_error(row.energy_kcal, None),
         "caption": f"Conformer {number}: {name}{population} %",
     }
