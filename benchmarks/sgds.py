@@ -65,6 +65,7 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
     return found + (["sampler.langevin=true"] if method == "tb_lp" else [])
 
 
+QUICK = ["double_well", "forty_gaussians", "many_well_32", "many_well_64", "many_well_128"]
 # root mean square coordinate of the targets: what a search would have found, given to the methods without one
 SCALES = {
     "many_well_32": 1.42,
@@ -127,7 +128,7 @@ def mode_figures(verdict: dict) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
+    parser.add_argument("preset", nargs="?", help="without one: those that take a few minutes, one seed each")
     parser.add_argument(
         "--method", default="sgds", choices=["sgds", "mle", "pis", "tb", "tb_lp", "subtb", "gafn", "adjoint"]
     )
@@ -136,6 +137,15 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the preset")
     parser.add_argument("--label", help="name in the rows, where the preset was changed")
     args = parser.parse_args()
+    if args.preset is None:
+        for preset in QUICK:
+            measure(parser.parse_args([preset]))
+    else:
+        measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """The rows of one preset and method over the seeds."""
     runs = [
         figures(one(args.preset, args.label or args.preset, args.method, seed, args.set, args.calls))
         for seed in args.seeds

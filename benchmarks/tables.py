@@ -30,6 +30,12 @@ SECTIONS = {
     "mmff94": "MMFF94 against RDKit",
     "conformers": "Conformer ensembles against long reference runs",
     "orbit_diffusion": "Orbit Diffusion on a data set",
+    "sgds": "Diffusion samplers of an energy",
+    "log_z": "log Z by annealed importance sampling",
+    "path_batching": "All states of all paths in one network call",
+    "openmm": "OpenMM systems as batched torch",
+    "peptides": "Replica-exchange references of alanine peptides",
+    "distributed": "Slow energies on Ray",
 }
 
 
