@@ -20,7 +20,8 @@ class Trace:
 
     ``x: (S, *B, *event)`` and ``energy: (S, *B)`` [kT], every ``thin``-th state (rejections repeat the old
     one), with ``grad`` (shape of x) where it was asked for; ``state`` after the last step; ``steps`` made;
-    ``seconds``; ``interrupted`` by Ctrl-C. ``rates`` is the kernel's ``Info`` averaged over the steps: every boolean field turned into a rate of the same shape,
+    ``seconds``; ``interrupted`` by Ctrl-C. ``rates`` is the kernel's ``Info`` averaged over the steps: every boolean
+    field turned into a rate of the same shape,
     ``log_accept`` into the log of the mean acceptance probability (None for a run of no steps).
     """
 
@@ -60,8 +61,9 @@ def run(
     """Make ``steps`` steps from ``state`` and keep every ``thin``-th.
 
     ``gradients`` keeps those of the states as well; they are cached, so it costs memory alone. ``row`` keeps
-    only this index of the first batch dimension: 0 is the target temperature of a replica exchange. ``observe(n, state, info)`` is called after every ``every``-th step, for progress or diagnosis;
-    a true answer ends the run. Ctrl-C ends it too and returns what there is, with ``interrupted`` set: a
+    only this index of the first batch dimension: 0 is the target temperature of a replica exchange.
+    ``observe(n, state, info)`` is called after every ``every``-th step, for progress or diagnosis; a true answer
+    ends the run. Ctrl-C ends it too and returns what there is, with ``interrupted`` set: a
     state is replaced as a whole, so it is never half a step. Raises ``InputError`` for thin or every below 1.
     """
     if thin < 1 or every < 1:
