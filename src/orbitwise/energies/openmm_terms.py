@@ -175,8 +175,8 @@ def _bonds(t: Tables, r: Tensor, slope: Tensor) -> Tensor:
 
 def _angles(t: Tables, r2: Tensor, inv_r: Tensor, slope: Tensor) -> Tensor:
     """½ k (θ - θ0)², cos θ = (a² + b² - c²) / 2ab with arms a, b and base c."""
-    a2, b2, c2 = r2.index_select(0, t.angles).view(3, -1, r2.shape[1])
-    inv_a, inv_b = inv_r.index_select(0, t.angles[: 2 * len(a2)]).view(2, -1, r2.shape[1])
+    a2, b2, c2 = r2.index_select(0, t.angles).unflatten(0, (3, -1))
+    inv_a, inv_b = inv_r.index_select(0, t.angles[: 2 * len(a2)]).unflatten(0, (2, -1))
     inv_ab = inv_a * inv_b
     cosine = (a2 + b2).sub_(c2).mul_(inv_ab).mul_(0.5)
     # (1 - cos²) from its two factors; a straight angle has no derivative in cos θ: bounded, not NaN
@@ -198,7 +198,7 @@ def _torsions(t: Tables, arms: Tensor) -> tuple[Tensor, Tensor]:
 
     A. Blondel and M. Karplus, J. Comput. Chem. 17, 1132 (1996), eqs 5, 7 and 27: no singularity at φ = 0, π.
     """
-    f, g, h = arms.view(3, -1, *arms.shape[1:]).unbind()
+    f, g, h = arms.unflatten(0, (3, -1)).unbind()
     a, b = torch.linalg.cross(f, g, dim=1), torch.linalg.cross(h, g, dim=1)
     tiny = torch.finfo(arms.dtype).tiny ** 0.5  # collinear atoms: bounded, not NaN
     inv_a2, inv_b2 = _dot(a, a).clamp_min_(tiny).reciprocal_(), _dot(b, b).clamp_min_(tiny).reciprocal_()
@@ -239,7 +239,7 @@ def _impropers(t: Tables, phi: Tensor, torque: Tensor) -> Tensor:
 def _cmap(t: Tables, phi: Tensor, torque: Tensor) -> Tensor:
     if not len(t.cmap_cells):
         return phi.new_zeros(phi.shape[1])
-    turns = phi.index_select(0, t.cmap_torsions).view(2, -1, phi.shape[1]) / (2 * math.pi)
+    turns = phi.index_select(0, t.cmap_torsions).unflatten(0, (2, -1)) / (2 * math.pi)
     place = (turns - turns.floor()) * t.cmap_size
     # NaN has no cell; its energy must be NaN all the same, which the fractions carry
     cell = torch.minimum(place.nan_to_num(0.0).floor().long(), t.cmap_size - 1)
