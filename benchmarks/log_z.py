@@ -82,10 +82,10 @@ SYSTEMS = {
     "lj55": System(
         LennardJones(55),
         {
-            "ais": Setting(1.1, HMC(0.02, leapfrog_steps=5), 250, 60, (0, 1, 2, 3), 24, 0.5),
-            "ais_other": Setting(1.3, HMC(0.02, leapfrog_steps=10), 125, 60, (10, 11, 12, 13), 24, 0.5),
+            "ais": Setting(1.3, HMC(0.02, leapfrog_steps=10), 1200, 40, (0, 1, 2), 24, 0.5),
+            "ais_other": Setting(1.6, HMC(0.02, leapfrog_steps=5), 2000, 48, (10, 11, 12), 24, 0.5),
         },
-        Integration(1.1, HMC(0.01, leapfrog_steps=5), 32, 4, 400),
+        Integration(1.3, HMC(0.01, leapfrog_steps=5), 40, 4, 1200),
         "two schedules and integration agree",
     ),
 }
