@@ -50,9 +50,10 @@ class Peptide:
     """A peptide of ``N`` atoms, ready for ``OpenMMEnergy(peptide.system)``.
 
     ``system`` and ``topology`` are OpenMM's, without constraints; ``mol`` the RDKit molecule (L-alanine) with its
-    atoms in the same order, and conformers; ``positions: (C, N, 3)`` Å, embedded with trans amides (the
-    hydrogens of a methyl in any order), centred, float64; ``species: (N,)`` atomic numbers; ``bonds: (M, 2)``; ``masses: (N,)`` Da; ``names`` like ``ALA2-CA``;
-    ``phi, psi: (n, 4)`` and ``omega: (n + 1, 4)`` atoms of the backbone's dihedral angles.
+    atoms in the same order, and conformers; ``positions: (C, N, 3)`` Å, embedded with trans amides (the hydrogens
+    of a methyl in any order), centred, float64; ``species: (N,)`` atomic numbers; ``bonds: (M, 2)``; ``masses: (N,)``
+    Da; ``names`` like ``ALA2-CA``; ``phi, psi: (n, 4)`` and ``omega: (n + 1, 4)`` atoms of the backbone's dihedral
+    angles.
     """
 
     system: object
