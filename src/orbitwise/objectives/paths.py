@@ -151,7 +151,7 @@ def step_ratios(sampler: DiffusionSampler, paths: Paths, steps: Tensor | None = 
 
 
 @torch.no_grad()
-def with_log_ratio(sampler: DiffusionSampler, paths: Paths, chunk: int = 100_000) -> Paths:
+def with_log_ratio(sampler: DiffusionSampler, paths: Paths, chunk: int = 8_000) -> Paths:
     """The paths with ``log_ratio`` filled in, at most ``chunk`` states per network call."""
     if paths.log_ratio is not None:
         return paths
