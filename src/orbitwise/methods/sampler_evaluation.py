@@ -30,12 +30,13 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 
 class EvaluationConfig(Config):
-    """``paths`` drawn and ``reference`` samples (0: none): exact ones where there are any, else from ``file``
-    (.npz with ``x``), else from the search ``chains``. ``steps`` of a
-    path where they should differ from those of the training: the learner is a function of time, finer steps cost no
-    energy and follow it more closely. ``batch`` bounds the memory; ``seed`` of both."""
+    """``paths`` drawn, ``paths_back`` from reference samples and ``reference`` samples (0: none): exact ones where
+    there are any, else from ``file`` (.npz with ``x``), else from the search ``chains``. ``steps`` of a path where they
+    should differ from those of the training: the learner is a function of time, finer steps cost no energy and follow
+    it more closely. ``batch`` bounds the memory; ``seed`` of both."""
 
     paths: int = Field(2000, ge=10)
+    paths_back: int = Field(2000, ge=10)
     steps: int | None = Field(None, ge=2)
     reference: int = Field(2000, ge=0)
     file: Path | None = None
@@ -170,8 +171,7 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
     with energy.stage("evaluation"):
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:
-            # in random order already; as many paths back as forward
-            few = ReferenceSet(reference.x[: settings.paths], reference.energy[: settings.paths])
+            few = ReferenceSet(reference.x[: settings.paths_back], reference.energy[: settings.paths_back])
             back = backward_weights(sampler, energy, few, settings.seed + 1, settings.batch)
             drawn = replace(drawn, backward_log_weight=back)
         if config.objective.learns_log_z and config.balance_steps:
