@@ -435,8 +435,8 @@ def test_other_errors_name_the_cause():
         alanine_peptide(0)
 
 
-@pytest.mark.parametrize("residues", [1, 2, 3])
-@pytest.mark.parametrize("field", ["ff96", "charmm36"])
+# OpenMM takes most of a minute to match the residues of a longer chain with CHARMM's patched caps
+@pytest.mark.parametrize(("residues", "field"), [(1, "ff96"), (2, "ff96"), (3, "ff96"), (1, "charmm36")])
 def test_peptides_are_what_they_say(residues, field):
     made = peptide(residues, field, "vacuum")
     n = 12 + 10 * residues
