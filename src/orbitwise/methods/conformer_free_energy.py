@@ -216,11 +216,11 @@ def judge_free_energies(
     weights: FreeEnergies | None = None,
     reference: FreeEnergies | None = None,
 ) -> FreeEnergyVerdict:
-    """From the labels of the relaxed samples ``(n,)``, of where they started ``(n,)`` (-1: none), and of the search
-    ``(S, C)``. The learner has its populations from the search: what the relaxation has not forgotten carries the
-    search's error, so it widens the ensemble's own and is left out of their difference."""
+    """From the labels of the relaxed samples ``(n,)``, of where the first of them started ``(m,)`` (-1: nowhere known),
+    and of the search ``(S, C)``. The learner has its populations from the search: what the relaxation has not
+    forgotten carries the search's error, so it widens the ensemble's own and is left out of their difference."""
     own, search = from_samples(label, count), from_chains(searched, count)
-    kept = memory(start, label, count)
+    kept = memory(start, label[: len(start)], count)
     ensemble = own.with_share(search, kept)
     return FreeEnergyVerdict(
         ensemble,

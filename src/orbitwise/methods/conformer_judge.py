@@ -26,6 +26,7 @@ from orbitwise.search.quench import minimise
 RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
+PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def judge(mol, energy: Counted, found, weighed, drawn, relaxed, reference: Refer
         def belong(x: Tensor) -> Tensor:
             return assign(quench(x, 1.0, 200).x, both, match, rmsd=SAME_RMSD)
 
-        start = belong(drawn.x[relaxed.start])
+        start = belong(drawn.x[relaxed.start[:PAIRS]])
         ends = belong(weighed.x) if value.usable else None
     half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
     blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)

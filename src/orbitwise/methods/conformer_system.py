@@ -34,11 +34,10 @@ class Effort(BaseModel):
     weigh_paths: int = 500
 
     def energy_calls(self, n: int) -> int:
-        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a structure, and samples are
-        clustered before and after relaxation."""
+        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a structure."""
         step = self.leapfrog + 1
         moves = step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n)
-        return moves + self.weigh_paths + 50 * (2 * n + 4000)
+        return moves + self.weigh_paths + 50 * (n + 4500)
 
 
 @dataclass(frozen=True)

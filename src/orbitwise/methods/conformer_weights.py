@@ -70,6 +70,9 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
         batch = label[torch.zeros(len(x), dtype=torch.long, device=x.device)]
         return learner(x.float(), t.float(), batch)
 
+    def energy(x: Tensor) -> Tensor:
+        return system.energy(x.to(system.dtype)).to(x.dtype)
+
     grid = edm_grid(learner.process, STEPS, noise_min=SMALLEST, noise_max=LARGEST).to(system.device)
     sampler = AncestralSampler(denoise, learner.process, grid, float(learner.data_scale), tuple(like.shape))
     frames, energies = found.x.flatten(0, 1), found.energy.flatten()
@@ -82,7 +85,7 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
         clock = Clock(show, total)
         sampler = sampler.fitted(frames[chosen[fit]], generator)
         for first in range(0, total, CHUNK):
-            paths = ancestral_paths(sampler, InKind(system), min(CHUNK, total - first), generator)
+            paths = ancestral_paths(sampler, energy, min(CHUNK, total - first), generator)
             x, sound = renumber(system, paths.x[-1], like, elements)
             keep = sound & torch.isfinite(paths.energy)
             parts.append((x[keep], log_weight(paths)[keep].double()))
@@ -95,16 +98,6 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
     ]
     kept = math.log(max(len(x), 1) / total)
     return Weighed(x, weights + kept, torch.cat(backward) + kept, total)
-
-
-@dataclass(frozen=True)
-class InKind:
-    """The system's energy for points in another precision."""
-
-    system: System
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.system.energy(x.to(self.system.dtype)).to(x.dtype)
 
 
 def worth(weighed: Weighed, independent: float) -> Worth:

@@ -9,12 +9,12 @@ symmetrisation: turning or relabelling a whole path changes neither density.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.objectives.paths import Paths
@@ -116,9 +116,13 @@ class AncestralSampler:
 
 @torch.no_grad()
 def ancestral_paths(
-    sampler: AncestralSampler, energy: Energy, count: int, generator: torch.Generator | None
+    sampler: AncestralSampler,
+    energy: Callable[[Tensor], Tensor],
+    count: int,
+    generator: torch.Generator | None,
 ) -> Paths:
-    """``count`` paths from noise to data with their ``log_ratio``; ``paths.log_weight`` makes weights of them."""
+    """``count`` paths from noise to data with their ``log_ratio``; ``paths.log_weight`` makes weights of them.
+    ``energy``: an ``Energy``, or any ``(count, N, D) -> (count,)`` in kT."""
     start = sampler.start_kernel(count)
     x = start.variance.sqrt() * sampler.normal(count, generator)
     ratio, states = start.log_density(x), [x]
