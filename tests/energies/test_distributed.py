@@ -126,7 +126,7 @@ def local_ray():
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory, local_ray):
     ledger = Ledger(tmp_path_factory.mktemp("ledger"))
-    with RayEnergy(booby_trapped(str(ledger.folder)), 2, chunk=4, timeout=4.0, retries=1) as energy:
+    with RayEnergy(booby_trapped(str(ledger.folder)), 2, chunk=4, timeout=5.0, retries=1) as energy:
         yield energy, ledger
 
 
@@ -235,7 +235,7 @@ def test_poison_and_hanging_points_become_nan(trapped):
     assert 3 + 3 + 1 <= energy.replaced - replaced <= 12
     began = ledger.count("begin")
     assert began[5] <= 5 and began[9] <= 5 and 2 <= began[14] <= 4
-    assert energy.last_failure.startswith(("The actor died", "took longer than 4 s", "the field did not"))
+    assert energy.last_failure.startswith(("The actor died", "took longer than 5 s", "the field did not"))
 
 
 def test_a_mistake_is_passed_on_in_one_line(trapped):
@@ -316,12 +316,10 @@ def test_factories_that_do_not_work():
     def no_licence():
         raise RuntimeError("no\nlicence")
 
-    begin = time.monotonic()
     with pytest.raises(EnergyError, match=r"failed on every worker; RuntimeError: no licence$"):
         RayEnergy(no_licence, 1, retries=0)
     with pytest.raises(EnergyError, match="must return an Energy, it gave dict"):
         RayEnergy(dict, 1, retries=0)
-    assert time.monotonic() - begin < 60
     with pytest.raises(InputError, match="cannot be sent to workers"):
         RayEnergy(functools.partial(LennardJones, threading.Lock()), 1)
     for wrong in ({"workers": 0}, {"chunk": 0}, {"retries": -1}, {"timeout": 0.0}):
