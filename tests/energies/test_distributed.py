@@ -357,7 +357,7 @@ def test_an_interrupt_leaves_no_process(tmp_path):
     os.kill(worker, 0)  # alive
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and b"KeyboardInterrupt" in err
     deadline = time.monotonic() + 10
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
