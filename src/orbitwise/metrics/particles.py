@@ -8,6 +8,7 @@ above the minimum by as much as the first matching misses. ``aligned_distance`` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,7 @@ def aligned_distance(
     together, points that are not finite or ``starts < 0``.
     """
     matcher = _Matcher.of(x, y, starts, reflection, generator)
-    for start in range(-1, starts):
-        matcher.improve(start)
+    matcher.improve(range(-1, starts))
     return matcher.distance()
 
 
@@ -49,7 +49,7 @@ def published_distance(x: Tensor, y: Tensor, *, reflection: bool = False) -> Ten
     """The same from one assignment of the points as given and one rotation after it: the convention of the
     published figures. ``x: (n, N, D), y: (m, N, D) -> (n, m)``."""
     matcher = _Matcher.of(x, y, 0, reflection, None)
-    matcher.improve(-1, rounds=1)
+    matcher.improve([-1], rounds=1)
     return matcher.distance()
 
 
@@ -75,12 +75,11 @@ def symmetric_w2(
     if not (len(x) and len(y)):
         raise InputError(f"W2 needs at least one sample on either side, got {len(x)} and {len(y)}")
     matcher = _Matcher.of(x, y, starts, reflection, generator)
-    matcher.improve(0)
+    matcher.improve([0])
     d = matcher.distance()
     fine = torch.zeros_like(d, dtype=torch.bool)
     while (new := (((1 - slack) * d).square() < _potentials(d)) & ~fine).any():
-        for start in (-1, *range(1, starts)):
-            matcher.improve(start, new)
+        matcher.improve([-1, *range(1, starts)], new)
         fine |= new
         d = matcher.distance()
     return wasserstein_from_distances(d)
@@ -96,8 +95,8 @@ def _potentials(d: Tensor) -> Tensor:
 
 @dataclass
 class _Matcher:
-    """Overlaps ``Σ_i x_i · (y_π(i) R)`` of all pairs, the best so far; ``order: (n, m, S)``: which rotations to
-    try first."""
+    """Overlaps ``Σ_i x_i · (y_π(i) R)`` of all pairs, the best so far; ``order: (n, m, S + 1)``: which rotations
+    to start from, best first, the identity last."""
 
     x: Tensor
     y: Tensor
@@ -120,20 +119,19 @@ class _Matcher:
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         rotations = _rotations(max(ROTATIONS, starts), x.shape[-1], reflection, generator).to(x)
         order = _screen(x, y, rotations, starts, generator)
+        rotations = torch.cat([rotations, torch.eye(x.shape[-1]).to(x)[None]])
+        order = torch.nn.functional.pad(order, (0, 1), value=len(rotations) - 1)
         return cls(x, y, rotations, order, reflection, x.new_full((len(x), len(y)), -torch.inf))
 
-    def improve(self, start: int, pairs: Tensor | None = None, rounds: int = 100) -> None:
-        """Align ``pairs: (n, m)`` bool (default all) from the given one of their starts, -1: as they are."""
-        size = max(1, CELLS // self.x.shape[1] ** 2)
+    def improve(self, starts: Sequence[int], pairs: Tensor | None = None, rounds: int = 100) -> None:
+        """Align ``pairs: (n, m)`` bool (default all) from some of their starts; -1 is the orientation as given."""
         every = torch.ones_like(self.best, dtype=torch.bool) if pairs is None else pairs
-        for chunk in every.flatten().nonzero()[:, 0].split(size):
-            i, j = chunk // len(self.y), chunk % len(self.y)
-            if start < 0:
-                rotation = torch.eye(self.x.shape[-1]).to(self.x).expand(len(i), -1, -1)
-            else:
-                rotation = self.rotations[self.order[i, j, start].long()]
+        tasks = torch.cartesian_prod(every.flatten().nonzero()[:, 0], torch.tensor(starts).to(every.device))
+        for pair, start in (part.unbind(1) for part in tasks.split(max(1, CELLS // self.x.shape[1] ** 2))):
+            i, j = pair // len(self.y), pair % len(self.y)
+            rotation = self.rotations[self.order[i, j, start].long()]
             found = _ascend(self.x[i], self.y[j], rotation, self.reflection, rounds)
-            self.best[i, j] = self.best[i, j].maximum(found)
+            self.best.view(-1).scatter_reduce_(0, pair, found, "amax")
 
     def distance(self) -> Tensor:
         norms = self.x.square().sum((1, 2))[:, None] + self.y.square().sum((1, 2))
