@@ -234,7 +234,7 @@ def _module():
 def test_bad_settings_are_one_clear_error(tmp_path):
     with pytest.raises(InputError, match="nothing to train"):
         sgds.train(config(search={"method": "none"}, balance_steps=0), tmp_path)
-    with pytest.raises(InputError, match="for points in space"):
+    with pytest.raises(InputError, match="for points of 2 or 3 dimensions"):
         sgds.plan(config(sampler={"network": {"name": "egnn"}}))
     with pytest.raises(InputError, match="must divide"):
         sgds.plan(config(sampler={"network": {"width": 3}}))

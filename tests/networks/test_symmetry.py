@@ -62,6 +62,17 @@ def test_reflections(dtype, tolerance):
     assert relative(handed(batch.x * mirror, t, batch), handed(batch.x, t, batch) * mirror) > 1e-2
 
 
+def test_points_of_a_plane_turn_and_reflect_in_it():
+    batch, net = ring(torch.float64), seeded(lambda: EGNN(chiral=False)).to(torch.float64)
+    x, t = batch.x[..., :2].contiguous(), torch.linspace(0.05, 0.95, 6, dtype=torch.float64)
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    y = net(x, t, batch)
+    assert y.shape == x.shape
+    for g in (turn, turn * torch.tensor([1.0, -1.0])):
+        assert relative(net(x @ g.mT, t, batch), y @ g.mT) < 1e-12
+        assert relative(y @ g.mT, y) > 0.1
+
+
 def test_chiral_network_learns_a_hand_that_the_other_cannot():
     """Regress x·sign(triple product of three bonds), which is +x for one hand and -x for the other.
 

@@ -105,7 +105,7 @@ def reference_set(
     pipe.key = {"reference": settings, "target": pipe.key["target"]}
 
     def made():
-        generator = torch.Generator().manual_seed(config.seed)
+        generator, independent = torch.Generator().manual_seed(config.seed), None
         with energy.stage("reference"):
             if config.file is not None:
                 x, kind = _from_file(config.file, target), "file"
@@ -117,11 +117,11 @@ def reference_set(
             else:
                 found, kind = config.chains.search(target, energy, generator, None, 0.0), "chains"
                 pick = torch.randperm(len(found.x), generator=generator)[: config.reference]
-                x, value = found.x[pick], found.energy[pick]
-        return {"x": x.float(), "energy": value.float()}, {"kind": kind}
+                x, value, independent = found.x[pick], found.energy[pick], found.independent
+        return {"x": x.float(), "energy": value.float()}, {"kind": kind, "independent": independent}
 
     stage = pipe.stage("reference", made)
-    return ReferenceSet(**stage.tensors)
+    return ReferenceSet(**stage.tensors, independent=stage.info.get("independent"))
 
 
 def _from_file(path: Path, target: Target) -> Tensor:
@@ -171,7 +171,8 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
     with energy.stage("evaluation"):
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:
-            few = ReferenceSet(reference.x[: settings.paths_back], reference.energy[: settings.paths_back])
+            part = slice(settings.paths_back)
+            few = replace(reference, x=reference.x[part], energy=reference.energy[part])
             back = backward_weights(sampler, energy, few, settings.seed + 1, settings.batch)
             drawn = replace(drawn, backward_log_weight=back)
         if config.objective.learns_log_z and config.balance_steps:

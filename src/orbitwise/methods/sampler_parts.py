@@ -56,10 +56,11 @@ class NetworkConfig(Config):
     def build(self, target: Target) -> nn.Module:
         """Raises ``InputError`` where network and energy do not fit."""
         shape = target.energy.event_shape
-        points = len(shape) == 2 and shape[1] == 3 and target.labels is not None
-        if self.name in ("egnn", "transformer") and not points:
+        allowed = {"egnn": (2, 3), "transformer": (3,)}.get(self.name)
+        if allowed and not (len(shape) == 2 and shape[1] in allowed and target.labels is not None):
             raise InputError(
-                f"network {self.name} is for points in space, this energy is over {shape}; use mlp"
+                f"network {self.name} is for points of {' or '.join(map(str, allowed))} dimensions, this energy is "
+                f"over {shape}; use mlp"
             )
         if self.name == "mlp":
             return MLP(shape, self.hidden, self.layers)

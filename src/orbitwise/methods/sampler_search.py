@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from orbitwise.energies import Energy
 from orbitwise.errors import EnergyError
 from orbitwise.methods.config import Config
 from orbitwise.methods.targets import Target
+from orbitwise.metrics.mixing import effective_sample_size
 from orbitwise.search import (
     HMC,
     MALA,
@@ -34,7 +36,8 @@ from orbitwise.training.progress import Progress, ProgressBar
 @dataclass(frozen=True)
 class Found:
     """``x: (n, *E)`` with the clean ``energy: (n,)`` and ``grad``; ``log_weight: (n,)`` of annealed points, 0 for
-    chains; ``log_z``: unbiased estimate where the search gives one, with its error."""
+    chains; ``log_z``: unbiased estimate where the search gives one, with its error; ``independent``: how many
+    independent samples the energies of chains are worth (None: as many as there are)."""
 
     x: Tensor
     energy: Tensor
@@ -42,6 +45,7 @@ class Found:
     log_weight: Tensor
     log_z: float | None = None
     log_z_error: float | None = None
+    independent: int | None = None
 
 
 class SearchConfig(Config):
@@ -186,7 +190,7 @@ class SearchConfig(Config):
                 "no chain of the search ever moved; set a smaller search.step_size or longer warmup"
             )
         x, value, grad = (v[:, alive].flatten(0, 1) for v in (trace.x, trace.energy, trace.grad))
-        return Found(x, value, grad, torch.zeros_like(value))
+        return Found(x, value, grad, torch.zeros_like(value), independent=_worth(trace.energy[:, alive]))
 
     def _explore(self, target: Target, energy: Energy, generator, novelty: Novelty, weight: float) -> Found:
         """Chains on U - weight · bonus; the weights lead back to exp(-U)."""
@@ -215,3 +219,11 @@ class SearchConfig(Config):
         with torch.no_grad():
             tilt = torch.cat([novelty.bonus(part) for part in x.split(4096)])
         return Found(x, value, grad, -weight * tilt)
+
+
+def _worth(energy: Tensor) -> int | None:
+    """Independent samples that the energies ``(steps, chains)`` are worth; None where that cannot be told."""
+    if len(energy) < 8:
+        return None
+    found = float(effective_sample_size(energy.T))
+    return max(1, round(found)) if math.isfinite(found) else None

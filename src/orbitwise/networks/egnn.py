@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import pad, silu
 
 from orbitwise.networks.embedding import (
     GraphFeatures,
@@ -105,7 +105,8 @@ class EGNN(nn.Module):
     ``hidden`` and ``vectors`` (multiples of ``heads``): scalar and vector channels per atom;
     ``pair``: width of the pair network beside the heads; ``radial``: number of distance features.
     ``graph=False``: identical particles, of ``batch`` only the mask is read. A ``batch`` of one item stands
-    for all of ``x``: what belongs to the molecule is then computed once.
+    for all of ``x``: what belongs to the molecule is then computed once. Points of a plane ``(B, N, 2)`` are seen as
+    lying in space: without ``chiral`` the output stays in the plane and turns and reflects with it.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class EGNN(nn.Module):
         self.readout = nn.Linear(vectors, 1, bias=False)
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
-        x = x.masked_fill(~batch.mask[..., None], 0)
+        plane = x.shape[-1]
+        x = pad(x.masked_fill(~batch.mask[..., None], 0), (0, 3 - plane))
         difference = x[:, None] - x[:, :, None]  # from i to j
         square = difference.square().sum(-1, keepdim=True)
         h, bonds = self.graph(batch)
@@ -158,5 +160,5 @@ class EGNN(nn.Module):
         v = remove_mean(x, batch.mask)[..., None] * self.start
         for layer in self.layers:
             h, v = layer(h, v, pairs, directions, time)
-        out = self.readout(v * self.gate(h)[:, :, None])[..., 0]
+        out = self.readout(v * self.gate(h)[:, :, None])[..., :plane, 0]
         return remove_mean(out, batch.mask) if self.zero_com else out * batch.mask[..., None]
