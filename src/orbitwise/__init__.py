@@ -20,6 +20,7 @@ _WHERE = {
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior",
     "twirl": "orbits.average",
+    "audit_equivariance": "audit.equivariance",
 }
 _PACKAGES = [
     "groups",
@@ -33,6 +34,7 @@ _PACKAGES = [
     "metrics",
     "training",
     "report",
+    "audit",
     "methods",
     "errors",
 ]

@@ -1,0 +1,28 @@
+"""How much of a model's loss is imperfect symmetry: the split of the loss, its course in training, its landscape."""
+
+from orbitwise.audit.batch import AuditBatch
+from orbitwise.audit.equivariance import audit_equivariance
+from orbitwise.audit.estimate import Terms, loss_terms
+from orbitwise.audit.losses import LOSSES
+from orbitwise.audit.nodes import Enumerate, Haar, Quadrature, Shifts, nodes_for
+from orbitwise.audit.orbit import Outputs, over_orbit
+from orbitwise.audit.result import Audit, AuditReport, Estimate, GradientNorms
+
+__all__ = [
+    "LOSSES",
+    "Audit",
+    "AuditBatch",
+    "AuditReport",
+    "Enumerate",
+    "Estimate",
+    "GradientNorms",
+    "Haar",
+    "Outputs",
+    "Quadrature",
+    "Shifts",
+    "Terms",
+    "audit_equivariance",
+    "loss_terms",
+    "nodes_for",
+    "over_orbit",
+]
