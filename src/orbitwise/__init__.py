@@ -16,10 +16,12 @@ _WHERE = {
     "Automorphism": "groups.automorphism",
     "Finite": "groups.finite",
     "Product": "groups.product",
+    "VoxelRotations": "groups.voxels",
     "GaussianProcess": "processes.gaussian",
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior",
     "twirl": "orbits.average",
+    "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",
 }
 _PACKAGES = [
