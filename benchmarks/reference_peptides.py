@@ -1,6 +1,6 @@
 """Replica-exchange references of alanine di-, tri- and tetrapeptide (AMBER ff96, OBC solvent, 300 K).
 
-    python benchmarks/reference_peptides.py [NAME ...]        two to three minutes each on one core
+    python benchmarks/reference_peptides.py [NAME ...]        three to ten minutes each on one core
 
 Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.data.reference.Reference`` reads (torsions
 φ1 ψ1 φ2 ..., energies in kT, mean bond lengths, one minimum per backbone state with its population) and
@@ -49,8 +49,8 @@ CHAINS, LEAPFROG, SEED = 16, 8, 1000
 # name: (residues, temperatures, steps, frames kept)
 RUNS = {
     "alanine_dipeptide": (1, 6, 3600, 4000),
-    "alanine_tripeptide": (2, 7, 1600, 2800),
-    "alanine_tetrapeptide": (3, 8, 900, 2200),
+    "alanine_tripeptide": (2, 7, 4800, 2800),
+    "alanine_tetrapeptide": (3, 8, 4800, 2200),
 }
 STATES = ("beta", "alpha", "left")  # φ ≤ 0 outside and inside -120° < ψ ≤ 60°, and φ > 0
 

@@ -91,7 +91,7 @@ class _Part:
     """What one batch leaves of one output, without a graph."""
 
     def __init__(self, terms: Terms, given: Tensor, answers: Tensor, mask: Tensor | None):
-        detached = {k: None if v is None else v.detach() for k, v in vars(terms).items()}
+        detached = {k: v.detach() for k, v in vars(terms).items()}
         self.terms, self.given, self.nodes = Terms(**detached), given.detach(), len(answers)
         answers = answers.detach()
         centre = answers.mean(0)
@@ -110,7 +110,6 @@ def _row(name: str, level, parts: list[_Part], eps: float, slopes) -> Audit:
     n, scale = len(total), float(total.mean())
     share = float(error.mean()) / scale if scale > 0 else float("nan")
     off = (error - share * total).square().sum() / max(n - 1, 1)  # delta method for a ratio of means
-    sampled = parts[0].terms.variance is not None
     size = sum(float(p.size) for p in parts) / len(parts)
     deviation = sum(float(p.spread) for p in parts) / len(parts)
     relative = (deviation / size) ** 0.5 if size > 0 else 0.0
@@ -126,7 +125,7 @@ def _row(name: str, level, parts: list[_Part], eps: float, slopes) -> Audit:
             100 * share, 100 * float((off / n).sqrt()) / scale if n > 1 and scale > 0 else float("nan")
         ),
         as_given=Estimate.mean(torch.cat([part.given for part in parts])),
-        monte_carlo=float(joined("variance").sum().clamp_min(0).sqrt()) / n if sampled else 0.0,
+        monte_carlo=float(joined("variance").sum().sqrt()) / n,
         relative_deviation=relative,
         rounding=relative <= ROUNDING * eps,
         gradients=None if slopes is None else gradient_norms(slopes),
@@ -200,6 +199,6 @@ def _doubts(row: Audit) -> list[str]:
         return []
     if row.items < 20:
         return [f"{where}: errors rest on {row.items} items only"]
-    if row.monte_carlo > 0.5 * abs(row.equivariance.value):
+    if row.equivariance.error > 0.5 * abs(row.equivariance.value):
         return [f"{where}: the equivariance error is not resolved; take more nodes (nodes=) or items"]
     return []

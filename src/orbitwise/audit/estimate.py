@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from orbitwise.audit.losses import Loss
@@ -21,12 +22,12 @@ from orbitwise.audit.losses import Loss
 @dataclass(frozen=True)
 class Terms:
     """Estimates per item, ``(B,)`` each: ``total = twirled + equivariance``; ``variance``: of ``equivariance`` over the
-    draw of the group elements (None where all of them were taken)."""
+    draw of the group elements, to first order (0 where all of them were taken, NaN of two blocks, which leave none)."""
 
     total: Tensor
     twirled: Tensor
     equivariance: Tensor
-    variance: Tensor | None
+    variance: Tensor
 
 
 def loss_terms(answers: Tensor, target: Tensor, loss: Loss, blocks: int, mask: Tensor | None = None) -> Terms:
@@ -44,13 +45,14 @@ def loss_terms(answers: Tensor, target: Tensor, loss: Loss, blocks: int, mask: T
     centre = means.mean(0)
     total, whole = many.mean(0), loss(centre, target, mask)
     if blocks == 1:
-        return Terms(total, whole, total - whole, None)
+        return Terms(total, whole, total - whole, torch.zeros_like(total))
     without = (blocks * centre - means) / (blocks - 1)
     left = _over(loss, without, target, mask)  # (M, B): ℓ of the mean without block j
     twirled = blocks * whole - (blocks - 1) * left.mean(0)
     own = many.unflatten(0, (blocks, K // blocks)).mean(1)
     pseudo = own - blocks * whole + (blocks - 1) * left  # Tukey's pseudo-values of the equivariance error
-    return Terms(total, twirled, total - twirled, pseudo.var(0) / blocks)
+    variance = pseudo.var(0) / blocks if blocks > 2 else torch.full_like(total, torch.nan)
+    return Terms(total, twirled, total - twirled, variance)
 
 
 def _over(loss: Loss, predictions: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

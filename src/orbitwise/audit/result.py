@@ -45,7 +45,8 @@ class Audit:
 
     ``total`` = ``twirled`` + ``equivariance`` are losses averaged over the group; ``as_given``: the loss in the
     orientation of the data; ``percent`` of the total that is equivariance error. Errors are over items and hold the
-    sampling of the group, whose part in that of ``equivariance`` is ``monte_carlo`` (0: every element was taken).
+    sampling of the group, whose part in that of ``equivariance`` is ``monte_carlo`` (0: every element was taken; NaN:
+    two blocks cannot tell).
     ``relative_deviation``: rms of ``g⁻¹f(gx)`` about its mean over the orbit, over the rms of the answer;
     ``rounding``: it is what the precision of the inputs explains. ``nodes``: answers per item.
     """
