@@ -21,6 +21,7 @@ from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.groups.torus import PeriodicTranslation
 from orbitwise.groups.translation import Translation
+from orbitwise.groups.voxels import VoxelRotations
 
 N = 6  # points in the tests; the last one is padding where a mask is used
 
@@ -45,10 +46,12 @@ INSTANCES = {
     Finite: [quarter_turns],
     Permutation: [lambda: Permutation(5), lambda: Permutation(N, [0, 0, 1, 1, 1, -1])],
     Automorphism: [methyl_like],
+    VoxelRotations: [VoxelRotations],
     Product: [lambda: Product(SO3(), methyl_like()), lambda: Product(Permutation(5), PeriodicTranslation())],
 }
 NO_HAAR = {Translation}  # not compact
 MODULO_ONE = {PeriodicTranslation}
+EVENTS = {VoxelRotations: (N, 2, 2, 2)}  # what the others act on is N points in space
 
 
 def found():
@@ -95,8 +98,12 @@ def elements(group, shape, seed=0, dtype=torch.float64):
     return group.sample(shape, generator=rng(seed), dtype=dtype)
 
 
-def points(*batch, seed=100, dtype=torch.float64):
-    return torch.rand((*batch, N, 3), generator=rng(seed), dtype=dtype)
+def event(group):
+    return EVENTS.get(type(group), (N, 3))
+
+
+def points(group, *batch, seed=100, dtype=torch.float64):
+    return torch.rand((*batch, *event(group)), generator=rng(seed), dtype=dtype)
 
 
 def is_torus(group):
@@ -113,7 +120,8 @@ def assert_same(group, a, b, tol=1e-12):
 
 @every
 def test_action_is_a_homomorphism(cls, make):
-    group, x = make(), points(7)
+    group = make()
+    x = points(group, 7)
     g, h = elements(group, (7,), 1), elements(group, (7,), 2)
     for kind in ("point", "vector"):
         once = group.act(group.compose(g, h), x, kind=kind)
@@ -122,7 +130,8 @@ def test_action_is_a_homomorphism(cls, make):
 
 @every
 def test_associativity_identity_inverse(cls, make):
-    group, x = make(), points(7)
+    group = make()
+    x = points(group, 7)
     g, h, k = (elements(group, (7,), seed) for seed in (1, 2, 3))
     left, right = group.compose(group.compose(g, h), k), group.compose(g, group.compose(h, k))
     assert_same(group, group.act(left, x), group.act(right, x))
@@ -138,10 +147,10 @@ def test_associativity_identity_inverse(cls, make):
 @every
 def test_shapes_broadcast_from_the_right(cls, make):
     group = make()
-    x = points(3, 2)
+    x = points(group, 3, 2)
     g = elements(group, (4, 3, 2))
     out = group.act(g, x)
-    assert out.shape == (4, 3, 2, N, 3)
+    assert out.shape == (4, 3, 2, *event(group))
     one = mapped(lambda part: part[2, 1, 0], g)
     assert_same(group, group.act(one, x[1, 0]), out[2, 1, 0])
     assert group.act(one, x).shape == x.shape
@@ -156,22 +165,24 @@ def test_shapes_broadcast_from_the_right(cls, make):
 
 @every
 def test_padding_stays_untouched_and_input_unchanged(cls, make):
-    group, x = make(), points(5)
+    group = make()
+    x = points(group, 5)
     x[:, -1] = 7.25  # out of the cell: the torus must not even wrap it
     before, mask = x.clone(), torch.arange(N).expand(5, N) < N - 1
     g = elements(group, (3, 5))
     for kind in ("point", "vector"):
         out = group.act(g, x, mask=mask, kind=kind)
-        assert (out[..., -1, :] == 7.25).all()
-        assert_same(group, out[..., :-1, :], group.act(g, x, kind=kind)[..., :-1, :])
+        moved = group.act(g, x, kind=kind)
+        assert (out[:, :, -1] == 7.25).all()
+        assert_same(group, out[:, :, :-1], moved[:, :, :-1])
     assert torch.equal(x, before)
 
 
 @every
 def test_vectors_are_differences_of_points(cls, make):
     """What distinguishes the kinds: a vector is moved as the difference of two points is."""
-    group, x = make(), 0.3 + 0.01 * points(5)
-    dx = 0.01 * points(5, seed=5)
+    group = make()
+    x, dx = 0.3 + 0.01 * points(group, 5), 0.01 * points(group, 5, seed=5)
     g = elements(group, (4, 5))
     assert_same(group, group.act(g, x + dx) - group.act(g, x), group.act(g, dx, kind="vector"))
 
@@ -180,10 +191,11 @@ def test_vectors_are_differences_of_points(cls, make):
 def test_haar_is_invariant_and_normalised(cls, make):
     """E f(g·x) = E f(h·g·x) = E f(g·h·x) for smooth f periodic in the cell, within 5 standard errors."""
     group, number = make(), 40_000
-    g, h, x = elements(group, (number,), 4), elements(group, (), 5), points(seed=6)
+    g, h, x = elements(group, (number,), 4), elements(group, (), 5), points(group, seed=6)
 
     def features(y):  # degree 1 to 3 in the coordinates, of the first points and of their products
-        y = torch.cat([(2 * math.pi * y).cos(), (2 * math.pi * y).sin()], -1)[:, :5].flatten(1)
+        y = y.flatten(2)[:, :5]
+        y = torch.cat([(2 * math.pi * y).cos(), (2 * math.pi * y).sin()], -1).flatten(1)
         return torch.cat([y, y**2, y[:, :1] * y, y[:, 1:2] * y[:, 7:8] * y], -1)
 
     left = features(group.act(group.compose(h, g), x))
@@ -204,7 +216,7 @@ def test_generators_dtype_device(cls, make):
     for dtype in (torch.float32, torch.float64):
         for g in (group.sample((2,), dtype=dtype), group.identity((2,), dtype=dtype)):
             assert all(leaf.dtype in (dtype, torch.long) for leaf in leaves(g))
-        x = points(2, dtype=dtype)
+        x = points(group, 2, dtype=dtype)
         assert group.act(group.sample((2,), dtype=torch.float64), x).dtype == dtype
     before = torch.random.get_rng_state()
     group.sample((3,), generator=rng(0))
@@ -215,7 +227,8 @@ def test_generators_dtype_device(cls, make):
 
 @every
 def test_enumeration(cls, make):
-    group, x = make(), points()
+    group = make()
+    x = points(group)
     if not group.finite:
         with pytest.raises(NoClosedFormError):
             group.enumerate()
@@ -233,7 +246,7 @@ def test_enumeration(cls, make):
     chi2 = ((count - expected) ** 2 / expected).sum()
     freedom = len(images) - 1
     assert chi2 < freedom + 5 * math.sqrt(2 * freedom) + 5  # and every element as often as its weight
-    products = group.act(table, images.unflatten(-1, (N, 3))[:, None]).flatten(2)
+    products = group.act(table, images.unflatten(-1, event(group))[:, None]).flatten(2)
     assert torch.cdist(products, images.expand(len(images), -1, -1)).min(-1).values.max() < 1e-5  # closed
 
 

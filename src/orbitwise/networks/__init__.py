@@ -1,7 +1,8 @@
-"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors. A new one is a file and a line."""
+"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A new one is a file and a line."""
 
 from orbitwise.networks.egnn import EGNN
 from orbitwise.networks.mlp import MLP, ElementwiseMLP
 from orbitwise.networks.transformer import PointTransformer
+from orbitwise.networks.unet3d import UNet3D
 
-__all__ = ["EGNN", "MLP", "ElementwiseMLP", "PointTransformer"]
+__all__ = ["EGNN", "MLP", "ElementwiseMLP", "PointTransformer", "UNet3D"]
