@@ -1,6 +1,7 @@
 """How much of a model's loss is imperfect symmetry: the split of the loss, its course in training, its landscape."""
 
 from orbitwise.audit.batch import AuditBatch
+from orbitwise.audit.dynamics import AuditedStep, AuditEvery, log_steps, read_audits
 from orbitwise.audit.equivariance import audit_equivariance
 from orbitwise.audit.estimate import Terms, loss_terms
 from orbitwise.audit.losses import LOSSES
@@ -12,7 +13,9 @@ __all__ = [
     "LOSSES",
     "Audit",
     "AuditBatch",
+    "AuditEvery",
     "AuditReport",
+    "AuditedStep",
     "Enumerate",
     "Estimate",
     "GradientNorms",
@@ -22,7 +25,9 @@ __all__ = [
     "Shifts",
     "Terms",
     "audit_equivariance",
+    "log_steps",
     "loss_terms",
     "nodes_for",
     "over_orbit",
+    "read_audits",
 ]

@@ -3,13 +3,14 @@
 from orbitwise.training.checkpoint import Checkpoint, load_weights, read_checkpoint, write_checkpoint
 from orbitwise.training.config import TrainConfig, learning_rate_at
 from orbitwise.training.log import Metrics
-from orbitwise.training.loop import DivergedError, TrainResult, estimate_step_seconds, train
+from orbitwise.training.loop import DivergedError, Moment, TrainResult, estimate_step_seconds, train
 from orbitwise.training.progress import Progress, ProgressBar
 
 __all__ = [
     "Checkpoint",
     "DivergedError",
     "Metrics",
+    "Moment",
     "Progress",
     "ProgressBar",
     "TrainConfig",

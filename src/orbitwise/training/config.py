@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 # settings that leave the result as it is, so that a resumed run may change them
 NEUTRAL = frozenset({"checkpoint_every", "log_every", "accelerator", "devices", "strategy", "max_nonfinite"})
+
+MOMENTUM = 0.9  # of SGD
 
 
 class TrainConfig(BaseModel):
@@ -16,7 +18,8 @@ class TrainConfig(BaseModel):
 
     ``shards``: parts a batch is cut into (None: one per process). Give it to get the same result on any
     number of processes that divides it, or more than one per process to save memory.
-    ``clip_norm`` None: no clipping. ``precision="bf16-mixed"`` is meant for GPUs.
+    ``clip_norm`` None: no clipping. ``optimiser``: AdamW, or SGD with momentum 0.9.
+    ``precision="bf16-mixed"`` is meant for GPUs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,6 +27,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(5000, ge=1)
     batch_size: int = Field(128, ge=1)
     shards: int | None = Field(None, ge=1)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(3e-3, gt=0)
     warmup: int = Field(100, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -38,6 +42,14 @@ class TrainConfig(BaseModel):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, ge=1)
     strategy: str = "auto"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump) -> dict[str, Any]:
+        """The usual optimiser is not written down: runs begun before there was a choice can still be resumed."""
+        values = dump(self)
+        if values.get("optimiser") == "adamw":
+            del values["optimiser"]
+        return values
 
 
 def learning_rate_at(config: TrainConfig, step: int) -> float:

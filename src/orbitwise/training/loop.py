@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.training import checkpoint as files
-from orbitwise.training.config import NEUTRAL, TrainConfig, learning_rate_at
+from orbitwise.training.config import MOMENTUM, NEUTRAL, TrainConfig, learning_rate_at
 from orbitwise.training.ema import averaged_model
 from orbitwise.training.interrupt import deferred_interrupt
 from orbitwise.training.log import MetricLog, Metrics
@@ -44,6 +44,19 @@ Objective = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch
 
 class DivergedError(OrbitwiseError, ArithmeticError):
     """Gradients stayed non-finite for many steps in a row."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training stands: after ``step`` steps and ``seconds`` of them (audits and writing not counted).
+
+    ``model`` has the last weights, ``ema`` the averaged ones; look at them, leave them as they are.
+    """
+
+    step: int
+    seconds: float
+    model: nn.Module
+    ema: nn.Module
 
 
 @dataclass(frozen=True)
@@ -72,13 +85,16 @@ def train(
     out_dir: Path | str,
     resolved_config: dict[str, Any] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_step: Callable[[Moment], None] | None = None,
 ) -> TrainResult:
     """Train ``model`` in place for ``config.steps`` steps, or finish a run that was begun in ``out_dir``.
 
-    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised by AdamW. An objective with
+    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised. An objective with
     a memory (a replay buffer) is an ``nn.Module``: its buffers are part of the checkpoint.
     ``resolved_config`` (JSON-able) is stored in the checkpoint and compared on resumption. ``on_progress``
-    replaces the progress bar. Ctrl-C finishes the step, saves, and raises ``KeyboardInterrupt``.
+    replaces the progress bar. ``on_step`` is called at the start (step 0, or where a resumed run takes over) and
+    after every step, before its checkpoint, on the leading process (``audit.AuditEvery`` is one). Ctrl-C finishes
+    the step, saves, and raises ``KeyboardInterrupt``.
 
     Raises ``InputError`` for unusable data or a checkpoint of another configuration (naming the keys),
     ``DivergedError`` after ``max_nonfinite`` steps without a finite gradient, ``OrbitwiseError`` when a
@@ -98,8 +114,11 @@ def train(
         window = _Window(first, begun)
         loss, shown = None, 0.0
         show(Progress(first, config.steps))
+        look = on_step if on_step is not None and lead else _unseen
+        look(run.moment())
         while run.step < config.steps:
             window.add(run.advance())
+            look(run.moment())
             last = run.step == config.steps
             if last or run.step % config.log_every == 0:
                 row = window.row(run)
@@ -166,7 +185,11 @@ class _Run:
             {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate)
+        groups = [g for g in groups if g["params"]]
+        if config.optimiser == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         self.ema = averaged_model(model, config.ema_decay)
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.generator = torch.Generator(self.fabric.device)
@@ -208,6 +231,9 @@ class _Run:
                 "the weights are those before them. Lower learning_rate, or look for NaN in the data."
             )
         return total, norm
+
+    def moment(self) -> Moment:
+        return Moment(self.step, self.seconds, self.model, self.ema.module)
 
     def checkpoint(self, stored: dict[str, Any]) -> files.Checkpoint:
         return files.Checkpoint(
@@ -273,3 +299,7 @@ class _Window:
 
 def _silent(report: Progress) -> None:
     """For processes that do not lead."""
+
+
+def _unseen(moment: Moment) -> None:
+    """Nobody looks on."""
