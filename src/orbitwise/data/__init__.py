@@ -16,6 +16,8 @@ _WHERE = {
     "stereo_elements": "handedness",
     "relabel": "handedness",
     "perceive_bonds": "bonds",
+    "VoxelGrid": "voxels",
+    "read_geometries": "voxels",
     "Frames": "files",
     "read_molecule": "files",
     "read_extxyz": "files",

@@ -1,4 +1,4 @@
-"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A new one is a file and a line."""
+"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A file and a line each."""
 
 from orbitwise.networks.egnn import EGNN
 from orbitwise.networks.mlp import MLP, ElementwiseMLP
