@@ -1,0 +1,157 @@
+"""Frames of one molecule with the force on every atom, apart for training and for being held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orbitwise.errors import InputError
+
+BOND = 1.25  # in sums of covalent radii
+# 3BPA: the frames of its mixed set stand in three blocks, told apart by their energies
+MIXED_BLOCKS = {"300 K": slice(0, 167), "600 K": slice(167, 334), "1200 K": slice(334, 500)}
+
+
+@dataclass(frozen=True)
+class ForceFrames:
+    """``x: (F, N, 3)`` in Å at zero mean, ``target: (F, N, 3)`` forces in eV/Å, float32."""
+
+    x: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> ForceFrames:
+        return ForceFrames(self.x[index], self.target[index])
+
+    def to(self, device: torch.device | str) -> ForceFrames:
+        return ForceFrames(self.x.to(device), self.target.to(device))
+
+
+@dataclass(frozen=True)
+class ForceData:
+    """One molecule: ``species (N,)`` atomic numbers, ``bonds (N, N)`` 1 where bonded, frames for training in the order
+    in which to take fewer of them, and held-out frames by level (a temperature; None where there is one kind)."""
+
+    species: Tensor
+    bonds: Tensor
+    training: ForceFrames
+    held_out: Mapping[str | None, ForceFrames]
+
+
+def read_forces(path: str | Path, seed: int = 0) -> ForceData:
+    """Frames with forces from an ``.npz`` or ``.extxyz`` file.
+
+    ``.npz`` in the layout of rMD17 (``atomic_numbers``, ``positions``, ``forces`` in Å and eV/Å): with ``train_01`` and
+    ``test_01`` the official split, its training frames first and after them all frames of neither; else a fifth is
+    held out, drawn with ``seed``. ``.npz`` in the layout of 3BPA (``train_300K_...``, ``train_mixedT_...``): trained
+    at 300 K, held out at 300, 600 and 1200 K without the frames that are in both sets. ``.extxyz``: frames of one
+    molecule with forces, a fifth held out. Raises ``InputError`` for a file that is missing or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: there is no such file; say where the frames with forces are: data=FILE.npz"
+        )
+    if path.suffix in (".extxyz", ".xyz"):
+        return _extxyz(path, seed)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not an .npz file of arrays ({error})") from None
+    if "train_300K_positions" in arrays:
+        return _mixed(arrays)
+    if missing := {"atomic_numbers", "positions", "forces"} - arrays.keys():
+        raise InputError(
+            f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
+        )
+    return _single(arrays, path, seed)
+
+
+def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceData:
+    frames = _frames(arrays["positions"], arrays["forces"], path)
+    if {"train_01", "test_01"} <= arrays.keys():
+        first, test = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("train_01", "test_01"))
+        rest = torch.ones(len(frames), dtype=torch.bool)
+        rest[first] = rest[test] = False
+        train = torch.cat([first, rest.nonzero().flatten()])
+    else:
+        order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))
+        test, train = order.split([len(frames) // 5, len(frames) - len(frames) // 5])
+    species, x = arrays["atomic_numbers"], frames.x[0].numpy()
+    bonds = bonded(species, x) if "bonds" not in arrays else _table(arrays["bonds"], len(species))
+    return ForceData(_long(species), bonds, frames[train], {None: frames[test]})
+
+
+def _mixed(arrays: Mapping[str, np.ndarray]) -> ForceData:
+    path = Path("3bpa")
+    cold, mixed = (
+        _frames(arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path) for k in ("300K", "mixedT")
+    )
+    seen = {frame.tobytes() for frame in _rounded(cold.x)}
+    new = torch.tensor([frame.tobytes() not in seen for frame in _rounded(mixed.x)])
+    held_out = {level: mixed[block][new[block]] for level, block in MIXED_BLOCKS.items()}
+    species = arrays["train_300K_atomic_numbers"]
+    return ForceData(_long(species), bonded(species, cold.x[0].numpy()), cold, held_out)
+
+
+def _extxyz(path: Path, seed: int) -> ForceData:
+    from orbitwise.data.structures import read_structures
+
+    found = read_structures(path)
+    if any(s.forces is None for s in found):
+        raise InputError(f"{path}: not every frame has forces")
+    if any(not np.array_equal(s.numbers, found[0].numbers) for s in found):
+        raise InputError(f"{path}: the frames are not all of one molecule in one order of its atoms")
+    stacked = {
+        "atomic_numbers": found[0].numbers,
+        "positions": np.stack([s.positions for s in found]),
+        "forces": np.stack([s.forces for s in found]),
+    }
+    return _single(stacked, path, seed)
+
+
+def bonded(species: np.ndarray, x: np.ndarray) -> Tensor:
+    """Which atoms of ``x: (N, 3)`` in Å stand within 1.25 sums of covalent radii: ``(N, N)`` of 0 and 1."""
+    from ase.data import covalent_radii
+
+    radius = covalent_radii[np.asarray(species, dtype=int)]
+    near = np.linalg.norm(x[:, None] - x, axis=-1) < BOND * (radius[:, None] + radius)
+    np.fill_diagonal(near, False)
+    return torch.from_numpy(near.astype(np.int64))
+
+
+def _frames(positions: np.ndarray, forces: np.ndarray, path: Path) -> ForceFrames:
+    if positions.shape != forces.shape or positions.ndim != 3 or positions.shape[-1] != 3:
+        raise InputError(
+            f"{path}: positions {positions.shape} and forces {forces.shape} must both be (F, N, 3)"
+        )
+    if len(positions) < 5:
+        raise InputError(f"{path}: {len(positions)} frames are too few to train on and to hold some out")
+    if not (np.isfinite(positions).all() and np.isfinite(forces).all()):
+        raise InputError(f"{path}: positions or forces are not finite")
+    x = positions.astype(np.float64)
+    x = (x - x.mean(1, keepdims=True)).astype(np.float32)
+    return ForceFrames(torch.from_numpy(x), torch.from_numpy(forces.astype(np.float32)))
+
+
+def _table(pairs: np.ndarray, size: int) -> Tensor:
+    bonds = torch.zeros(size, size, dtype=torch.long)
+    i, j = torch.from_numpy(pairs.astype(np.int64)).T
+    bonds[i, j] = bonds[j, i] = 1
+    return bonds
+
+
+def _rounded(x: Tensor) -> np.ndarray:
+    return np.round(x.numpy(), 3) + 0.0
+
+
+def _long(species: np.ndarray) -> Tensor:
+    return torch.from_numpy(species.astype(np.int64))
