@@ -54,6 +54,14 @@ class EnergyName(StrEnum):
     xtb = "xtb"
 
 
+class SymmetryName(StrEnum):
+    """Groups of the audit command."""
+
+    so3 = "so3"
+    o3 = "o3"
+    permutation = "permutation"
+
+
 def _version(value: bool) -> None:
     if value:
         from orbitwise import __version__
@@ -160,6 +168,76 @@ def evaluate(run: Run) -> None:
 
 
 @app.command()
+def audit(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN | MODULE:FUNCTION | FILE",
+            help="A trained run; package.module:function of a force field (with --data); or with --ase a file.",
+            show_default=False,
+        ),
+    ] = None,
+    ase: Annotated[
+        str | None,
+        typer.Option(
+            help="A calculator: xtb, chgnet, emt, lj, or package.module:function.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Structures (.extxyz), with references or without.", show_default=False),
+    ] = None,
+    group: Annotated[SymmetryName, typer.Option(help="The symmetry.")] = SymmetryName.so3,
+    nodes: Annotated[
+        str | None,
+        typer.Option(
+            help="Poses of each item: tetrahedral:2, octahedral:2, icosahedral:2, all, or a number of random ones.",
+            show_default="tetrahedral:2 for rotations",
+        ),
+    ] = None,
+    items: Annotated[int, typer.Option("--items", "-n", help="At most so many structures.")] = 64,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="Noise levels t of a run, as in 0.5,0.9.", show_default="0.2,0.4,0.6,0.8,0.9,0.95,0.99"
+        ),
+    ] = None,
+    loss: Annotated[str, typer.Option(help="squared, l1, huber or norm.")] = "squared",
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Also the gradients of both parts of a run's loss.")
+    ] = False,
+    budget: Annotated[float, typer.Option(help="Seconds after which no further batch is begun.")] = 300.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same audit.")] = 0,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and report.html."""
+    from orbitwise.methods import audit_run
+    from orbitwise.methods import config as configuration
+
+    given = audit_run.audit_config(
+        what,
+        ase,
+        data,
+        group=group.value,
+        nodes=nodes,
+        items=items,
+        levels=None if levels is None else levels.split(","),
+        loss=loss,
+        gradients=gradients,
+        budget=budget,
+        seed=seed,
+        out=out,
+    )
+    given = {key: value for key, value in given.items() if value is not None}
+    config = configuration.validate(audit_run.AuditConfig, given)
+    if dry_run:
+        _show_plan(config, audit_run.plan(config))
+        return
+    _show_lines(audit_run.run(config))
+
+
+@app.command()
 def report(run: Run) -> None:
     """Write RUN/report.html again from what a run left."""
     _show_lines(_action(run, "report")(run))
@@ -207,6 +285,8 @@ def _show_plan(config, plan) -> None:
     print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
     print(f"# parameters: {plan.parameters:,}")
     print(f"# expected energy calls: {plan.energy_calls:,}")
+    if plan.model_calls is not None:
+        print(f"# expected model evaluations: {plan.model_calls:,}")
 
 
 def _show_lines(result) -> None:

@@ -87,6 +87,11 @@ def read_extxyz(path: str | Path) -> list[Frames]:
     return [_frames(group, None) for group in _group(_extxyz_frames(Path(path)))]
 
 
+def check_extxyz(path: str | Path) -> None:
+    """Raise ``InputError`` as ``read_extxyz`` does, with frame and line; nothing is asked of the chemistry."""
+    _extxyz_frames(Path(path))
+
+
 def read_sdf(path: str | Path) -> list[Frames]:
     """All molecules of an SDF file, each with its frames; molecules are told apart by elements and bonds.
 

@@ -23,10 +23,12 @@ PRESETS = Path(__file__).parent / "presets"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take: trainable ``parameters`` and expected evaluations of the energy."""
+    """What a run will take: trainable ``parameters``, expected evaluations of the energy, and where they are counted
+    those of the model."""
 
     parameters: int
     energy_calls: int
+    model_calls: int | None = None
 
 
 class Config(BaseModel):

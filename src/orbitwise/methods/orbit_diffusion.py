@@ -19,6 +19,8 @@ from orbitwise.data.ensemble import Ensemble, read_ensemble
 from orbitwise.data.files import replacing, writable_folder, write_extxyz, write_sdf
 from orbitwise.data.molecules import to_batch
 from orbitwise.errors import InputError
+from orbitwise.methods.audit_denoiser import denoiser_subject
+from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 from orbitwise.methods.comparison import compare
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.orbit_diffusion_report import write as write_page
@@ -111,6 +113,18 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     if reached < config.train.steps:
         text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, drawn, text)
+
+
+def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+    """The run's denoiser and held-out frames, as `orbitwise audit` takes them."""
+    own, run = load_run(run), Path(run)
+    made = parts(own)
+    load_weights(run / NAME, made.denoiser)
+    device = "cuda" if torch.cuda.is_available() and own.train.accelerator != "cpu" else "cpu"
+    ensemble = made.ensemble
+    return denoiser_subject(
+        f"denoiser of {run.name}", made.denoiser, ensemble.mol, ensemble.held_out, config, device
+    )
 
 
 def evaluate(run: str | Path) -> Outcome:

@@ -12,6 +12,7 @@ _WHERE = {
     "Picture": "data",
     "ReportData": "data",
     "StageRow": "data",
+    "Table": "data",
     "TorsionPanel": "data",
     "main_picture": "picture",
     "write_report": "page",

@@ -138,6 +138,16 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table of text under its own heading, with a note below; the first column is aligned left."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures; ``map_pair``
     says which two torsions are drawn against each other (None: no map). ``meanings``: terms of the page and
@@ -169,5 +179,6 @@ class ReportData:
     created: str = ""
     citations: tuple[Citation, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
     meanings: tuple[tuple[str, str], ...] = ()
     kicker: str = "Conformer ensemble"

@@ -1,0 +1,108 @@
+"""Structures of any composition with reference values: energies, forces and stresses beside positions and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read as ase_read
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from orbitwise.data.files import check_extxyz
+from orbitwise.errors import InputError
+
+OUTPUTS = ("energy", "forces", "stress")
+# Names that data sets use beside the plain ones, which ASE keeps for its own calculators.
+_ALSO = {
+    "energy": ("REF_energy", "energy_ref", "dft_energy", "TotEnergy"),
+    "forces": ("REF_forces", "force", "forces_ref", "dft_forces"),
+    "stress": ("REF_stress", "stress_ref", "dft_stress"),
+}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure: ``numbers (N,)``, ``positions (N, 3)`` Å, ``cell (3, 3)`` Å (rows are the vectors; zeros where
+    nothing is periodic), ``pbc (3,)``, the reference values that the file has (None: it has none) of ``energy`` in eV,
+    ``forces (N, 3)`` in eV/Å and ``stress (3, 3)`` in eV/Å³, and ``where`` it stands."""
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
+    where: str
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    stress: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def read_structures(path: str | Path) -> list[Structure]:
+    """All frames of an extended (or plain) XYZ file, in eV and Å as ASE has them.
+
+    Positions of a structure without periodicity are centred. Raises ``InputError`` naming file and frame for a
+    missing, empty, truncated or malformed file, a number that is not finite, and a periodic frame without a cell.
+    """
+    path = Path(path)
+    check_extxyz(path)
+    try:
+        frames = ase_read(path, index=":", format="extxyz")
+    except Exception as error:  # ase raises many kinds here
+        raise InputError(f"{path}: cannot be read as extended XYZ ({error})") from error
+    return [_structure(atoms, f"{path}, frame {k}") for k, atoms in enumerate(frames, 1)]
+
+
+def available(structures: Sequence[Structure]) -> tuple[str, ...]:
+    """The reference values that every structure has."""
+    return tuple(name for name in OUTPUTS if all(getattr(s, name) is not None for s in structures))
+
+
+def _structure(atoms: Atoms, where: str) -> Structure:
+    periodic = np.asarray(atoms.pbc, dtype=bool)
+    cell = np.asarray(atoms.cell.array, dtype=np.float64)
+    if periodic.any() and abs(np.linalg.det(cell)) < 1e-6:
+        raise InputError(f"{where}: periodic, but its cell has no volume; give Lattice=...")
+    positions = atoms.positions.astype(np.float64)
+    found = _values(atoms)
+    if (forces := found["forces"]) is not None and np.shape(forces) != (len(atoms), 3):
+        raise InputError(f"{where}: forces have shape {np.shape(forces)}, expected ({len(atoms)}, 3)")
+    if found["stress"] is not None:
+        found["stress"] = _full(found["stress"], where)
+    for name, value in found.items():
+        if value is not None and not np.isfinite(value).all():
+            raise InputError(f"{where}: {name} is not finite")
+    return Structure(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=positions if periodic.any() else positions - positions.mean(0),
+        cell=cell if periodic.any() else np.zeros((3, 3)),
+        pbc=periodic,
+        where=where,
+        **found,
+    )
+
+
+def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
+    results: Mapping = getattr(atoms.calc, "results", {})
+    found: dict[str, float | np.ndarray | None] = {}
+    for name in OUTPUTS:
+        places = [results.get(name)]
+        places += [source.get(key) for key in (name, *_ALSO[name]) for source in (atoms.info, atoms.arrays)]
+        value = next((v for v in places if v is not None), None)
+        found[name] = (
+            None if value is None else float(value) if name == "energy" else np.asarray(value, float)
+        )
+    return found
+
+
+def _full(stress: np.ndarray, where: str) -> np.ndarray:
+    """``(3, 3)`` from that, nine numbers, or six in Voigt's order."""
+    if stress.shape == (6,):
+        return voigt_6_to_full_3x3_stress(stress)
+    if stress.size == 9:
+        return stress.reshape(3, 3)
+    raise InputError(f"{where}: the stress has shape {stress.shape}, expected 6 or 3 × 3 numbers")

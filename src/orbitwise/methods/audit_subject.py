@@ -1,0 +1,99 @@
+"""What an audit is made of, whatever it is an audit of: a trained run, a force field, or a calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from orbitwise.audit import LOSSES, AuditBatch, Enumerate, Haar, Quadrature, nodes_for
+from orbitwise.errors import InputError
+from orbitwise.groups.base import Group
+from orbitwise.groups.so3 import O3, SO3
+from orbitwise.methods.config import Config
+
+ROTATIONS: dict[str, Callable[[], Group]] = {"so3": SO3, "o3": O3}
+POLYHEDRA = ("tetrahedral", "octahedral", "icosahedral")
+
+
+class AuditConfig(Config):
+    """``run`` of a trained model, or ``model`` ("package.module:name") or ``ase`` calculator with ``data`` (extended
+    XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2", "icosahedral:2", "all" of a finite group,
+    or a number of random ones; ``items``: at most so many structures; ``levels``: noise levels t in (0, 1) of a run;
+    ``budget``: seconds after which no further batch is begun."""
+
+    run: Path | None = None
+    model: str | None = None
+    ase: str | None = None
+    data: Path | None = None
+    group: Literal["so3", "o3", "permutation"] = "so3"
+    nodes: str | None = None
+    items: int = Field(64, ge=1)
+    levels: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+    loss: str = "squared"
+    gradients: bool = False
+    budget: float = Field(300.0, gt=0)
+    seed: int = 0
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class AuditSubject:
+    """``batches`` in an order that may be cut anywhere; ``outputs``: how each moves, ``units`` of the root of its
+    squared loss. ``reference=False``: the targets are zeros, and the total is the mean square of the prediction.
+    ``levels``: what the levels of the batches are called. ``precision``: machine precision of the answers, read after
+    the audit. ``chunk``: most items in one call."""
+
+    title: str
+    model: Callable[..., Any]
+    group: Group
+    batches: Sequence[AuditBatch]
+    outputs: str | Mapping[str, str]
+    units: Mapping[str, str]
+    what: str
+    parameters: int = 0
+    reference: bool = True
+    levels: str = ""
+    notes: tuple[str, ...] = ()
+    chunk: int | None = None
+
+    @property
+    def items(self) -> int:
+        return sum(len(batch) for batch in self.batches)
+
+    def loss(self, name: str) -> dict[str, str]:
+        """The loss of every output: the length of the difference, for what is no vector, is its size."""
+        kinds = {"prediction": self.outputs} if isinstance(self.outputs, str) else self.outputs
+        if name not in LOSSES:
+            raise InputError(f"unknown loss {name!r}; use one of {', '.join(LOSSES)}")
+        return {key: "l1" if name == "norm" and kind != "vector" else name for key, kind in kinds.items()}
+
+
+def nodes_named(name: str | None, group: Group):
+    """The group elements that ``AuditConfig.nodes`` stands for; raises ``InputError``."""
+    if name is None:
+        return nodes_for(group)
+    kind, _, count = name.partition(":")
+    if name == "all":
+        if not group.finite:
+            raise InputError(f"nodes=all is for small finite groups, {group!r} is none; give a number")
+        return Enumerate()
+    try:
+        if kind in POLYHEDRA:
+            return Quadrature(kind, int(count or 2))
+        return Haar(int(name))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        choices = ", ".join(f"{p}:2" for p in POLYHEDRA)
+        raise InputError(
+            f"unknown nodes {name!r}; use {choices}, all, or a number of random elements"
+        ) from None
+
+
+def evaluations(subject: AuditSubject, nodes) -> int:
+    """Answers that the audit will ask of the model: all nodes and the pose of the file, for every item."""
+    return subject.items * (nodes.blocks * nodes.size(subject.group) + 1)
