@@ -21,27 +21,31 @@ from orbitwise.audit.nodes import Nodes
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.methods.config import Config
-from orbitwise.networks import EGNN, PointTransformer
+from orbitwise.networks import EGNN, EdgeAttention, PointTransformer
 from orbitwise.training import TrainConfig
 
 TASKS = {
     "forces": "orbitwise.methods.dynamics_forces",
     "protein": "orbitwise.methods.dynamics_protein",
+    "voxels": "orbitwise.methods.dynamics_voxels",
 }
-NETWORKS = {"egnn": EGNN, "transformer": PointTransformer}
+NETWORKS = {"egnn": EGNN, "transformer": PointTransformer, "edge_attention": EdgeAttention}
 PARTS = 4  # batches per level: gradient norms of the audit are products of those of different batches
 
 
 class DynamicsNetwork(Config):
-    """``hidden`` channels and ``layers``; ``heads`` of the attention of a transformer."""
+    """``hidden`` channels and ``layers``; ``heads`` of the attention of a transformer. ``unet3d`` reads grids:
+    ``hidden`` channels on its finest level, the rest of it is fixed."""
 
-    name: Literal["transformer", "egnn"] = "transformer"
-    hidden: int = Field(64, ge=8)
+    name: Literal["transformer", "edge_attention", "egnn", "unet3d"] = "transformer"
+    hidden: int = Field(64, ge=4)
     layers: int = Field(3, ge=1)
     heads: int = Field(8, ge=1)
 
     def build(self, seed: int) -> nn.Module:
-        """Weights drawn from ``seed``; the caller's random stream stays as it was."""
+        """Of points, weights drawn from ``seed``; the caller's random stream stays as it was."""
+        if self.name not in NETWORKS:
+            raise InputError(f"network: {self.name} does not read points; use one of {', '.join(NETWORKS)}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
@@ -76,7 +80,8 @@ class DynamicsConfig(Config):
     """``data``: file of the task (see its module); ``items``: training items used (None: all), ``held_out``:
     those audited per level.
 
-    ``target``: ``none`` trains in the orientation of the data, ``augmentation`` in a random one. ``snis`` and
+    ``target``: ``none`` trains in the orientation of the data, ``augmentation`` in a random one, ``octahedral`` (grids)
+    in one of the 24 that the cube has. ``snis`` and
     ``exact`` (denoising): regress on the posterior mean over the orbit, estimated from ``proposals`` or in closed form.
     A regression has no such posterior; there ``exact`` averages the loss over a randomised quadrature of 12 rotations
     and ``haar`` over ``proposals`` random ones, per item and step.
@@ -87,7 +92,7 @@ class DynamicsConfig(Config):
     items: int | None = Field(None, ge=1)
     held_out: int = Field(64, ge=PARTS)
     network: DynamicsNetwork = DynamicsNetwork()
-    target: Literal["none", "augmentation", "haar", "snis", "exact"] = "augmentation"
+    target: Literal["none", "octahedral", "augmentation", "haar", "snis", "exact"] = "augmentation"
     proposals: int = Field(64, ge=1)
     audit: DynamicsAudit = DynamicsAudit()
     train: TrainConfig = TrainConfig(

@@ -11,29 +11,28 @@ from orbitwise.networks.embedding import TimeFeatures
 
 
 class GridBlock(nn.Module):
-    """``skip(h) + W₂ silu(norm(W₁ silu(norm(h)) + time))`` with convolutions of 3³ voxels; four channels to a group."""
+    """``h + W₂ silu(norm(W₁ silu(norm(h)) + time))`` with convolutions of 3³ voxels; four channels to a group."""
 
-    def __init__(self, inputs: int, outputs: int, times: int) -> None:
+    def __init__(self, channels: int, times: int) -> None:
         super().__init__()
-        self.first = nn.GroupNorm(inputs // 4, inputs)
-        self.inner = nn.Conv3d(inputs, outputs, 3, padding=1)
-        self.time = nn.Linear(times, outputs)
-        self.second = nn.GroupNorm(outputs // 4, outputs)
-        self.outer = nn.Conv3d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Identity() if inputs == outputs else nn.Conv3d(inputs, outputs, 1)
+        self.first = nn.GroupNorm(channels // 4, channels)
+        self.inner = nn.Conv3d(channels, channels, 3, padding=1)
+        self.time = nn.Linear(times, channels)
+        self.second = nn.GroupNorm(channels // 4, channels)
+        self.outer = nn.Conv3d(channels, channels, 3, padding=1)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         inner = self.inner(silu(self.first(h))) + self.time(time)[..., None, None, None]
-        return self.skip(h) + self.outer(silu(self.second(inner)))
+        return h + self.outer(silu(self.second(inner)))
 
 
 class UNet3D(nn.Module):
     """``net(x, t) -> (B, channels, n, n, n)`` for grids ``x`` of that shape, of unit scale, ``t: (B,)`` in [0, 1].
 
     The U-Net of Ronneberger et al. (arXiv 1505.04597) in three dimensions (Çiçek et al., arXiv 1606.06650), with
-    residual blocks and without attention: two levels of down-sampling by 2, of ``width``, 2·``width`` and 4·``width``
-    channels. It learns rotations of the grid, it does not know them. Raises ``InputError`` where ``n`` or ``width`` is
-    not a multiple of 4.
+    residual blocks, sums instead of concatenations, and no attention: two levels of down-sampling by 2, of ``width``,
+    2·``width`` and 4·``width`` channels. It learns rotations of the grid, it does not know them. Raises ``InputError``
+    where ``n`` or ``width`` is not a multiple of 4.
     """
 
     def __init__(self, channels: int = 5, width: int = 8, times: int = 16) -> None:
@@ -45,11 +44,11 @@ class UNet3D(nn.Module):
         self.time = TimeFeatures(times)
         self.read = nn.Conv3d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(
-            nn.ModuleList([nn.Conv3d(w, 2 * w, 2, stride=2), GridBlock(2 * w, 2 * w, times)])
+            nn.ModuleList([nn.Conv3d(w, 2 * w, 2, stride=2), GridBlock(2 * w, times)])
             for w in (width, 2 * width)
         )
         self.up = nn.ModuleList(
-            nn.ModuleList([nn.Conv3d(2 * w, w, 1), GridBlock(2 * w, w, times)]) for w in (2 * width, width)
+            nn.ModuleList([nn.Conv3d(2 * w, w, 1), GridBlock(w, times)]) for w in (2 * width, width)
         )
         self.norm = nn.GroupNorm(width // 4, width)
         self.out = nn.Conv3d(width, channels, 3, padding=1)
@@ -70,5 +69,5 @@ class UNet3D(nn.Module):
             h = block(halve(h), time)
         for narrow, block in self.up:
             h = interpolate(narrow(h), scale_factor=2.0, mode="nearest")
-            h = block(torch.cat([h, skips.pop()], 1), time)
+            h = block(h + skips.pop(), time)
         return self.out(silu(self.norm(h)))
