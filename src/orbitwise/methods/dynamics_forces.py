@@ -70,7 +70,7 @@ def build(config: DynamicsConfig) -> Task:
         "mae_mev_per_angstrom" + ("" if level is None else f".{level}"): _mean_absolute(frames)
         for level, frames in judged.items()
     }
-    if config.network.name == "transformer":
+    if config.network.name != "egnn":
         numbers["head_deviation"] = head_deviation
     mixed = "the frames at 300, 600 and 1200 K are told apart by their place in the file and their energies"
     return Task(
