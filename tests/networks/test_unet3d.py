@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import orbitwise as ow
 from orbitwise.audit import AuditBatch, audit_equivariance
 from orbitwise.errors import InputError
 from orbitwise.groups.voxels import VoxelRotations
@@ -73,11 +74,15 @@ def test_the_twirled_network_audits_to_rounding_and_the_plain_one_does_not():
         answers = net(images.flatten(0, 1), t.repeat(24)).unflatten(0, (24, len(x)))
         return group.act(group.inverse(g)[:, None], answers).mean(0)
 
+    twirl = ow.twirl(net, group)
     with torch.no_grad():
         plain = audit_equivariance(net, group, batch, outputs="field").row()
-        exact = audit_equivariance(twirled, group, batch, outputs="field").row()
+        exact = audit_equivariance(twirl, group, batch, outputs="field").row()
+        torch.testing.assert_close(twirl(x, t), twirled(x, t), rtol=1e-10, atol=1e-13)
         by_hand = twirled(x, t).square().mean()
+        sampled = ow.twirl(net, group, 2, generator=torch.Generator().manual_seed(0))(x, t)
     assert exact.rounding and abs(exact.equivariance.value) < 1e-14 * exact.total.value
+    assert sampled.shape == x.shape and (sampled - twirl(x, t)).abs().max() > 1e-6
     assert plain.percent.value > 1 and not plain.rounding
     assert (
         abs(plain.twirled.value - by_hand) < 1e-12 * by_hand

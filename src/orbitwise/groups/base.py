@@ -20,11 +20,13 @@ class Group(ABC):
     ``act`` broadcasts ``S`` against ``B`` from the right, so ``g: (K, *B, *E)`` gives ``(K, *B, N, D)``.
 
     ``axis`` says what the group moves: the coordinates of every point alike (``"space"``) or which point is
-    which (``"points"``). Two factors of a ``Product`` commute when they act on different axes.
+    which (``"points"``). Two factors of a ``Product`` commute when they act on different axes. ``event_ndim``: trailing
+    axes of one item, (N, D) for points.
     """
 
     element_ndim: int
     axis: Literal["space", "points"]
+    event_ndim: int = 2
 
     @abstractmethod
     def sample(

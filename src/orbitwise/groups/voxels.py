@@ -26,6 +26,7 @@ class VoxelRotations(Group):
 
     element_ndim = 0
     axis = "space"
+    event_ndim = 4
 
     @property
     def finite(self) -> bool:

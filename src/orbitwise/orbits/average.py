@@ -66,10 +66,10 @@ def twirl(
     2, 3, 5 in g for 12, 24, 60 rotations (a prediction that is a polynomial of degree d in x gives a vector of
     degree d+1, an invariant of degree d).
 
-    ``model(x, …)``: ``(*B, N, D) -> (*B, N, D)``, or any shape ``(*B, …)`` with ``output="invariant"``; all group
-    elements go through it in one call of ``torch.vmap``, ``chunk`` of them at a time. ``output`` says what the
-    prediction is: ``"vector"`` (velocities, scores, forces), ``"point"`` (positions, which translations move), or
-    ``"invariant"`` (energies: averaged as they are). Gradients pass.
+    ``model(x, …)``: ``(*B, N, D) -> (*B, N, D)`` (of ``VoxelRotations``: grids to grids), or any shape ``(*B, …)``
+    with ``output="invariant"``; all group elements go through it in one call of ``torch.vmap``, ``chunk`` of them at a
+    time. ``output`` says what the prediction is: ``"vector"`` (velocities, scores, forces), ``"point"`` (positions,
+    which translations move), or ``"invariant"`` (energies: averaged as they are). Gradients pass.
 
     Raises ``NoClosedFormError`` for ``K=None`` and a group that cannot be enumerated, ``InputError`` for another
     ``output``, ``K < 1``, or ``nodes`` that do not lie in the group.
@@ -81,24 +81,25 @@ def twirl(
 
     def all_of_them(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         g, log_haar = group.enumerate(device=x.device, dtype=x.dtype)
-        return _for_every_item(g, x), log_haar.exp()
+        return _for_every_item(g, x.ndim - group.event_ndim), log_haar.exp()
 
     def haar(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
-        g = group.sample((K, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype)
+        batch = x.shape[: x.ndim - group.event_ndim]
+        g = group.sample((K, *batch), generator=generator, device=x.device, dtype=x.dtype)
         return g, x.new_full((K,), 1 / K)
 
     def turned(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         h = group.sample((K or 1, 1, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype)
-        g = group.compose(_for_every_item(nodes.matrices.to(x), x), h).flatten(0, 1)
+        g = group.compose(_for_every_item(nodes.matrices.to(x), x.ndim - 2), h).flatten(0, 1)
         return g, x.new_full((len(g),), 1 / len(g))
 
     elements = turned if nodes is not None else all_of_them if K is None else haar
     return Twirled(model, group, elements, output, chunk)
 
 
-def _for_every_item(g: Element, x: Tensor) -> Element:
-    """Elements ``(K, *E)`` with a dimension of 1 for each batch dimension of ``x``."""
-    ones = [1] * (x.ndim - 2)
+def _for_every_item(g: Element, batch_ndim: int) -> Element:
+    """Elements ``(K, *E)`` with a dimension of 1 for each batch dimension."""
+    ones = [1] * batch_ndim
     return map_element(lambda part: part.reshape(len(part), *ones, *part.shape[1:]), g)
 
 
