@@ -30,7 +30,7 @@ def test_card_names_what_is_there(name):
     assert issubclass(schema, Config)
     assert schema.model_config["extra"] == "forbid" and schema.model_config["frozen"]
     assert callable(module.plan)
-    for action in ("train", "sample", "evaluate", "report") if card.trainable else ("run",):
+    for action in ("train", "evaluate", "report") if card.trainable else ("run",):
         assert callable(getattr(module, action)), action
     for command in card.reproduce:
         script = re.match(r"python (benchmarks/\w+\.py)", command)

@@ -1,7 +1,8 @@
 """Task ``forces``: the forces on the atoms of one molecule from their positions.
 
-Data: rMD17 or 3BPA as ``.npz``, or an ``.extxyz`` with forces (``data.forces``). The transformer knows nothing of
-rotations, ``network.name=egnn`` is equivariant. Squared loss in units of the mean square force of the training frames.
+Data: rMD17 or 3BPA as ``.npz``, or an ``.extxyz`` with forces (``data.forces``). The network of pairs knows
+nothing of rotations (a transformer of coordinates does not learn forces in this time), ``network.name=egnn`` is
+equivariant. Squared loss in units of the mean square force of the training frames.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def build(config: DynamicsConfig) -> Task:
         batches=_noised(judged.ca[: config.held_out], process, scale, config.train.seed),
         nodes=config.audit.rotations(),
         audited=InUnits,
-        numbers={"head_deviation": head_deviation} if config.network.name == "transformer" else {},
+        numbers={"head_deviation": head_deviation} if config.network.name != "egnn" else {},
         units="the standard deviation that the noise leaves (c_out)",
         levels="noise level t",
     )

@@ -21,7 +21,7 @@ from orbitwise.audit.nodes import Nodes
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.methods.config import Config
-from orbitwise.networks import EGNN, EdgeAttention, PointTransformer
+from orbitwise.networks import EGNN, EdgeAttention, PairNetwork, PointTransformer
 from orbitwise.training import TrainConfig
 
 TASKS = {
@@ -29,15 +29,21 @@ TASKS = {
     "protein": "orbitwise.methods.dynamics_protein",
     "voxels": "orbitwise.methods.dynamics_voxels",
 }
-NETWORKS = {"egnn": EGNN, "transformer": PointTransformer, "edge_attention": EdgeAttention}
+NETWORKS: dict[str, Callable[[DynamicsNetwork], nn.Module]] = {
+    "egnn": lambda c: EGNN(hidden=c.hidden, layers=c.layers, heads=c.heads),
+    "pairs": lambda c: PairNetwork(hidden=c.hidden, layers=c.layers, pair=c.hidden // 2),
+    "edge_attention": lambda c: EdgeAttention(hidden=c.hidden, layers=c.layers, heads=c.heads),
+    "transformer": lambda c: PointTransformer(hidden=c.hidden, layers=c.layers, heads=c.heads),
+}
 PARTS = 4  # batches per level: gradient norms of the audit are products of those of different batches
 
 
 class DynamicsNetwork(Config):
-    """``hidden`` channels and ``layers``; ``heads`` of the attention of a transformer. ``unet3d`` reads grids:
-    ``hidden`` channels on its finest level, the rest of it is fixed."""
+    """``hidden`` channels and ``layers``; ``heads`` of those that have some. ``egnn`` alone is equivariant; ``pairs``
+    and ``edge_attention`` see distances and directions, a ``transformer`` the coordinates of every point. ``unet3d``
+    reads grids: ``hidden`` channels on its finest level, the rest of it is fixed."""
 
-    name: Literal["transformer", "edge_attention", "egnn", "unet3d"] = "transformer"
+    name: Literal["transformer", "pairs", "edge_attention", "egnn", "unet3d"] = "transformer"
     hidden: int = Field(64, ge=4)
     layers: int = Field(3, ge=1)
     heads: int = Field(8, ge=1)
@@ -49,7 +55,7 @@ class DynamicsNetwork(Config):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                return NETWORKS[self.name](hidden=self.hidden, layers=self.layers, heads=self.heads)
+                return NETWORKS[self.name](self)
             except ValueError as error:
                 raise InputError(f"network: {error}") from error
 

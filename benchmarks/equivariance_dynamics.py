@@ -1,0 +1,235 @@
+"""How fast plain networks learn rotations: share of the held-out loss that is equivariance error, along a training.
+
+    python benchmarks/equivariance_dynamics.py forces|protein|voxels [--steps 10000]
+                                               [--what base sizes data optimisers targets efficiency]
+
+One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
+times the parameters), data sizes, optimiser settings, targets. ``efficiency`` (forces): seconds of training until the
+held-out loss first falls below one level, for the equivariant network, the plain one, the plain one whose loss is
+averaged over a quadrature of rotations (12 per item, a twelfth of the items: equal cost of a step), and the twirled
+plain one (its twirled error: the limit of many rotations at test time, whose cost is not counted).
+
+Finished runs are kept in runs/dynamics and used again; a run that was cut off goes on. Rows: ``TASK.percent_at_1k``,
+``_10k``, ``_final`` of the base, ``TASK.VARIANT.percent_...`` of the others, and what the course was. Reads
+../shared/data; ``--set key=value`` changes the settings of all runs. About three to five minutes a run on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orbitwise.audit import read_audits
+from orbitwise.methods import equivariance_dynamics
+from orbitwise.methods.config import load
+from orbitwise.methods.dynamics_task import TASKS
+from orbitwise.report.canvas import save
+from orbitwise.report.dynamics_figures import Curve, dynamics_figure, efficiency_figure, variants_figure
+from rows import Row, write_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
+NO_GRADIENTS = "audit.gradients=false"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Variants about the base of a task: name -> settings; ``base`` names the base in the legends of a group."""
+
+    groups: dict[str, dict[str, list[str]]]
+    base: dict[str, str]
+
+
+OPTIMISERS = {
+    "lr_high": ["train.learning_rate=3e-3"],
+    "lr_low": ["train.learning_rate=1e-4"],
+    "cosine": ["train.schedule=cosine"],
+    "sgd": ["train.optimiser=sgd", "train.learning_rate=0.05"],
+}
+BASE_NAMES = {"sizes": "size_base", "data": "data_base", "optimisers": "adam 1e-3", "targets": "augmentation"}
+
+GRIDS = {
+    "forces": Grid(
+        {
+            "sizes": {"size_small": ["network.hidden=16"], "size_large": ["network.hidden=112"]},
+            "data": {"data_100": ["items=100"], "data_8000": ["items=8000"]},
+            "optimisers": OPTIMISERS,
+            # equal network evaluations per step: 24 items, or 2 items in 12 orientations
+            "targets": {
+                "target_none": ["target=none"],
+                "target_haar": ["target=haar", "proposals=12", "train.batch_size=2"],
+                "target_exact": ["target=exact", "train.batch_size=2"],
+            },
+        },
+        BASE_NAMES | {"data": "data_1000"},
+    ),
+    "protein": Grid(
+        {
+            "sizes": {
+                "size_small": ["network.hidden=16", "network.heads=4"],
+                "size_large": ["network.hidden=112"],
+            },
+            "data": {"data_100": ["items=100"], "data_400": ["items=400"]},
+            "optimisers": OPTIMISERS,
+            "targets": {
+                "target_none": ["target=none"],
+                "target_snis": ["target=snis"],
+                "target_exact": ["target=exact"],
+            },
+        },
+        BASE_NAMES | {"data": "data_1368"},
+    ),
+    "voxels": Grid(
+        {
+            "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
+            "data": {"data_100": ["items=100"], "data_400": ["items=400"]},
+            "optimisers": OPTIMISERS,
+            # of positions, before they become densities: none, the 24 rotations of the cube, all (the base)
+            "targets": {"target_none": ["target=none"], "target_octahedral": ["target=octahedral"]},
+        },
+        BASE_NAMES | {"data": "data_1809"},
+    ),
+}
+DENSE = "audit.per_decade=8"
+EFFICIENCY = {  # forces alone
+    "equivariant": ["network.name=egnn", "network.hidden=48", "target=none", DENSE, NO_GRADIENTS],
+    "plain": [DENSE, NO_GRADIENTS],
+    "plain_exact": ["target=exact", "train.batch_size=2", DENSE, NO_GRADIENTS],
+}
+
+
+class Bench:
+    """The runs of one task; ``given``: settings of all of them."""
+
+    def __init__(self, task: str, steps: int, given: list[str]):
+        self.task, self.given = task, [f"train.steps={steps}", *given]
+        self.folder = RUNS / (task if not given else f"{task}-{'-'.join(sorted(given)).replace('/', '_')}")
+
+    def run(self, variant: str, changes: list[str]) -> Path:
+        """The folder of a variant, trained if that was not done; a constant schedule may be continued."""
+        out = self.folder / f"{variant}_{self.given[0].partition('=')[2]}"
+        config = load(f"dynamics/{self.task}", [*self.given, *changes])
+        print(f"{self.task} {variant}: {', '.join(changes) or 'base'}")
+        print("\n".join(equivariance_dynamics.train(config, out).lines))
+        return out
+
+    def rows(self, variant: str | None, out: Path) -> list[Row]:
+        found = json.loads((out / "summary.json").read_text())
+        s, config = found["summary"], found["config"]
+        note = f"{config['network']['name']}, {s['parameters']:,} parameters, {s['steps']:,} steps of "
+        note += f"{config['train']['batch_size']} items, target {config['target']}"
+        name = self.task if variant is None else f"{self.task}.{variant}"
+        course, final = s["course"], s["course"]["final"]
+        at = {f"percent_at_{k}k": s["percent_at"][str(1000 * k)] for k in (1, 10)}
+        values = {
+            **at,
+            "percent_smallest": course["smallest"],
+            "first_below_2_percent": course["first_below"],
+            "percent_largest_after": course["largest_after"],
+            "held_out_loss": s["total"],
+            "held_out_loss_twirled": s["twirled"],
+            **{k: v for k, v in s["numbers"].items() if k == "head_deviation" or k.startswith("mae")},
+        }
+        common = {"seeds": [config["train"]["seed"]], "seconds": s["seconds"], "note": note}
+        rows = [Row(f"{name}.percent_final", final["value"], _finite(final["error"]), **common)]
+        rows += [Row(f"{name}.{k}", v, **common) for k, v in values.items() if v is not None]
+        for level, part in s["levels"].items() if variant is None else ():
+            end = part["course"]["final"]
+            rows.append(
+                Row(f"{name}.level_{level}.percent_final", end["value"], _finite(end["error"]), **common)
+            )
+        return rows
+
+    def base(self) -> Path:
+        out = self.run("base", [])
+        write_rows("audit", self.rows(None, out))
+        audits = read_audits(out)
+        levels = [row.level for row in audits[-1].rows]
+        parts = [equivariance_dynamics.curve_of(audits, str(v), v) for v in levels] if len(levels) > 1 else []
+        whole = equivariance_dynamics.curve_of(audits, "all")
+        self.draw("base", dynamics_figure(parts or [whole], whole, f"{self.task}: base"))
+        return out
+
+    def group(self, what: str, grid: Grid) -> None:
+        """A group of variants beside the base."""
+        curves = [_curve(grid.base[what], self.base())]
+        for variant, changes in grid.groups[what].items():
+            out = self.run(variant, [*changes, NO_GRADIENTS])
+            write_rows("audit", self.rows(variant, out))
+            curves.append(_curve(variant, out))
+        self.draw(what, variants_figure(curves, f"{self.task}: {what}"))
+
+    def efficiency(self, level: float | None) -> None:
+        """Seconds to one held-out loss, by default the lowest that all methods reach, and 2 % more."""
+        curves = {k: _curve(k, self.run(f"efficiency_{k}", changes)) for k, changes in EFFICIENCY.items()}
+        plain = curves["plain"]
+        curves["plain_twirled"] = Curve(**{**vars(plain), "name": "plain_twirled", "total": plain.twirled})
+        level = level or 1.02 * max(float(c.total.min()) for c in curves.values())
+        rows = []
+        for name, curve in curves.items():
+            note = f"held-out loss {level:.4g} (1 = predicting zero); lowest {curve.total.min():.4g} "
+            note += f"after at most {curve.seconds[-1]:.0f} s of training"
+            common = {"seeds": [0], "seconds": float(curve.seconds[-1]), "note": note}
+            rows.append(Row(f"{self.task}.lowest_loss_{name}", float(curve.total.min()), **common))
+            if (reached := seconds_to(curve, level)) is not None:
+                rows.append(Row(f"{self.task}.seconds_to_loss_{name}", reached, **common))
+        write_rows("audit", rows)
+        title = f"{self.task}: held-out loss against training time"
+        self.draw("efficiency", efficiency_figure(list(curves.values()), level, title))
+
+    def draw(self, what: str, figure) -> None:
+        folder = IMAGES if self.folder == RUNS / self.task else self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        print(save(figure, folder / f"{self.task}_{what}.png"))
+
+
+def seconds_to(curve: Curve, level: float) -> float | None:
+    """Training seconds at which the loss first falls below ``level``, between audits linear in both logarithms."""
+    below = np.flatnonzero(curve.total <= level)
+    if not len(below):
+        return None
+    k = int(below[0])
+    if k == 0 or curve.seconds[k - 1] <= 0:
+        return float(curve.seconds[k])
+    a, b = np.log(curve.total[k - 1 : k + 1])
+    s, t = np.log(curve.seconds[k - 1 : k + 1])
+    return math.exp(s + (a - math.log(level)) / (a - b) * (t - s))
+
+
+def _curve(name: str, run: Path) -> Curve:
+    return equivariance_dynamics.curve_of(read_audits(run), name)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=sorted(TASKS))
+    everything = ["base", "sizes", "data", "optimisers", "targets", "efficiency"]
+    parser.add_argument("--what", nargs="+", choices=everything, default=everything)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--level", type=float, help="held-out loss to which efficiency is timed")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all runs")
+    given = parser.parse_args()
+    bench, grid = Bench(given.task, given.steps, given.set), GRIDS.get(given.task)
+    for what in given.what:
+        if what == "base":
+            bench.base()
+        elif what == "efficiency":
+            if given.task == "forces":
+                bench.efficiency(given.level)
+        elif grid is not None and what in grid.groups:
+            bench.group(what, grid)
+
+
+if __name__ == "__main__":
+    main()
