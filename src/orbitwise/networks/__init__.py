@@ -1,10 +1,9 @@
 """Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A file and a line each."""
 
-from orbitwise.networks.edge_attention import EdgeAttention
 from orbitwise.networks.egnn import EGNN
 from orbitwise.networks.mlp import MLP, ElementwiseMLP
 from orbitwise.networks.pair_network import PairNetwork
 from orbitwise.networks.transformer import PointTransformer
 from orbitwise.networks.unet3d import UNet3D
 
-__all__ = ["EGNN", "MLP", "EdgeAttention", "ElementwiseMLP", "PairNetwork", "PointTransformer", "UNet3D"]
+__all__ = ["EGNN", "MLP", "ElementwiseMLP", "PairNetwork", "PointTransformer", "UNet3D"]
