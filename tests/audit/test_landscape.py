@@ -249,6 +249,7 @@ def test_condition_of_diagonal_hessians():
     assert conditioning(total[None], twirled[None], floor=0.05).total.value.value == pytest.approx(10)
     noisy = twirled - torch.diag(torch.tensor([0.0, 0.0, 0.0, 2.0]))  # noise of −2 hides 0.5
     found = conditioning(total[None] * 2, noisy[None]).twirled
+    assert found.lower_bound and not result.twirled.lower_bound
     assert (
         found.negative == pytest.approx(-2)
         and found.unresolved == 3

@@ -18,9 +18,10 @@ MOST = 6000  # parameters of a dense Hessian
 @dataclass(frozen=True)
 class Condition:
     """``value``: largest eigenvalue over the smallest one above the floor, which is ``floor`` times the largest, or the
-    size of the most negative eigenvalue where that is more (a convex term has none: it measures the noise of the group
-    elements). ``unresolved``: how many eigenvalues are not above the floor: directions that the term does not see, or
-    not within the noise. ``effective_rank``: ``tr(H)²/tr(H²)``. ``spectrum: (P,)``: all eigenvalues, rising, float64.
+    size of the most negative eigenvalue where that is more: a convex term has none, so it measures the noise of the
+    group elements; ``value`` is then a ``lower_bound``, and more nodes raise it. ``unresolved``: how many eigenvalues
+    are not above the floor: directions that the term does not see, or not within the noise. ``effective_rank``:
+    ``tr(H)²/tr(H²)``. ``spectrum: (P,)``: all eigenvalues, rising, float64.
     """
 
     value: Estimate
@@ -28,6 +29,7 @@ class Condition:
     smallest: float
     negative: float
     unresolved: int
+    lower_bound: bool
     effective_rank: float
     spectrum: Tensor
 
@@ -109,7 +111,7 @@ def conditioning(
         logs[name] = torch.tensor(left, dtype=torch.float64)
         found[name] = Condition(
             value=_estimate(top / float(spectrum[kept]), logs[name]), largest=top, smallest=float(spectrum[kept]),
-            negative=min(bottom, 0.0), unresolved=kept,
+            negative=min(bottom, 0.0), unresolved=kept, lower_bound=-bottom > floor * top,
             effective_rank=float(spectrum.sum() ** 2 / spectrum.square().sum()), spectrum=spectrum,
         )  # fmt: skip
     ratio = {
