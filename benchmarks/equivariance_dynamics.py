@@ -87,6 +87,15 @@ GRIDS = {
     "voxels": Grid(
         {
             "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
+            "data": {"data_100": ["items=100"], "data_500": ["items=500"]},
+            "optimisers": OPTIMISERS,
+            "targets": {"target_none": ["target=none"], "target_octahedral": ["target=octahedral"]},
+        },
+        BASE_NAMES | {"data": "data_all"},
+    ),
+    "voxels": Grid(
+        {
+            "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
             "data": {"data_100": ["items=100"], "data_400": ["items=400"]},
             "optimisers": OPTIMISERS,
             # of positions, before they become densities: none, the 24 rotations of the cube, all (the base)
@@ -95,6 +104,7 @@ GRIDS = {
         BASE_NAMES | {"data": "data_1809"},
     ),
 }
+BASE_STEPS = 10_000
 DENSE = "audit.per_decade=8"
 EFFICIENCY = {  # forces alone
     "equivariant": ["network.name=egnn", "network.hidden=48", "target=none", DENSE, NO_GRADIENTS],
@@ -133,7 +143,7 @@ class Bench:
             "percent_largest_after": course["largest_after"],
             "held_out_loss": s["total"],
             "held_out_loss_twirled": s["twirled"],
-            **{k: v for k, v in s["numbers"].items() if k == "head_deviation" or k.startswith("mae")},
+            **{k: v for k, v in s["numbers"].items() if v is not None and math.isfinite(v)},
         }
         common = {"seeds": [config["train"]["seed"]], "seconds": s["seconds"], "note": note}
         rows = [Row(f"{name}.percent_final", final["value"], _finite(final["error"]), **common)]
@@ -157,7 +167,8 @@ class Bench:
 
     def group(self, what: str, grid: Grid) -> None:
         """A group of variants beside the base."""
-        curves = [_curve(grid.base[what], self.base())]
+        base = Bench(self.task, BASE_STEPS, self.given[1:])  # the variants may stop earlier
+        curves = [_curve(grid.base[what], base.run("base", []))]
         for variant, changes in grid.groups[what].items():
             out = self.run(variant, [*changes, NO_GRADIENTS])
             write_rows("audit", self.rows(variant, out))
@@ -216,7 +227,7 @@ def main() -> None:
     parser.add_argument("task", choices=sorted(TASKS))
     everything = ["base", "sizes", "data", "optimisers", "targets", "efficiency"]
     parser.add_argument("--what", nargs="+", choices=everything, default=everything)
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=BASE_STEPS)
     parser.add_argument("--level", type=float, help="held-out loss to which efficiency is timed")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all runs")
     given = parser.parse_args()

@@ -21,7 +21,7 @@ from orbitwise.audit.nodes import Nodes
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.methods.config import Config
-from orbitwise.networks import EGNN, EdgeAttention, PairNetwork, PointTransformer
+from orbitwise.networks import EGNN, PairNetwork, PointTransformer
 from orbitwise.training import TrainConfig
 
 TASKS = {
@@ -32,7 +32,6 @@ TASKS = {
 NETWORKS: dict[str, Callable[[DynamicsNetwork], nn.Module]] = {
     "egnn": lambda c: EGNN(hidden=c.hidden, layers=c.layers, heads=c.heads),
     "pairs": lambda c: PairNetwork(hidden=c.hidden, layers=c.layers, pair=c.hidden // 2),
-    "edge_attention": lambda c: EdgeAttention(hidden=c.hidden, layers=c.layers, heads=c.heads),
     "transformer": lambda c: PointTransformer(hidden=c.hidden, layers=c.layers, heads=c.heads),
 }
 PARTS = 4  # batches per level: gradient norms of the audit are products of those of different batches
@@ -40,10 +39,10 @@ PARTS = 4  # batches per level: gradient norms of the audit are products of thos
 
 class DynamicsNetwork(Config):
     """``hidden`` channels and ``layers``; ``heads`` of those that have some. ``egnn`` alone is equivariant; ``pairs``
-    and ``edge_attention`` see distances and directions, a ``transformer`` the coordinates of every point. ``unet3d``
-    reads grids: ``hidden`` channels on its finest level, the rest of it is fixed."""
+    sees distances and directions, a ``transformer`` the coordinates of every point. ``unet3d`` reads grids: ``hidden``
+    channels on its finest level, the rest of it is fixed."""
 
-    name: Literal["transformer", "pairs", "edge_attention", "egnn", "unet3d"] = "transformer"
+    name: Literal["transformer", "pairs", "egnn", "unet3d"] = "transformer"
     hidden: int = Field(64, ge=4)
     layers: int = Field(3, ge=1)
     heads: int = Field(8, ge=1)
