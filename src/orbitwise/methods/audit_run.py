@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from rich.console import Console
 from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
 from orbitwise.data.files import writable_folder
 from orbitwise.errors import InputError
+from orbitwise.methods.audit_energy_zero import with_common_zero
 from orbitwise.methods.audit_report import Cost, write_audit
 from orbitwise.methods.audit_structures import calculator_subject, force_field_subject
 from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, nodes_named
@@ -76,7 +78,9 @@ def run(config: AuditConfig) -> Outcome:
     losses = found.loss(config.loss)
     folder = writable_folder(config.out or default_folder(config))
     where = found.batches[0].x.device
-    clock, processor = time.monotonic(), time.process_time()
+    clock, processor, spent = time.monotonic(), time.process_time(), 0
+    if config.ase is not None:
+        found, spent = with_common_zero(found, 0.1 * config.budget)
     report = audit_equivariance(
         found.model,
         found.group,
@@ -89,6 +93,7 @@ def run(config: AuditConfig) -> Outcome:
         chunk=found.chunk,
         budget_seconds=config.budget,
     )
+    report = replace(report, evaluations=report.evaluations + spent)
     cost = Cost(
         time.monotonic() - clock, time.process_time() - processor, _nodes_in_words(nodes, found), where
     )

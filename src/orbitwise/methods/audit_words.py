@@ -156,7 +156,7 @@ class Words:
 
     def summary(self) -> list[str]:
         """The finding, and what it means for the choice of a model."""
-        text = [self._finding(), *self._gain(), *self._levels(), *self._pose()]
+        text = [self._finding(), *self._small_share(), *self._gain(), *self._levels(), *self._pose()]
         return [line for line in text if line]
 
     def _finding(self) -> str:
@@ -195,6 +195,20 @@ class Words:
             f"symmetry of this model (averaging over {self.moves}) could take away; the rest is error that it makes in "
             "every pose."
         )
+
+    def _small_share(self) -> list[str]:
+        """A share of the loss is small also for a model that is wrong in every respect."""
+        rows = self.report.rows if self.subject.reference else ()
+        wide = [
+            r for r in rows if r.percent.value <= ENOUGH and r.relative_deviation > 0.5 and not r.rounding
+        ]
+        if not wide:
+            return []
+        return [
+            f"But the answers for the {self.name(wide[0])} scatter by {100 * wide[0].relative_deviation:.2g} % of "
+            "their own size: the share of the loss is small because other errors are larger still. Audit again when "
+            "the model is better."
+        ]
 
     def _gain(self) -> list[str]:
         """What averaging would buy."""
