@@ -87,15 +87,6 @@ GRIDS = {
     "voxels": Grid(
         {
             "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
-            "data": {"data_100": ["items=100"], "data_500": ["items=500"]},
-            "optimisers": OPTIMISERS,
-            "targets": {"target_none": ["target=none"], "target_octahedral": ["target=octahedral"]},
-        },
-        BASE_NAMES | {"data": "data_all"},
-    ),
-    "voxels": Grid(
-        {
-            "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
             "data": {"data_100": ["items=100"], "data_400": ["items=400"]},
             "optimisers": OPTIMISERS,
             # of positions, before they become densities: none, the 24 rotations of the cube, all (the base)
