@@ -10,7 +10,7 @@ from torch import nn
 import orbitwise as ow
 from orbitwise.audit import AuditBatch, Enumerate, Haar, Quadrature
 from orbitwise.audit.conditioning import condition_numbers, conditioning, head_weight_deviation
-from orbitwise.audit.landscape import landscape, quadratic_fit
+from orbitwise.audit.landscape import loss_landscape, quadratic_fit
 from orbitwise.audit.loss_surface import LossTerms, quadratic_in
 from orbitwise.audit.spectrum import hessian_spectrum
 from orbitwise.data.batch import PointBatch
@@ -312,7 +312,7 @@ def test_quadratic_fit_recovers_curvatures_and_noise():
 def test_common_random_numbers_are_exact():
     loss = LossTerms(Small(), SO3, batch(), nodes=Haar(4), generator=gen())
     directions = torch.randn(loss.dimension, 2, generator=gen(1), dtype=F64)
-    first, second = (landscape(loss, directions, span=0.05, count=7) for _ in range(2))
+    first, second = (loss_landscape(loss, directions, span=0.05, count=7) for _ in range(2))
     for term in ("total", "twirled", "equivariance"):
         assert torch.equal(getattr(first, term), getattr(second, term))
     assert torch.allclose(first.total, first.twirled + first.equivariance, atol=1e-13)
@@ -331,8 +331,8 @@ def test_fresh_random_numbers_make_a_smooth_surface_rough():
     loss = LossTerms(Small(), SO3, [batch(b=8, seed=s) for s in (1, 2)], nodes=Haar(4), generator=gen())
     found = hessian_spectrum(loss, "total", 1, probes=2, tolerance=1e-4)
     options = {"span": 2e-3, "count": 12}
-    common = landscape(loss, found.extreme_directions, **options)
-    fresh = landscape(loss, found.extreme_directions, **options, fresh=gen(3))
+    common = loss_landscape(loss, found.extreme_directions, **options)
+    fresh = loss_landscape(loss, found.extreme_directions, **options, fresh=gen(3))
     assert fresh.fresh and not common.fresh
     for term in ("total", "twirled", "equivariance"):
         a, b = common.fit(term), fresh.fit(term)
@@ -347,7 +347,7 @@ def test_fresh_random_numbers_make_a_smooth_surface_rough():
 
 def test_the_default_span_doubles_the_loss_of_a_quadratic():
     loss = LossTerms(linear(), SO3, batch(), nodes=ICOSAHEDRAL, generator=gen())
-    found = landscape(loss, torch.eye(9, dtype=F64)[:, :2], count=5)
+    found = loss_landscape(loss, torch.eye(9, dtype=F64)[:, :2], count=5)
     scale = 2 * float(batch().x.square().mean()) / 3
     assert float(found.axis[-1]) == pytest.approx(math.sqrt(2 * float(loss().total) / scale), rel=1e-9)
     assert found.fit("total").r_squared == pytest.approx(1)
@@ -459,9 +459,9 @@ def test_errors():
     with pytest.raises(InputError, match="restarts"):
         hessian_spectrum(loss, k=5, tolerance=1e-15, iterations=1)
     with pytest.raises(InputError, match="parallel"):
-        landscape(loss, torch.ones(38, 2, dtype=F64))
+        loss_landscape(loss, torch.ones(38, 2, dtype=F64))
     with pytest.raises(InputError, match="directions"):
-        landscape(loss, torch.ones(5, 2))
+        loss_landscape(loss, torch.ones(5, 2))
     with pytest.raises(InputError, match="floor"):
         conditioning(torch.eye(2)[None], torch.eye(2)[None] / 2, floor=2.0)
     with pytest.raises(InputError, match="equivariance term has no curvature"):

@@ -48,7 +48,7 @@ class Landscape:
         return quadratic_fit(self.axis, getattr(self, term))
 
 
-def landscape(
+def loss_landscape(
     loss: LossTerms,
     directions: Tensor,
     *,

@@ -140,6 +140,7 @@ class LossTerms:
 
     def curvature(self, term: Term, vector: Tensor, theta: Tensor | None = None) -> Tensor:
         """``vᵀ H_k v`` of every batch k, ``(n,)``."""
+        vector = vector.to(self.point)
         found = [vector @ self._product(k, term, vector, theta) for k in range(len(self.batches))]
         return torch.stack(found).double()
 

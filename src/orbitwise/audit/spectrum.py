@@ -116,7 +116,7 @@ def hessian_spectrum(
     values, vectors = values[order], vectors[:, order].contiguous()
     residuals = torch.stack([(times(v) - w * v).norm() for w, v in zip(values, vectors.T, strict=True)])
     count += len(values)
-    batches = torch.stack([loss.curvature(term, v.to(loss.point)).cpu() for v in vectors.T])
+    batches = torch.stack([loss.curvature(term, v).cpu() for v in vectors.T])
     n = batches.shape[1]
     errors = batches.std(1) / math.sqrt(n) if n > 1 else torch.full_like(values, math.nan)
     signs = torch.randint(0, 2, (probes, P), generator=generator).double() * 2 - 1
