@@ -1,0 +1,127 @@
+"""Curvature of the two loss terms at trained models: condition numbers, extreme eigenvalues, landscapes.
+
+    python benchmarks/audit_landscape.py forces protein voxels        two to five minutes each
+
+Reads the base runs of equivariance_dynamics.py. Condition numbers are over the linear last layer, in which the squared
+loss is exactly quadratic; eigenvalues by Lanczos and landscapes over all parameters, with the same items and group
+elements at every point, and once with fresh ones as in the published landscapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from orbitwise.audit import AuditBatch, Quadrature
+from orbitwise.audit.conditioning import condition_numbers
+from orbitwise.audit.landscape import loss_landscape
+from orbitwise.audit.loss_surface import LossTerms
+from orbitwise.audit.spectrum import hessian_spectrum
+from orbitwise.methods.equivariance_dynamics import trained
+from orbitwise.report.audit_landscape import landscape_figure, spectrum_figure
+from orbitwise.report.canvas import save
+from rows import Row, write_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
+HEADS = ("readout", "out")  # what networks call their last linear layer
+POINTS, FEW = 15, 16  # of a landscape along each axis; items of all but the condition numbers
+
+
+def in_double(value):
+    """Tensors of floating point in float64, whatever holds them."""
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, tuple):
+        return tuple(in_double(part) for part in value)
+    if isinstance(value, AuditBatch):
+        return AuditBatch(**{name: in_double(part) for name, part in vars(value).items()})
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(
+            value, **{name: in_double(getattr(value, name)) for name in value.__dataclass_fields__}
+        )
+    return value
+
+
+def head_of(model: nn.Module) -> str:
+    """Prefix of the names of the last layer's parameters."""
+    layers = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in HEADS]
+    return layers[-1]
+
+
+def measure(task_name: str, run: Path) -> list[Row]:
+    begin = time.monotonic()
+    task, model = trained(run)
+    model = task.audited(model).double().eval()
+    batches = [in_double(batch) for batch in task.batches]
+    rows: list[Row] = []
+
+    def row(what: str, value: float, error: float | None = None, note: str | None = None) -> None:
+        seconds = time.monotonic() - begin
+        rows.append(Row(f"{task_name}.{what}", value, error, seconds=seconds, note=note))
+
+    def loss(parts: list[AuditBatch], parameters: list[str] | None, polyhedron: str) -> LossTerms:
+        nodes = None if task.group.finite else Quadrature(polyhedron)
+        g = torch.Generator().manual_seed(0)
+        return LossTerms(
+            model,
+            task.group,
+            parts,
+            outputs=task.outputs,
+            parameters=parameters,
+            nodes=nodes,
+            generator=g,
+            chunk=512,
+        )
+
+    found = condition_numbers(loss(batches, [head_of(model)], "icosahedral"))
+    note = f"last layer, {found.dimension} parameters, eigenvalues above {found.floor:g} of the largest"
+    for term in ("total", "twirled", "equivariance"):
+        part = getattr(found, term)
+        row(f"condition_{term}", part.value.value, part.value.error, f"{note}; {part.unresolved} below")
+    for name in ("total", "twirled"):
+        ratio = getattr(found, f"{name}_over_equivariance")
+        row(f"condition_{name}_over_equiv", ratio.value, ratio.error, note)
+
+    few = [batch[torch.arange(min(len(batch), max(2, FEW // len(batches))))] for batch in batches]
+    whole = loss(few, None, "tetrahedral")
+    spectra = [
+        hessian_spectrum(whole, term, k=1, probes=4, tolerance=1e-2) for term in ("total", "equivariance")
+    ]
+    for spectrum in spectra:
+        note = f"all {spectrum.dimension:,} parameters, {spectrum.products} Hessian-vector products"
+        row(f"largest_eigenvalue_{spectrum.term}", spectrum.largest.value, spectrum.largest.error, note)
+        row(f"smallest_eigenvalue_{spectrum.term}", spectrum.smallest.value, spectrum.smallest.error, note)
+    directions = spectra[0].extreme_directions
+    smooth = loss_landscape(whole, directions, count=POINTS)
+    fresh = loss_landscape(
+        whole, directions, count=POINTS, span=float(smooth.axis[-1]), fresh=torch.Generator().manual_seed(1)
+    )
+    for name, surface in (("common", smooth), ("fresh", fresh)):
+        for term in ("twirled", "equivariance"):
+            fit = surface.fit(term)
+            row(f"landscape_{name}.{term}.r_squared", fit.r_squared)
+            row(f"landscape_{name}.{term}.neighbour_correlation", fit.neighbour_correlation)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    save(landscape_figure(smooth, fresh, f"{task_name}: both terms about the trained model"),
+         IMAGES / f"{task_name}_landscape.png")  # fmt: skip
+    save(spectrum_figure(spectra, f"{task_name}: extreme eigenvalues"), IMAGES / f"{task_name}_spectrum.png")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="+", choices=["forces", "protein", "voxels"])
+    parser.add_argument("--run", default="base_10000", help="which run of runs/dynamics/TASK")
+    arguments = parser.parse_args()
+    for name in arguments.tasks:
+        write_rows("audit", measure(name, RUNS / name / arguments.run))
+
+
+if __name__ == "__main__":
+    main()
