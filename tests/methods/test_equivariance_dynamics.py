@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.audit import read_audits
+from orbitwise.audit import Haar, audit_equivariance, read_audits
 from orbitwise.data.forces import read_forces
 from orbitwise.data.proteins import RESIDUES, read_backbones
 from orbitwise.errors import InputError
 from orbitwise.groups.polyhedral import tetrahedral
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods import equivariance_dynamics as dynamics
+from orbitwise.methods.audit_subject import AuditConfig
 from orbitwise.methods.config import load
 from orbitwise.methods.dynamics_task import build
 from orbitwise.objectives.regression import Regression
@@ -105,6 +106,12 @@ def test_train_resume_and_evaluate(task, files, tmp_path):
     lines = dynamics.evaluate(tmp_path / "part").lines
     assert lines[:-1] == dynamics.evaluate(tmp_path / "whole").lines[:-1]
     _, model = dynamics.trained(tmp_path / "part")
+    subject = dynamics.audit_subject(tmp_path / "part", AuditConfig(run=tmp_path / "part"))
+    again = audit_equivariance(subject.model, subject.group, subject.batches, nodes=Haar(64))
+    for row in audits[-1].rows:
+        other = again.row(level=row.level)
+        error = (row.percent.error**2 + other.percent.error**2) ** 0.5
+        assert abs(other.percent.value - row.percent.value) < 4 * error
     for p, q in zip(model.parameters(), part.result.model.parameters(), strict=True):
         assert torch.equal(p, q)
 
@@ -321,8 +328,10 @@ def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
     monkeypatch.setitem(
         benchmark.EFFICIENCY, "equivariant", ["network.name=egnn", "network.hidden=16", "target=none"]
     )
+    monkeypatch.setattr(benchmark, "BASE_STEPS", 12)
     bench = benchmark.Bench("forces", 12, [f"data={files['forces']}", *SMALL])
     bench.efficiency(None)
+    bench.base()
     bench.group("targets", benchmark.GRIDS["forces"])
     rows = {r["what"]: r for r in json.loads((tmp_path / "results" / "audit.json").read_text())}
     methods = ("equivariant", "plain", "plain_exact", "plain_twirled")
@@ -352,5 +361,5 @@ def test_presets_on_the_real_files(task):
     assert len(made.data) >= sizes[task]
     assert min(sum(len(b) for b in made.batches if b.level == v.level) for v in made.batches) >= 32
     index = torch.arange(4)
-    loss = made.objective(made.model, made.data[index], torch.Generator().manual_seed(0))
+    loss = made.objective(made.model, made.data[index], torch.Generator().manual_seed(0)).detach()
     assert loss.shape == (4,) and 0.2 < float(loss.mean()) < 5  # scaled as it should be

@@ -184,7 +184,7 @@ class AuditEvery:
         report = audit_equivariance(
             self.audited(model),
             self.group,
-            [_on(batch, device) for batch in self.batches],
+            [on_device(batch, device) for batch in self.batches],
             self.loss,
             outputs=self.outputs,
             nodes=self.nodes,
@@ -192,8 +192,11 @@ class AuditEvery:
             generator=generator,
             chunk=self.chunk,
         )
+        training = [m for m in model.modules() if m.training]
         with torch.no_grad():
-            numbers = {name: float(measure(model)) for name, measure in self.numbers.items()}
+            numbers = {name: float(measure(model.eval())) for name, measure in self.numbers.items()}
+        for m in training:
+            m.training = True
         taken = time.monotonic() - begin
         return AuditedStep(
             moment.step, moment.seconds, taken, tuple(report.rows), numbers, tuple(report.warnings)
@@ -268,7 +271,7 @@ def percent_of(audit: AuditedStep, level: Any = None) -> Estimate:
     return audit.percent if level is None else next(r.percent for r in audit.rows if r.level == level)
 
 
-def _on(batch: AuditBatch, device: torch.device) -> AuditBatch:
+def on_device(batch: AuditBatch, device: torch.device) -> AuditBatch:
     """The batch on a device; what has no ``to`` stays as it is."""
     if batch.x.device == device:
         return batch

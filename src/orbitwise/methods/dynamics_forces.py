@@ -87,7 +87,7 @@ def build(config: DynamicsConfig) -> Task:
         nodes=config.audit.rotations(),
         audited=InUnits,
         numbers=numbers,
-        units=f"rms force of {scale:.3g} eV/Å",
+        units=f"rms forces ({scale:.3g} eV/Å)",
         levels="" if None in judged else "temperature",
         notes=() if None in judged else (mixed,),
     )

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from orbitwise.audit import AuditedStep, AuditEvery, read_audits
-from orbitwise.audit.dynamics import course, percent_of
+from orbitwise.audit.dynamics import course, on_device, percent_of
 from orbitwise.data.files import replacing, writable_folder
 from orbitwise.errors import InputError
+from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 from orbitwise.methods.config import Plan, load_run, save_run
 from orbitwise.methods.dynamics_task import DynamicsConfig, Task, build
 from orbitwise.methods.parts import Outcome
@@ -32,7 +34,7 @@ from orbitwise.training.checkpoint import NAME
 MARKS = (1000, 10_000)  # steps whose percentage the summary names
 THRESHOLD = 2.0  # percent
 
-__all__ = ["DynamicsConfig", "Summary", "evaluate", "plan", "report", "train", "trained"]
+__all__ = ["DynamicsConfig", "Summary", "audit_subject", "evaluate", "plan", "report", "train", "trained"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,25 @@ def evaluate(run: str | Path) -> Outcome:
 
 
 report = evaluate  # the figure is made from the audits, which were measured in training
+
+
+def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+    """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels of the run."""
+    task, model = trained(run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return AuditSubject(
+        title=f"model of {Path(run).name}",
+        model=task.audited(model).to(device).eval(),
+        group=task.group,
+        batches=[on_device(batch, device) for batch in task.batches],
+        outputs=task.outputs,
+        units={"prediction": task.units},
+        what="the held-out error",
+        parameters=sum(p.numel() for p in model.parameters()),
+        levels=task.levels,
+        notes=task.notes,
+        chunk=1024,
+    )
 
 
 def trained(run: str | Path, averaged: bool = False) -> tuple[Task, nn.Module]:
