@@ -8,50 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from orbitwise.audit import AuditedStep, AuditEvery, read_audits
-from orbitwise.audit.dynamics import course, on_device, percent_of
+from orbitwise.audit import AuditEvery, read_audits
+from orbitwise.audit.dynamics import on_device
 from orbitwise.data.files import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 from orbitwise.methods.config import Plan, load_run, save_run
+from orbitwise.methods.dynamics_summary import THRESHOLD, Summary, curve_of, in_words, level_name, summary
 from orbitwise.methods.dynamics_task import DynamicsConfig, Task, build
 from orbitwise.methods.parts import Outcome
 from orbitwise.report.canvas import save
-from orbitwise.report.dynamics_figures import Curve, dynamics_figure
+from orbitwise.report.dynamics_figures import dynamics_figure
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
 
-MARKS = (1000, 10_000)  # steps whose percentage the summary names
-THRESHOLD = 2.0  # percent
-
-__all__ = ["DynamicsConfig", "Summary", "audit_subject", "evaluate", "plan", "report", "train", "trained"]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """``percent`` at steps 1,000 and 10,000 (None: not audited there) and the whole course, over all levels and of
-    each; the terms of the loss and ``numbers`` at the end."""
-
-    parameters: int
-    steps: int
-    seconds: float
-    percent_at: dict[int, float | None]
-    course: dict[str, Any]
-    levels: dict[str, dict[str, Any]]
-    total: float
-    twirled: float
-    equivariance: float
-    numbers: dict[str, float]
+__all__ = [
+    "DynamicsConfig",
+    "Summary",
+    "audit_subject",
+    "curve_of",
+    "evaluate",
+    "plan",
+    "report",
+    "train",
+    "trained",
+]
 
 
 def plan(config: DynamicsConfig) -> Plan:
@@ -85,10 +73,10 @@ def evaluate(run: str | Path) -> Outcome:
         temporary.write_text(json.dumps({"config": config.resolved(), "summary": asdict(found)}, indent=1))
     levels = [row.level for row in audits[-1].rows]
     title = f"{config.task}: {config.network.name}, {found.parameters:,} parameters, {config.target}"
-    parts = [curve_of(audits, _name(level), level) for level in levels] if len(levels) > 1 else []
+    parts = [curve_of(audits, level_name(level), level) for level in levels] if len(levels) > 1 else []
     whole = curve_of(audits, "all")
     save(dynamics_figure(parts or [whole], whole, title, THRESHOLD), run / "dynamics.png")
-    return Outcome(run, found, _lines(found, run))
+    return Outcome(run, found, in_words(found, run))
 
 
 report = evaluate  # the figure is made from the audits, which were measured in training
@@ -120,50 +108,6 @@ def trained(run: str | Path, averaged: bool = False) -> tuple[Task, nn.Module]:
     return task, task.model
 
 
-def summary(audits: Sequence[AuditedStep], parameters: int) -> Summary:
-    """Of the audits of one run."""
-    last = audits[-1]
-    at = {a.step: a for a in audits}
-    levels = {}
-    for row in last.rows if len(last.rows) > 1 else ():
-        marks = {mark: percent_of(at[mark], row.level).value if mark in at else None for mark in MARKS}
-        levels[_name(row.level)] = {
-            "percent_at": marks,
-            "course": asdict(course(audits, THRESHOLD, row.level)),
-        }
-    return Summary(
-        parameters=parameters,
-        steps=last.step,
-        seconds=last.seconds,
-        percent_at={mark: at[mark].percent.value if mark in at else None for mark in MARKS},
-        course=asdict(course(audits, THRESHOLD)),
-        levels=levels,
-        total=last.total.value,
-        twirled=last.twirled.value,
-        equivariance=last.equivariance.value,
-        numbers=dict(last.numbers),
-    )
-
-
-def curve_of(audits: Sequence[AuditedStep], name: str, level: Any = None) -> Curve:
-    """For a figure: one level, or the mean over all."""
-    rows = [a if level is None else next(r for r in a.rows if r.level == level) for a in audits]
-
-    def column(term: str) -> np.ndarray:
-        return np.array([getattr(row, term).value for row in rows])
-
-    return Curve(
-        name=name,
-        steps=np.array([a.step for a in audits]),
-        seconds=np.array([a.seconds for a in audits]),
-        percent=column("percent"),
-        percent_error=np.array([row.percent.error for row in rows]),
-        total=column("total"),
-        twirled=column("twirled"),
-        equivariance=column("equivariance"),
-    )
-
-
 def _audits(config: DynamicsConfig, task: Task, out: Path) -> AuditEvery:
     return AuditEvery(
         out,
@@ -179,27 +123,6 @@ def _audits(config: DynamicsConfig, task: Task, out: Path) -> AuditEvery:
         audited=task.audited,
         numbers=task.numbers,
     )
-
-
-def _lines(found: Summary, run: Path) -> list[str]:
-    c = found.course
-    marks = [f"{v:.3g} % after {k:,} steps" for k, v in found.percent_at.items() if v is not None]
-    end = f"{c['final']['value']:.3g} ± {c['final']['error']:.2g} % at the end ({found.steps:,} steps)"
-    text = ["equivariance error in the held-out loss: " + ", ".join([*marks, end])]
-    if c["first_below"] is None:
-        text.append(f"never below {THRESHOLD:g} %; smallest {c['smallest']:.3g} %")
-    else:
-        text.append(
-            f"first below {THRESHOLD:g} % at step {c['first_below']:,}, up to {c['largest_after']:.3g} % "
-            f"after that, smallest {c['smallest']:.3g} %"
-        )
-    text.append(f"held-out loss {found.total:.4g} = twirled {found.twirled:.4g} + {found.equivariance:.4g}")
-    text += [f"{name}: {value:.4g}" for name, value in found.numbers.items()]
-    return [*text, f"figure: {run / 'dynamics.png'}"]
-
-
-def _name(level: Any) -> str:
-    return f"{level:g}" if isinstance(level, float) else str(level)
 
 
 def _digest(path: Path) -> str:
