@@ -37,7 +37,7 @@ from orbitwise.training.progress import Progress, ProgressBar
 class Found:
     """``x: (n, *E)`` with the clean ``energy: (n,)`` and ``grad``; ``log_weight: (n,)`` of annealed points, 0 for
     chains; ``log_z``: unbiased estimate where the search gives one, with its error; ``independent``: how many
-    independent samples the energies of chains are worth (None: as many as there are)."""
+    independent samples they are worth, by the energies of chains and by the weights of others (None: all of them)."""
 
     x: Tensor
     energy: Tensor
@@ -152,6 +152,7 @@ class SearchConfig(Config):
             weight - weight.max(),
             done.log_z,
             done.log_z_error,
+            independent=_kish(weight),
         )
 
     def _chains(self, target: Target, energy: Energy, generator) -> Found:
@@ -218,7 +219,15 @@ class SearchConfig(Config):
         x, value, grad = (v[:, alive].flatten(0, 1) for v in (done.x, done.energy, done.grad))
         with torch.no_grad():
             tilt = torch.cat([novelty.bonus(part) for part in x.split(4096)])
-        return Found(x, value, grad, -weight * tilt)
+        # chains hardly cross between modes: none is worth more than one sample of which mode is how heavy
+        worth = min(int(alive.sum()), _kish(-weight * tilt))
+        return Found(x, value, grad, -weight * tilt, independent=worth)
+
+
+def _kish(log_weight: Tensor) -> int:
+    """Effective number of weighted samples (Kish 1965)."""
+    w = (log_weight.double() - log_weight.max()).exp()
+    return max(1, round(float(w.sum() ** 2 / w.square().sum())))
 
 
 def _worth(energy: Tensor) -> int | None:

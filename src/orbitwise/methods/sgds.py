@@ -154,18 +154,21 @@ def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _S
     if config.search.method == "none":
         return
 
+    numbers = ("log_z", "log_z_error", "independent")
+
     def searched():
         generator = torch.Generator().manual_seed(1_000_003 * config.seed + number)
         with energy.stage("search"):
             found = config.search.search(target, energy, generator, state.novelty, config.novelty.weight)
         tensors = {"x": found.x, "energy": found.energy, "grad": found.grad, "log_weight": found.log_weight}
-        return tensors, {"log_z": found.log_z, "log_z_error": found.log_z_error}
+        return tensors, {name: getattr(found, name) for name in numbers}
 
     pipe.key = stage_key(config, "search", number)
     stage = pipe.stage(f"search{number}", searched)
-    found = Found(**stage.tensors, log_z=stage.info["log_z"], log_z_error=stage.info["log_z_error"])
-    # weights of mean 1, so that every round counts by its number of points
-    weight = found.log_weight - found.log_weight.logsumexp(0) + math.log(len(found.log_weight))
+    found = Found(**stage.tensors, **{name: stage.info.get(name) for name in numbers})
+    # every round counts by the independent samples it is worth: many points of few chains must not outweigh the rest
+    worth = found.independent or len(found.log_weight)
+    weight = found.log_weight - found.log_weight.logsumexp(0) + math.log(worth)
     state.buffer.add(found.x, found.energy, found.grad, weight)
     if state.log_z is None:
         state.log_z = found.log_z
