@@ -34,6 +34,12 @@ from rows import Row, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
+DATA = ROOT.parent / "shared" / "data"
+FILES = {
+    "forces": "rmd17/aspirin.npz",
+    "protein": "protein_small_chains/protein_small_chains.npz",
+    "voxels": "qm9_small/qm9_small.npz",
+}
 NO_GRADIENTS = "audit.gradients=false"
 
 
@@ -114,7 +120,7 @@ class Bench:
     def run(self, variant: str, changes: list[str]) -> Path:
         """The folder of a variant, trained if that was not done; a constant schedule may be continued."""
         out = self.folder / f"{variant}_{self.given[0].partition('=')[2]}"
-        config = load(f"dynamics/{self.task}", [*self.given, *changes])
+        config = load(f"dynamics/{self.task}", [f"data={DATA / FILES[self.task]}", *self.given, *changes])
         print(f"{self.task} {variant}: {', '.join(changes) or 'base'}")
         print("\n".join(equivariance_dynamics.train(config, out).lines))
         return out

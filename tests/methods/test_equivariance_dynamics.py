@@ -350,13 +350,18 @@ def test_time_to_a_loss_is_between_the_audits(benchmark):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("task", ["forces", "forces_3bpa", "protein"])
-def test_presets_on_the_real_files(task):
-    found = load(f"dynamics/{task}")
-    path = ROOT / found.data
-    if not path.exists():
-        pytest.skip(f"{found.data} is not beside the project")
-    made = build(found.model_copy(update={"data": path}))
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [
+        ("forces", "rmd17/aspirin.npz"),
+        ("forces_3bpa", "3bpa/3bpa.npz"),
+        ("protein", "protein_small_chains/protein_small_chains.npz"),
+    ],
+)
+def test_presets_on_the_real_files(task, file):
+    if not (DATA / file).exists():
+        pytest.skip(f"{file} is not beside the project")
+    made = build(load(f"dynamics/{task}", [f"data={DATA / file}"]))
     sizes = {"forces": 1000, "forces_3bpa": 500, "protein": 1300}
     assert len(made.data) >= sizes[task]
     assert min(sum(len(b) for b in made.batches if b.level == v.level) for v in made.batches) >= 32
