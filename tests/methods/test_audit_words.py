@@ -12,7 +12,7 @@ from orbitwise.errors import InputError
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods.audit_energy_zero import with_common_zero
-from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, nodes_named
+from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.methods.audit_words import Words, verdict
 
 
@@ -56,7 +56,9 @@ def words(*rows: Audit, warnings=(), config=None, **options) -> Words:
 @pytest.mark.parametrize(
     ("found", "word", "enough"),
     [
-        (row(rounding=True), "rounding", True),
+        (row(1e-7, 1e-8, rounding=True, deviation=1e-7), "rounding", True),
+        (row(40.0, 1.0, rounding=True, deviation=1e-7), "rounding", True),  # all of the error is rounding
+        (row(0.2, 0.01, rounding=True, deviation=6e-5), "symmetric enough", True),  # a denoiser near the data
         (row(1e-13, 1e-14, total=1e-24, deviation=0.9), "rounding", True),  # forces that vanish by symmetry
         (row(1.0, 0.1), "symmetric enough", True),
         (row(1.9, 0.5), "about 2 %", True),
@@ -83,7 +85,7 @@ def test_the_finding_says_what_exact_symmetry_would_buy():
     assert "0.975 eV/Å instead of 1 eV/Å (rms)" in text  # sqrt(0.95)
     text = " ".join(words(row(1.0, 0.1)).summary())
     assert text.startswith("Symmetric enough: at most 1.00 ± 0.10 %")
-    text = " ".join(words(row(rounding=True)).summary())
+    text = " ".join(words(row(1e-7, rounding=True, deviation=1e-7)).summary())
     assert "to rounding" in text and "Nothing is to be gained" in text
     assert "instead of" not in text
 
@@ -106,8 +108,11 @@ def test_levels_and_poses_of_the_data_are_mentioned():
 
 def test_cautions_about_rounding_are_left_out():
     warnings = ["forces: errors rest on 4 items only", "3 batches were left out"]
-    assert words(row(rounding=True), warnings=warnings).cautions == warnings[1:]
+    assert words(row(1e-7, rounding=True, deviation=1e-7), warnings=warnings).cautions == warnings[1:]
     assert words(row(), warnings=warnings).cautions == warnings
+    many = [f"forces at {t}: errors rest on 4 items only" for t in (0.2, 0.9)]
+    both = words(row(level=0.2), row(level=0.9), warnings=many, levels="t").cautions
+    assert both == ["errors rest on 4 items only (2 rows)"]
 
 
 def test_nodes_by_name():
@@ -146,3 +151,17 @@ def test_the_zero_of_energies_is_fitted_per_element():
     kept, _ = with_common_zero(few, 10.0)
     assert "too few structures" in kept.notes[-1]
     torch.testing.assert_close(kept.batches[0].target["energy"], (mine - constants)[:3])
+
+
+def test_a_run_is_narrowed_to_the_levels_and_items_asked_for():
+    x = torch.zeros(4, 2, 3)
+    found = subject(batches=[AuditBatch(x, x, (x,), level=t) for t in (0.5, 0.9, 0.5, 0.9)])
+    few = narrowed(found, AuditConfig(items=6))
+    assert [(b.level, len(b)) for b in few.batches] == [(0.5, 4), (0.9, 4), (0.5, 2), (0.9, 2)]
+    one = narrowed(found, AuditConfig(items=3, levels=(0.9,)))
+    assert [(b.level, len(b), len(b.args[0])) for b in one.batches] == [(0.9, 3, 3)]
+    with pytest.raises(InputError, match=r"no level 0.7; its levels are 0.5, 0.9"):
+        narrowed(found, AuditConfig(levels=(0.7,)))
+    for group in ("o3", "permutation"):
+        with pytest.raises(InputError, match=r"under SO3\(\) only"):
+            narrowed(found, AuditConfig(group=group))

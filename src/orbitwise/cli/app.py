@@ -198,9 +198,7 @@ def audit(
     items: Annotated[int, typer.Option("--items", "-n", help="At most so many structures.")] = 64,
     levels: Annotated[
         str | None,
-        typer.Option(
-            help="Noise levels t of a run, as in 0.5,0.9.", show_default="0.2,0.4,0.6,0.8,0.9,0.95,0.99"
-        ),
+        typer.Option(help="Levels of a run, as noise levels t: 0.5,0.9.", show_default="those of the run"),
     ] = None,
     loss: Annotated[str, typer.Option(help="squared, l1, huber or norm.")] = "squared",
     gradients: Annotated[

@@ -14,6 +14,7 @@ from orbitwise.groups.base import Group
 from orbitwise.methods.audit_subject import ROTATIONS, AuditConfig, AuditSubject
 from orbitwise.objectives import Denoiser
 
+LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _BATCH = 16
 
 
@@ -25,17 +26,16 @@ def denoiser_subject(
     All levels see the same frames and the same noise, so that they can be compared. Raises ``InputError`` for levels
     outside (0, 1).
     """
-    if not config.levels or not all(0 < t < 1 for t in config.levels):
-        raise InputError(
-            f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(config.levels)}"
-        )
+    levels = LEVELS if config.levels is None else config.levels
+    if not levels or not all(0 < t < 1 for t in levels):
+        raise InputError(f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(levels)}")
     denoiser = denoiser.to(device).eval()
     order = np.random.default_rng(config.seed).permutation(len(held_out))[: config.items]
     frames = to_batch(mol, held_out[order], dtype=torch.float32).to(device)
     process = denoiser.process
     x1 = process.project(frames.x, frames.mask)
     noised = {}
-    for t in config.levels:
+    for t in levels:
         generator = torch.Generator(device).manual_seed(config.seed + 1)
         times = torch.full((len(x1),), t, device=device)
         noised[t] = times, process.perturb(x1, times, generator=generator, mask=frames.mask)
@@ -57,7 +57,8 @@ def denoiser_subject(
         what="the error of the denoised structure",
         parameters=sum(p.numel() for p in denoiser.parameters()),
         levels="noise level t",
-        notes=(_noise(process, config.levels),),
+        answer="denoised structure",
+        notes=(_noise(process, levels),),
         chunk=256,
     )
 

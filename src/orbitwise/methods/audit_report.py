@@ -116,7 +116,7 @@ def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> Rep
     head, *rows = words.table()
     worst = max(report.rows, key=lambda r: r.percent.value if math.isfinite(r.percent.value) else -1)
     judged = words.verdicts[report.rows.index(worst)]
-    unit = ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction")
+    unit = ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction") or words.long_unit
     settings = [
         (k, str(v)) for k, v in config.resolved().items() if v is not None and k not in ("seed", "out")
     ]

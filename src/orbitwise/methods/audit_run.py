@@ -17,7 +17,7 @@ from orbitwise.errors import InputError
 from orbitwise.methods.audit_energy_zero import with_common_zero
 from orbitwise.methods.audit_report import Cost, write_audit
 from orbitwise.methods.audit_structures import calculator_subject, force_field_subject
-from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, nodes_named
+from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.methods.audit_words import Words
 from orbitwise.methods.config import Plan, method_of_run
 from orbitwise.methods.parts import Outcome
@@ -60,7 +60,7 @@ def subject(config: AuditConfig) -> AuditSubject:
             f"{config.run}: runs of {name} cannot be audited, they have no held-out data to be judged on; "
             f"runs of these methods can: {able}"
         )
-    return prepare(config.run, config)
+    return narrowed(prepare(config.run, config), config)
 
 
 def plan(config: AuditConfig) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ POLYHEDRA = ("tetrahedral", "octahedral", "icosahedral")
 class AuditConfig(Config):
     """``run`` of a trained model, or ``model`` ("package.module:name") or ``ase`` calculator with ``data`` (extended
     XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2", "icosahedral:2", "all" of a finite group,
-    or a number of random ones; ``items``: at most so many structures; ``levels``: noise levels t in (0, 1) of a run;
-    ``budget``: seconds after which no further batch is begun."""
+    or a number of random ones; ``items``: at most so many structures; ``levels``: those of a run to look at (noise
+    levels t in (0, 1) of a diffusion model); ``budget``: seconds after which no further batch is begun."""
 
     run: Path | None = None
     model: str | None = None
@@ -32,7 +32,7 @@ class AuditConfig(Config):
     group: Literal["so3", "o3", "permutation"] = "so3"
     nodes: str | None = None
     items: int = Field(64, ge=1)
-    levels: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+    levels: tuple[float, ...] | None = None
     loss: str = "squared"
     gradients: bool = False
     budget: float = Field(300.0, gt=0)
@@ -44,8 +44,8 @@ class AuditConfig(Config):
 class AuditSubject:
     """``batches`` in an order that may be cut anywhere; ``outputs``: how each moves, ``units`` of the root of its
     squared loss. ``reference=False``: the targets are zeros, and the total is the mean square of the prediction.
-    ``levels``: what the levels of the batches are called. ``precision``: machine precision of the answers, read after
-    the audit. ``chunk``: most items in one call."""
+    ``levels``: what the levels of the batches are called, ``answer``: what a lone ``prediction`` is called. ``chunk``:
+    most items in one call."""
 
     title: str
     model: Callable[..., Any]
@@ -57,6 +57,7 @@ class AuditSubject:
     parameters: int = 0
     reference: bool = True
     levels: str = ""
+    answer: str = "prediction"
     notes: tuple[str, ...] = ()
     chunk: int | None = None
 
@@ -97,3 +98,23 @@ def nodes_named(name: str | None, group: Group):
 def evaluations(subject: AuditSubject, nodes) -> int:
     """Answers that the audit will ask of the model: all nodes and the pose of the file, for every item."""
     return subject.items * (nodes.blocks * nodes.size(subject.group) + 1)
+
+
+def narrowed(subject: AuditSubject, config: AuditConfig) -> AuditSubject:
+    """Only the levels that are asked for, and at most ``items`` of each. Raises ``InputError`` for a level or a group
+    that the subject does not have."""
+    has = {"so3": subject.group.axis == "space", "o3": isinstance(subject.group, O3)}
+    if not has.get(config.group, subject.group.axis == "points"):
+        raise InputError(
+            f"this run is audited under {subject.group!r} only; leave --group {config.group} out"
+        )
+    known = list(dict.fromkeys(batch.level for batch in subject.batches))
+    wanted = known if config.levels is None else list(config.levels)
+    if missing := [level for level in wanted if level not in known]:
+        raise InputError(f"this run has no level {missing[0]:g}; its levels are {', '.join(map(str, known))}")
+    left, batches = dict.fromkeys(wanted, config.items), []
+    for batch in subject.batches:
+        if take := min(left.get(batch.level, 0), len(batch)):
+            left[batch.level] -= take
+            batches.append(batch if take == len(batch) else batch[slice(take)])
+    return replace(subject, batches=batches)

@@ -12,6 +12,7 @@ from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 ENOUGH, LARGE = 2.0, 10.0  # percent of the loss; 2 % is the mark of 2512.02303
 CONVERGED = 1e-5  # relative: self-consistent fields and neighbour lists in single precision end about here
 SINGLE = 1.2e-4  # a thousand times the precision of float32, as the audit judges rounding
+EXACT = 4e-6  # relative: thirty times the precision of float32
 NOTHING = {"energy": 1e-11, "forces": 1e-10, "stress": 1e-12}  # rms in eV and Å below which all is rounding
 GROUPS = {
     "so3": ("orientation", "rotations"),
@@ -19,7 +20,6 @@ GROUPS = {
     "permutation": ("labelling", "permutations of the atoms"),
 }
 SYMMETRIC = ("rounding", "to convergence")
-NAMES = {"prediction": "denoised structure"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Verdict:
 def verdict(row: Audit, single_precision: bool = False, calculator: bool = False) -> Verdict:
     """The judgement on one output at one level; ``single_precision`` of the answers."""
     deviation = rms(row.total.value) * row.relative_deviation if row.total.value > 0 else 0.0
-    if row.rounding or (single_precision and row.relative_deviation <= SINGLE) or _nothing(row):
+    fine = row.rounding or (single_precision and row.relative_deviation <= SINGLE)
+    # a denoiser passes most of its input on: what its network adds can be small in the answer, yet all of the error
+    if (fine and (row.relative_deviation <= EXACT or not row.percent.value > 0.01)) or _nothing(row):
         return Verdict("rounding", True)
     if calculator and row.relative_deviation <= CONVERGED:
         return Verdict("to convergence", True)
@@ -89,11 +91,14 @@ class Words:
 
     def size(self, row: Audit, value: float) -> str:
         """A loss as a length: the root of a squared one, with its unit."""
-        shown = rms(value) if self.squared else value
-        return f"{shown:.3g} {self.subject.units[row.output]}"
+        return f"{self.number(value)} {self.subject.units[row.output]}"
+
+    def number(self, value: float) -> str:
+        """A loss as a length, without its unit."""
+        return f"{rms(value) if self.squared else value:.3g}"
 
     def name(self, row: Audit) -> str:
-        text = NAMES.get(row.output, row.output)
+        text = self.subject.answer if row.output == "prediction" else row.output
         return text if row.level is None else f"{text} at {self.subject.levels} = {row.level:g}"
 
     def table(self) -> list[tuple[str, ...]]:
@@ -108,7 +113,8 @@ class Words:
             *(["gradient ratio"] if gradients else []), "verdict",
         )]  # fmt: skip
         for row, found in zip(self.report.rows, self.verdicts, strict=True):
-            sizes = [self.size(row, e.value) for e in (row.total, row.twirled, row.equivariance)]
+            values = [e.value for e in (row.total, row.twirled, row.equivariance)]
+            sizes = [self.number(v) if self.long_unit else self.size(row, v) for v in values]
             if found.word == "rounding":
                 sizes[-1] = "rounding"
             ratio = f"{row.gradients.ratio.value:.2g}" if row.gradients else "–"
@@ -117,6 +123,12 @@ class Words:
                 f"{row.relative_deviation:.2g}", *([ratio] if gradients else []), found.word,
             ))  # fmt: skip
         return rows
+
+    @property
+    def long_unit(self) -> str:
+        """A unit that is a phrase, told once below the table instead of in every cell of it."""
+        unit = next(iter(self.subject.units.values()))
+        return unit if len(self.subject.units) == 1 and len(unit) > 12 else ""
 
     @property
     def noise(self) -> str:
@@ -137,7 +149,8 @@ class Words:
             ).rstrip()
             for row in table
         ]
-        return [*text, *self.summary(), *(f"caution: {w}" for w in self.cautions)]
+        unit = [f"unit: {self.long_unit}"] if self.long_unit else []
+        return [*text, *unit, *self.summary(), *(f"caution: {w}" for w in self.cautions)]
 
     @property
     def cautions(self) -> list[str]:
@@ -148,10 +161,22 @@ class Words:
             if v.word in SYMMETRIC
         ]
         quiet = ("errors rest on", "the equivariance error is not resolved")
-        return [
+        kept = [
             text
             for text in self.report.warnings
             if not any(text.startswith(f"{f}: {q}") for f in fine for q in quiet)
+        ]
+        common: dict[str, list[str]] = {}
+        for text in kept:
+            where, _, what = text.partition(": ")
+            common.setdefault(what if what.startswith(quiet) else text, []).append(where)
+        return [
+            f"{what} ({len(places)} rows)"
+            if len(places) > 1
+            else what
+            if not what.startswith(quiet)
+            else f"{places[0]}: {what}"
+            for what, places in common.items()
         ]
 
     def summary(self) -> list[str]:
