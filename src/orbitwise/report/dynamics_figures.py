@@ -95,7 +95,7 @@ def _percent(axis, curve: Curve, colour, width: float = 1.4) -> None:
 def _finish_percent(axis, threshold: float, many: bool) -> None:
     _steps(axis)
     axis.axhline(threshold, color=INK, lw=0.9, ls=":")
-    axis.text(0.99, threshold, f"{threshold:g} %", ha="right", va="bottom", fontsize=8, color=INK,
+    axis.text(1.005, threshold, f"{threshold:g} %", ha="left", va="center", fontsize=8, color=INK,
               transform=axis.get_yaxis_transform())  # fmt: skip
     axis.set(yscale="log", ylabel="equivariance error (% of loss)")
     if many:

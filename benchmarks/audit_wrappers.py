@@ -1,0 +1,80 @@
+"""What exact symmetry at test time buys: the trained force network plain, twirled and with frames.
+
+    python benchmarks/audit_wrappers.py            a minute; reads the base run of equivariance_dynamics.py forces
+
+Held-out loss under random rotations, what is left of the equivariance error, and seconds per structure, each wrapper
+over the plain model in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+import orbitwise as ow
+from orbitwise.audit import AuditBatch, Haar, Quadrature
+from orbitwise.groups.polyhedral import icosahedral, tetrahedral
+from orbitwise.methods.equivariance_dynamics import trained
+from rows import Row, write_rows
+
+RUN = Path(__file__).resolve().parents[1] / "runs" / "dynamics" / "forces" / "base_10000"
+ITEMS, REPEATS = 48, 5
+
+
+def seconds_per_item(model, x: torch.Tensor) -> float:
+    with torch.no_grad():
+        model(x)
+        times = []
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            model(x)
+            times.append(time.perf_counter() - begin)
+    return statistics.median(times) / len(x)
+
+
+def main() -> None:
+    task, model = trained(RUN)
+    model = task.audited(model).eval()
+    x = torch.cat([batch.x for batch in task.batches])[:ITEMS]
+    y = torch.cat([batch.target for batch in task.batches])[:ITEMS]
+    g = torch.Generator().manual_seed(0)
+    group = ow.SO3()
+    ways = {
+        "plain": model,
+        "twirl_12": ow.twirl(model, group, nodes=tetrahedral(), generator=g),
+        "twirl_60": ow.twirl(model, group, nodes=icosahedral(), generator=g),
+        "twirl_12_haar": ow.twirl(model, group, 12, generator=g),
+        "frames": ow.framed(model, group),
+    }
+    rows, plain = [], seconds_per_item(model, x)
+    for name, way in ways.items():
+        random = name.startswith("twirl")
+        if (
+            random
+        ):  # draws anew at each call, so it cannot be audited by its answers to one input; average the loss
+            losses = []
+            for _ in range(8):
+                R = group.sample((len(x),), generator=g)
+                with torch.no_grad():
+                    losses.append((way(x @ R.mT) - y @ R.mT).square().mean((1, 2)))
+            total = torch.stack(losses).mean(0)
+            value, error, left = float(total.mean()), float(total.std() / len(total) ** 0.5), None
+        else:
+            row = ow.audit_equivariance(
+                way, group, AuditBatch(x, y), nodes=Haar(8) if name == "frames" else Quadrature(), generator=g
+            ).rows[0]
+            value, error, left = row.total.value, row.total.error, row.percent
+        cost = seconds_per_item(way, x) / plain
+        note = f"{len(x)} structures of aspirin, loss in units of the mean square force"
+        rows.append(Row(f"forces.wrapper_{name}.loss", value, error, note=note))
+        rows.append(Row(f"forces.wrapper_{name}.seconds_over_plain", cost, note=note))
+        if left is not None:
+            rows.append(Row(f"forces.wrapper_{name}.percent", left.value, left.error, note=note))
+    write_rows("audit", rows)
+
+
+if __name__ == "__main__":
+    main()
