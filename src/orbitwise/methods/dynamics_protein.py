@@ -69,7 +69,7 @@ def build(config: DynamicsConfig) -> Task:
         nodes=config.audit.rotations(),
         audited=InUnits,
         numbers={"head_deviation": head_deviation} if config.network.name != "egnn" else {},
-        units="the standard deviation that the noise leaves (c_out)",
+        units="c_out, what the noise leaves",
         levels="noise level t",
     )
 
