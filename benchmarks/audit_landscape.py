@@ -30,7 +30,7 @@ from rows import Row, write_rows
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
 HEADS = ("readout", "out")  # what networks call their last linear layer
-POINTS, FEW = 15, 16  # of a landscape along each axis; items of all but the condition numbers
+POINTS, FEW = 11, 8  # of a landscape along each axis; items of all but the condition numbers
 
 
 def in_double(value):
@@ -54,7 +54,7 @@ def head_of(model: nn.Module) -> str:
     return layers[-1]
 
 
-def measure(task_name: str, run: Path) -> list[Row]:
+def measure(task_name: str, run: Path) -> None:
     begin = time.monotonic()
     task, model = trained(run)
     model = task.audited(model).double().eval()
@@ -64,6 +64,7 @@ def measure(task_name: str, run: Path) -> list[Row]:
     def row(what: str, value: float, error: float | None = None, note: str | None = None) -> None:
         seconds = time.monotonic() - begin
         rows.append(Row(f"{task_name}.{what}", value, error, seconds=seconds, note=note))
+        write_rows("audit", rows[-1:])
 
     def loss(parts: list[AuditBatch], parameters: list[str] | None, polyhedron: str) -> LossTerms:
         nodes = None if task.group.finite else Quadrature(polyhedron)
@@ -111,7 +112,6 @@ def measure(task_name: str, run: Path) -> list[Row]:
     save(landscape_figure(smooth, fresh, f"{task_name}: both terms about the trained model"),
          IMAGES / f"{task_name}_landscape.png")  # fmt: skip
     save(spectrum_figure(spectra, f"{task_name}: extreme eigenvalues"), IMAGES / f"{task_name}_spectrum.png")
-    return rows
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--run", default="base_10000", help="which run of runs/dynamics/TASK")
     arguments = parser.parse_args()
     for name in arguments.tasks:
-        write_rows("audit", measure(name, RUNS / name / arguments.run))
+        measure(name, RUNS / name / arguments.run)
 
 
 if __name__ == "__main__":
