@@ -36,6 +36,7 @@ SECTIONS = {
     "openmm": "OpenMM systems as batched torch",
     "peptides": "Replica-exchange references of alanine peptides",
     "distributed": "Slow energies on Ray",
+    "calculators": "Audit: ASE calculators",
     "quadrature": "Audit: polyhedral quadrature against Haar rotations",
     "forces": "Training dynamics of forces (aspirin)",
     "protein": "Training dynamics of protein backbones",
