@@ -22,7 +22,7 @@ from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 
 _STATEFUL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-ROUNDING = 100.0  # in units of the precision of the inputs: what a deep network makes of it
+ROUNDING = 300.0  # in units of the precision of the inputs: what a deep network makes of it
 
 
 def audit_equivariance(
