@@ -19,17 +19,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from orbitwise.audit import read_audits
 from orbitwise.methods import equivariance_dynamics
-from orbitwise.methods.config import load
+from orbitwise.methods.config import load, load_run
 from orbitwise.methods.dynamics_task import TASKS
 from orbitwise.report.canvas import save
 from orbitwise.report.dynamics_figures import Curve, dynamics_figure, efficiency_figure, variants_figure
+from orbitwise.training import estimate_step_seconds
 from rows import Row, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -174,14 +176,17 @@ class Bench:
 
     def efficiency(self, level: float | None) -> None:
         """Seconds to one held-out loss, by default the lowest that all methods reach, and 2 % more."""
-        curves = {k: _curve(k, self.run(f"efficiency_{k}", changes)) for k, changes in EFFICIENCY.items()}
+        runs = {k: self.run(f"efficiency_{k}", changes) for k, changes in EFFICIENCY.items()}
+        price = step_seconds(runs)
+        curves = {k: _curve(k, run) for k, run in runs.items()}
+        curves = {k: replace(curve, seconds=price[k] * curve.steps) for k, curve in curves.items()}
         plain = curves["plain"]
-        curves["plain_twirled"] = Curve(**{**vars(plain), "name": "plain_twirled", "total": plain.twirled})
+        curves["plain_twirled"] = replace(plain, name="plain_twirled", total=plain.twirled)
         level = level or 1.02 * max(float(c.total.min()) for c in curves.values())
         rows = []
         for name, curve in curves.items():
-            note = f"held-out loss {level:.4g} (1 = predicting zero); lowest {curve.total.min():.4g} "
-            note += f"after at most {curve.seconds[-1]:.0f} s of training"
+            note = f"held-out loss {level:.4g} (1 = predicting zero); lowest {curve.total.min():.4g} after at most "
+            note += f"{curve.seconds[-1]:.0f} s of training, {1000 * curve.seconds[-1] / curve.steps[-1]:.1f} ms a step"
             common = {"seeds": [0], "seconds": float(curve.seconds[-1]), "note": note}
             rows.append(Row(f"{self.task}.lowest_loss_{name}", float(curve.total.min()), **common))
             if (reached := seconds_to(curve, level)) is not None:
@@ -194,6 +199,17 @@ class Bench:
         folder = IMAGES if self.folder == RUNS / self.task else self.folder
         folder.mkdir(parents=True, exist_ok=True)
         print(save(figure, folder / f"{self.task}_{what}.png"))
+
+
+def step_seconds(runs: dict[str, Path], rounds: int = 7) -> dict[str, float]:
+    """Median seconds of a training step of each run, the runs taking turns so that a busy machine is unfair to none."""
+    tasks = {name: equivariance_dynamics.trained(run)[0] for name, run in runs.items()}
+    settings = {name: load_run(run).train for name, run in runs.items()}
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            found[name].append(estimate_step_seconds(task.model, task.objective, task.data, settings[name]))
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def seconds_to(curve: Curve, level: float) -> float | None:
