@@ -107,7 +107,8 @@ def test_a_force_field_against_references(here, capsys):
     assert row["twirled"]["value"] == pytest.approx(np.mean(_forces(here) ** 2), rel=1e-6)
     assert found["parameters"] == 3 and row["verdict"] == "symmetric enough"
     out = capsys.readouterr().out
-    assert "is orientation noise" in out and "other errors are larger still" in out  # 100 % of a useless answer
+    # 100 % of a useless answer
+    assert "is orientation noise" in out and "other errors are larger still" in out
 
 
 def _forces(here) -> np.ndarray:
