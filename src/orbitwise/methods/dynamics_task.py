@@ -88,7 +88,7 @@ class DynamicsConfig(Config):
     ``target``: ``none`` trains in the orientation of the data, ``augmentation`` in a random one, ``octahedral`` (grids)
     in one of the 24 that the cube has. ``snis`` and ``exact`` (denoising): regress on the posterior mean over the
     orbit, estimated from ``proposals`` or in closed form. A regression has no such posterior; there ``exact`` averages
-    the loss over a randomised quadrature of 12 rotations and ``haar`` over ``proposals`` random ones, per item and step.
+    the loss over a randomised quadrature of 12 rotations, ``haar`` over ``proposals`` random ones, per item and step.
     """
 
     task: str
