@@ -1,9 +1,9 @@
 """How fast plain networks learn rotations: share of the held-out loss that is equivariance error, along a training.
 
-    python benchmarks/equivariance_dynamics.py forces|protein|voxels [--steps 10000]
+    python benchmarks/equivariance_dynamics.py forces|forces_3bpa|protein|voxels [--steps 10000]
                                                [--what base sizes data optimisers targets efficiency]
 
-One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
+``forces_3bpa`` has a base alone: trained at 300 K, audited at 300, 600 and 1200 K. One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
 times the parameters), data sizes, optimiser settings, targets. ``efficiency`` (forces): seconds of training until the
 held-out loss first falls below one level, for the equivariant network, the plain one, the plain one whose loss is
 averaged over a quadrature of rotations (12 per item, a twelfth of the items: equal cost of a step), and the twirled
@@ -28,7 +28,6 @@ import numpy as np
 from orbitwise.audit import read_audits
 from orbitwise.methods import equivariance_dynamics
 from orbitwise.methods.config import load, load_run
-from orbitwise.methods.dynamics_task import TASKS
 from orbitwise.report.canvas import save
 from orbitwise.report.dynamics_figures import Curve, dynamics_figure, efficiency_figure, variants_figure
 from orbitwise.training import estimate_step_seconds
@@ -39,6 +38,7 @@ RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
 DATA = ROOT.parent / "shared" / "data"
 FILES = {
     "forces": "rmd17/aspirin.npz",
+    "forces_3bpa": "3bpa/3bpa.npz",
     "protein": "protein_small_chains/protein_small_chains.npz",
     "voxels": "qm9_small/qm9_small.npz",
 }
@@ -237,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=sorted(TASKS))
+    parser.add_argument("task", choices=sorted(FILES))
     everything = ["base", "sizes", "data", "optimisers", "targets", "efficiency"]
     parser.add_argument("--what", nargs="+", choices=everything, default=everything)
     parser.add_argument("--steps", type=int, default=BASE_STEPS)

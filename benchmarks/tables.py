@@ -39,6 +39,7 @@ SECTIONS = {
     "calculators": "Audit: ASE calculators",
     "quadrature": "Audit: polyhedral quadrature against Haar rotations",
     "forces": "Training dynamics of forces (aspirin)",
+    "forces_3bpa": "Training dynamics of forces over temperatures (3BPA)",
     "protein": "Training dynamics of protein backbones",
     "voxels": "Training dynamics of voxelised molecules",
 }
