@@ -3,11 +3,12 @@
     python benchmarks/equivariance_dynamics.py forces|forces_3bpa|protein|voxels [--steps 10000]
                                                [--what base sizes data optimisers targets efficiency]
 
-``forces_3bpa`` has a base alone: trained at 300 K, audited at 300, 600 and 1200 K. One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
-times the parameters), data sizes, optimiser settings, targets. ``efficiency`` (forces): seconds of training until the
-held-out loss first falls below one level, for the equivariant network, the plain one, the plain one whose loss is
-averaged over a quadrature of rotations (12 per item, a twelfth of the items: equal cost of a step), and the twirled
-plain one (its twirled error: the limit of many rotations at test time, whose cost is not counted).
+One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
+times the parameters), data sizes, optimiser settings, targets; ``forces_3bpa`` (trained at 300 K, audited at 300, 600
+and 1200 K) has a base alone. ``efficiency`` (forces): seconds of training until the held-out loss first falls below one
+level, for the equivariant network, the plain one, the plain one whose loss is averaged over a quadrature of rotations
+(12 per item, a twelfth of the items: equal cost of a step), and the twirled plain one (its twirled error: the limit of
+many rotations at test time, whose cost is not counted).
 
 Finished runs are kept in runs/dynamics and used again; a run that was cut off goes on. Rows: ``TASK.percent_at_1k``,
 ``_10k``, ``_final`` of the base, ``TASK.VARIANT.percent_...`` of the others, and what the course was. Reads
