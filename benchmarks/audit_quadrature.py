@@ -22,7 +22,7 @@ from orbitwise.groups.so3 import SO3
 from orbitwise.networks import PointTransformer
 from rows import Row, write_rows
 
-ITEMS, REPEATS, STEPS = 6, 200, 800
+ITEMS, REPEATS, STEPS = 5, 120, 800
 PLANS = {
     24: [Quadrature("tetrahedral", 2)],
     48: [Quadrature("tetrahedral", 4), Quadrature("octahedral", 2)],
