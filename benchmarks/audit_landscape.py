@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.audit import AuditBatch, Quadrature
-from orbitwise.audit.conditioning import condition_numbers
+from orbitwise.audit.conditioning import condition_numbers, conditioning
 from orbitwise.audit.landscape import loss_landscape
 from orbitwise.audit.loss_surface import LossTerms
 from orbitwise.audit.spectrum import hessian_spectrum
@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
 HEADS = ("readout", "out")  # what networks call their last linear layer
 LEVEL = {"protein": 0.9}  # the noise level with the largest share; the other tasks have one
-HEAD_ITEMS = {"voxels": 2}  # of each batch, for the last layer; a grid has 4,096 points
 POINTS, FEW = 11, 8  # of a landscape along each axis; items of all but the condition numbers
 
 
@@ -54,6 +53,39 @@ def head_of(model: nn.Module) -> str:
     """Prefix of the names of the last layer's parameters."""
     layers = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in HEADS]
     return layers[-1]
+
+
+def convolution_hessians(model: nn.Module, group, batches: list[AuditBatch]) -> tuple[Tensor, Tensor]:
+    """Of total and twirled error over one output channel of a last convolution, ``(n, P, P)`` for n batches, up to one
+    factor: second moments of its features, brought back from all elements of the group, and of their mean over it. The
+    channels do not couple and have the same one."""
+    head = model.get_submodule(head_of(model))
+    features: list[Tensor] = []
+    hook = head.register_forward_hook(lambda module, given, answer: features.append(given[0]))
+    g = group.enumerate()[0]
+    total, twirled = [], []
+    with torch.no_grad():
+        for batch in batches:
+            sums = [0.0, 0.0]
+            for x in batch.x:
+                features.clear()
+                model(group.act(g, x))
+                h = torch.nn.functional.pad(features[0], [1] * 6)
+                h = (
+                    h.unfold(2, 3, 1)
+                    .unfold(3, 3, 1)
+                    .unfold(4, 3, 1)
+                    .movedim((5, 6, 7), (2, 3, 4))
+                    .flatten(1, 4)
+                )
+                h = torch.cat([h, torch.ones_like(h[:, :1])], 1)
+                h = group.act(group.inverse(g), h).flatten(2)  # (elements, P, voxels)
+                sums[0] = sums[0] + (h @ h.mT).mean(0)
+                sums[1] = sums[1] + h.mean(0) @ h.mean(0).T
+            total.append(sums[0] / len(batch))
+            twirled.append(sums[1] / len(batch))
+    hook.remove()
+    return torch.stack(total), torch.stack(twirled)
 
 
 def measure(task_name: str, run: Path) -> None:
@@ -82,9 +114,10 @@ def measure(task_name: str, run: Path) -> None:
             chunk=512,
         )
 
-    most = HEAD_ITEMS.get(task_name)
-    heads = batches if most is None else [batch[torch.arange(most)] for batch in batches]
-    found = condition_numbers(loss(heads, [head_of(model)], "icosahedral"))
+    if task.group.finite:
+        found = conditioning(*convolution_hessians(model, task.group, batches))
+    else:
+        found = condition_numbers(loss(batches, [head_of(model)], "icosahedral"))
     note = f"last layer, {found.dimension} parameters, eigenvalues above {found.floor:g} of the largest"
     for term in ("total", "twirled", "equivariance"):
         part = getattr(found, term)
