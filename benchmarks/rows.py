@@ -6,6 +6,7 @@ A row is written by its command only; a row with the same ``what`` is replaced.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -71,7 +72,9 @@ def write_rows(name: str, rows: list[Row]) -> None:
         old[row.what] = asdict(row)
         error = "" if row.error is None else f" ± {row.error:.2g}"
         print(f"{row.what:58s} {row.value:.6g}{error}" + (f"   goal {row.goal}" if row.goal else ""))
-    text = json.dumps([old[key] for key in sorted(old)], indent=1)
+    for row in old.values():  # an error that could not be told is none: JSON knows no NaN
+        row["error"] = row["error"] if row["error"] is None or math.isfinite(row["error"]) else None
+    text = json.dumps([old[key] for key in sorted(old)], indent=1, allow_nan=False)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text + "\n")
     os.replace(temporary, path)
