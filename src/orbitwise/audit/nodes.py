@@ -122,7 +122,7 @@ class Enumerate:
     blocks: int = 1
 
     def size(self, group: Group) -> int:
-        return len(_leaf(group.enumerate()[1]))
+        return len(group.enumerate()[1])
 
     def draw(self, group: Group, count: int, generator: torch.Generator | None, like: Tensor) -> Element:
         g, log_haar = group.enumerate(device=like.device, dtype=_real(like))
@@ -155,7 +155,3 @@ def _sample(group: Group, shape: tuple[int, ...], generator, like: Tensor) -> El
 
 def _real(like: Tensor) -> torch.dtype:
     return like.dtype if like.dtype.is_floating_point else torch.get_default_dtype()
-
-
-def _leaf(g: Element) -> Tensor:
-    return _leaf(g[0]) if isinstance(g, tuple) else g

@@ -66,8 +66,7 @@ def over_orbit(
     x = group.act(g, batch.x, mask=batch.mask)
     K = len(x)
     moved = [_turn(group, g, value).flatten(0, 1) for value in batch.moved]
-    mask = None if batch.mask is None else batch.mask
-    x, item = x.flatten(0, 1), torch.arange(size, device=batch.x.device).repeat(K)
+    x, mask, item = x.flatten(0, 1), batch.mask, torch.arange(size, device=batch.x.device).repeat(K)
     parts: list[dict[str, Tensor]] = []
     for index in torch.arange(len(x), device=x.device).split(chunk or len(x)):
         args = [pick(value, item[index], size) for value in batch.args]

@@ -30,6 +30,7 @@ from orbitwise.search import (
     warmup,
 )
 from orbitwise.search.novelty import Novelty
+from orbitwise.search.weights import effective
 from orbitwise.training.progress import Progress, ProgressBar
 
 
@@ -152,7 +153,7 @@ class SearchConfig(Config):
             weight - weight.max(),
             done.log_z,
             done.log_z_error,
-            independent=_kish(weight),
+            independent=max(1, round(effective(weight.double()))),
         )
 
     def _chains(self, target: Target, energy: Energy, generator) -> Found:
@@ -220,14 +221,8 @@ class SearchConfig(Config):
         with torch.no_grad():
             tilt = torch.cat([novelty.bonus(part) for part in x.split(4096)])
         # chains hardly cross between modes: none is worth more than one sample of which mode is how heavy
-        worth = min(int(alive.sum()), _kish(-weight * tilt))
+        worth = min(int(alive.sum()), max(1, round(effective((-weight * tilt).double()))))
         return Found(x, value, grad, -weight * tilt, independent=worth)
-
-
-def _kish(log_weight: Tensor) -> int:
-    """Effective number of weighted samples (Kish 1965)."""
-    w = (log_weight.double() - log_weight.max()).exp()
-    return max(1, round(float(w.sum() ** 2 / w.square().sum())))
 
 
 def _worth(energy: Tensor) -> int | None:
