@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,19 @@ from typing import Any
 from orbitwise.errors import InputError
 
 
+@contextmanager
+def importable_here() -> Iterator[None]:
+    """Modules in the current folder can be imported, as for ``python -m``."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
 def load_named(name: str, what: str) -> Any:
-    """The object ``package.module:name``, modules in the current folder included (as for ``python -m``).
+    """The object ``package.module:name``, modules in the current folder included.
 
     ``what`` it is for, in the ``InputError`` for a name of another form, a module that does not import, or one without
     that attribute.
@@ -19,11 +32,8 @@ def load_named(name: str, what: str) -> Any:
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
         raise InputError(f"{what}: give package.module:name, got {name!r}")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
     try:
-        return getattr(import_module(module), attribute)
+        with importable_here():
+            return getattr(import_module(module), attribute)
     except Exception as error:  # the module runs a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(here)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,6 +16,7 @@ from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import O3
 from orbitwise.methods.config import Config
+from orbitwise.methods.named import importable_here, load_named
 
 PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapeptide": 3}
 
@@ -94,17 +92,12 @@ def identical(points: int, dim: int) -> PointBatch:
 
 
 def _own(name: str | None, arguments: dict[str, Any]) -> Target:
-    module, colon, attribute = (name or "").partition(":")
-    if not colon:
-        raise InputError(f"energy.function: give 'package.module:name', got {name!r}")
-    here = str(Path.cwd())  # a module beside the configuration, as for python -m
+    build = load_named(name or "", "energy.function")
     try:
-        sys.path.insert(0, here)
-        made = getattr(import_module(module), attribute)(**arguments)
+        with importable_here():  # it may import its neighbours only now
+            made = build(**arguments)
     except (ImportError, AttributeError, TypeError) as error:
         raise InputError(f"energy.function {name}: {error}") from error
-    finally:
-        sys.path.remove(here)
     if not isinstance(made, Energy):
         raise InputError(f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy")
     points = len(made.event_shape) == 2
