@@ -50,8 +50,8 @@ class CrystalBatch:
     """Padded crystals.
 
     ``frac: (B, N, 3)`` in [0, 1); ``lattice: (B, 3, 3)`` rows are the cell vectors in Å; ``species: (B, N)`` long
-    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, P)`` an embedding of a text, or
-    None.
+    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, P)`` an embedding of a
+    text, or None.
     """
 
     frac: Tensor
