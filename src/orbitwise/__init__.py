@@ -13,6 +13,7 @@ _WHERE = {
     "Translation": "groups.translation",
     "PeriodicTranslation": "groups.torus",
     "Permutation": "groups.permutation",
+    "ItemPermutations": "groups.item_permutations",
     "Automorphism": "groups.automorphism",
     "Finite": "groups.finite",
     "Product": "groups.product",

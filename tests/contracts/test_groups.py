@@ -16,6 +16,7 @@ from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.groups.base import Group
 from orbitwise.groups.finite import Finite
+from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import O3, SO3
@@ -45,6 +46,7 @@ INSTANCES = {
     PeriodicTranslation: [PeriodicTranslation],
     Finite: [quarter_turns],
     Permutation: [lambda: Permutation(5), lambda: Permutation(N, [0, 0, 1, 1, 1, -1])],
+    ItemPermutations: [lambda: ItemPermutations.within(torch.tensor([0, 0, 1, 1, 1, -1]))],
     Automorphism: [methyl_like],
     VoxelRotations: [VoxelRotations],
     Product: [lambda: Product(SO3(), methyl_like()), lambda: Product(Permutation(5), PeriodicTranslation())],

@@ -126,8 +126,8 @@ class Enumerate:
 
     def draw(self, group: Group, count: int, generator: torch.Generator | None, like: Tensor) -> Element:
         g, log_haar = group.enumerate(device=like.device, dtype=_real(like))
-        if float(log_haar.max() - log_haar.min()) > 1e-6:
-            raise InputError("the elements of this group have different weights; use Haar(K)")
+        if log_haar.ndim > 1 or float(log_haar.max() - log_haar.min()) > 1e-6:
+            raise InputError("the elements of this group differ in weight or from item to item; use Haar(K)")
         return map_element(lambda part: part[:, None].expand(len(part), count, *part.shape[1:]), g)
 
 

@@ -44,14 +44,17 @@ class Product(Group):
         return all(factor.finite for factor in self.factors)
 
     def enumerate(self, *, device=None, dtype=None) -> tuple[tuple[Tensor, ...], Tensor]:
-        """All combinations, the last factor running fastest, and their log Haar weights."""
+        """All combinations, the last factor running fastest, and their log Haar weights ``(M,)``; ``(M, *B)`` where
+        a factor has groups of its own for items ``*B``."""
         if not self.finite:
             endless = [type(factor).__name__ for factor in self.factors if not factor.finite]
             raise NoClosedFormError(f"{', '.join(endless)} cannot be enumerated; draw elements with .sample")
         parts = [factor.enumerate(device=device, dtype=dtype) for factor in self.factors]
         grid = torch.meshgrid(*[torch.arange(len(w), device=device) for _, w in parts], indexing="ij")
         index = [i.flatten() for i in grid]
-        weights = sum(w[i] for (_, w), i in zip(parts, index, strict=True))
+        weights = [w[i] for (_, w), i in zip(parts, index, strict=True)]
+        batch = max(w.ndim for w in weights)
+        weights = sum(w.reshape(*w.shape, *[1] * (batch - w.ndim)) for w in weights)
         return tuple(g[i] for (g, _), i in zip(parts, index, strict=True)), weights
 
     def sample(

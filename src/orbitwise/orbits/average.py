@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from orbitwise.errors import InputError
+from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.base import Element, Group
 from orbitwise.groups.finite import Finite
 from orbitwise.groups.so3 import O3, SO3
@@ -81,6 +81,10 @@ def twirl(
 
     def all_of_them(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         g, log_haar = group.enumerate(device=x.device, dtype=x.dtype)
+        if log_haar.ndim > 1:
+            raise NoClosedFormError(
+                f"{group!r} differs from item to item: give K to average over K of its elements"
+            )
         return _for_every_item(g, x.ndim - group.event_ndim), log_haar.exp()
 
     def haar(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:

@@ -9,22 +9,23 @@ from torch import Tensor
 
 from orbitwise.errors import NoClosedFormError
 from orbitwise.groups.base import Element, Group
+from orbitwise.groups.item_permutations import entries
 from orbitwise.groups.product import Product
 from orbitwise.orbits.dispatch import exact, mode
 from orbitwise.orbits.noise import noise_of
 from orbitwise.orbits.outer import Clouds, best_of, fixed_point, sum_over
-from orbitwise.orbits.result import OrbitPosterior, map_element
+from orbitwise.orbits.result import OrbitPosterior
 
 
 def images(
     group: Group, x1: Tensor, mask: Tensor | None, label: Callable[[Element, Element], Element]
 ) -> Clouds:
     """The images of ``x1`` under all elements of a finite group; ``label`` makes an element of the whole from
-    this group's and the inner one."""
+    this group's and the inner one. A group may differ from item to item (``ItemPermutations``)."""
     table, log_haar = group.enumerate(device=x1.device, dtype=x1.dtype)
 
     def at(index: Tensor) -> Element:
-        return map_element(lambda g: g[index], table)
+        return _elements(table, index, group.element_ndim)
 
     return Clouds(
         x1.shape,
@@ -32,6 +33,13 @@ def images(
         pick=lambda index: group.act(at(index), x1, mask=mask),
         label=lambda index, inner: label(at(index), inner),
     )
+
+
+def _elements(table: Element, index: Tensor, element_ndim) -> Element:
+    """The entries of enumerated elements, for products part by part."""
+    if isinstance(table, tuple):
+        return tuple(_elements(part, index, n) for part, n in zip(table, element_ndim, strict=True))
+    return entries(table, index, element_ndim)
 
 
 @exact.register(Group)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Element
+from orbitwise.groups.item_permutations import entries
 from orbitwise.orbits.noise import Gaussian, Wrapped, noise_of
 from orbitwise.orbits.result import OrbitPosterior, map_element
 
@@ -28,7 +29,8 @@ Inner = Callable[[Tensor], OrbitPosterior]  # clouds (S, *B, N, D) -> posterior 
 class Clouds:
     """A finite set of ``M`` clouds per item.
 
-    ``shape``: ``(*B, N, D)`` of one cloud per item; ``log_prior: (M)``.
+    ``shape``: ``(*B, N, D)`` of one cloud per item; ``log_prior: (M)``, or one of its own for every item ``(M, *B)``
+    (any number of the last axes of ``*B``; -inf for a cloud that an item does not have).
     ``pick``: indices ``(S, *B)`` (or with ones for ``*B``) to clouds ``(S, *B, N, D)``.
     ``label``: indices ``(K, *B)`` and inner elements ``(K, *B, *E)`` to the elements that ``sample`` returns.
     """
@@ -37,6 +39,10 @@ class Clouds:
     log_prior: Tensor
     pick: Callable[[Tensor], Tensor]
     label: Callable[[Tensor, Element], Element]
+
+    def prior(self, index: Tensor) -> Tensor:
+        """``log_prior`` of the clouds at ``index: (S, *B)`` (or with ones for ``*B``)."""
+        return entries(self.log_prior, index, 0)
 
     def chunks(self) -> list[Tensor]:
         """All indices in pieces ``(S, 1, …)`` whose clouds and inner posteriors stay within ``MEMORY``."""
@@ -64,7 +70,7 @@ def sum_over(
     mass, mean, logits = torch.zeros_like(peak), torch.zeros(clouds.shape).to(xt), []
     for index in clouds.chunks():  # a running softmax
         part = inner(clouds.pick(index))
-        logits.append(part.log_evidence + clouds.log_prior[index])
+        logits.append(part.log_evidence + clouds.prior(index))
         top = logits[-1].amax(0).maximum(peak)
         weight, decay = torch.exp(logits[-1] - top), torch.exp(peak - top)
         mass = decay * mass + weight.sum(0)
@@ -91,7 +97,7 @@ def sum_over(
 
 def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
     """The most probable cloud with the most probable inner element; ``inner`` gives modes."""
-    logits = [inner(clouds.pick(index)).log_evidence + clouds.log_prior[index] for index in clouds.chunks()]
+    logits = [inner(clouds.pick(index)).log_evidence + clouds.prior(index) for index in clouds.chunks()]
     best = torch.cat(logits).argmax(0)[None]
     part = inner(clouds.pick(best))
 
