@@ -2,6 +2,7 @@
 
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import GaussianProcess
+from orbitwise.processes.harmonic import HarmonicProcess, Springs
 from orbitwise.processes.sampling import (
     Ancestral,
     Euler,
@@ -17,9 +18,11 @@ __all__ = [
     "Ancestral",
     "Euler",
     "GaussianProcess",
+    "HarmonicProcess",
     "Heun",
     "Process",
     "Samples",
+    "Springs",
     "edm_grid",
     "sample",
     "snr_grid",

@@ -1,0 +1,123 @@
+"""Denoising of crystals with interchangeable targets for the coordinates.
+
+The group is periodic translations × permutations of equal atoms. As in ``objectives.denoising``, ``x_t`` comes from a
+random point of the orbit and the regression target is the mean over what of the orbit may have made it. In terms of
+the score: Jiao 2309.04475 eq. 9 regresses on the score of the one noise that was drawn, 2502.09890 on its mean over
+translations by importance sampling; here the mean can be exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orbitwise.errors import InputError
+from orbitwise.groups.item_permutations import ItemPermutations
+from orbitwise.groups.permutation import Permutation
+from orbitwise.groups.product import Product
+from orbitwise.groups.torus import PeriodicTranslation
+from orbitwise.objectives.denoiser import Preconditioning
+from orbitwise.orbits.posterior import orbit_posterior
+from orbitwise.processes.crystal import CrystalProcess
+from orbitwise.processes.gaussian import beside
+
+TARGETS = ("augmentation", "snis_uniform", "snis_wrapped", "translations", "exact")
+BEYOND = ("gibbs", "mode", "translations")
+
+
+@dataclass(frozen=True)
+class CrystalDenoising:
+    """``(denoiser, batch, generator) -> losses (B,)``: squared error of score and cell, each in its natural units.
+
+    ``target``: ``"augmentation"`` the score of the noise that was drawn (DiffCSP); ``"snis_uniform"`` and
+    ``"snis_wrapped"`` its mean over ``proposals`` translations, uniform or wrapped normal of twice the noise, the drawn
+    one among them (Orbit Diffusion as published); ``"translations"`` the exact mean over translations; ``"exact"`` over
+    translations and permutations of equal atoms together. Crystals with more than ``max_order`` permutations are left
+    out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states in all), ``"mode"``
+    (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes less, without bias).
+    ``cell_weight``: of the loss of the cell beside that of the coordinates.
+    """
+
+    process: CrystalProcess
+    target: str = "exact"
+    proposals: int = 1000
+    cell_weight: float = 1.0
+    max_order: int = 24
+    beyond: str = "translations"
+    states: int = 32
+
+    def __post_init__(self):
+        if self.beyond not in BEYOND:
+            raise InputError(f"unknown beyond {self.beyond!r}; use one of {', '.join(BEYOND)}")
+        if self.target not in TARGETS:
+            raise InputError(f"unknown target {self.target!r}; use one of {', '.join(TARGETS)}")
+
+    def __call__(self, denoiser, batch, generator: torch.Generator | None = None) -> Tensor:
+        """``denoiser`` is a ``CrystalDenoiser``, ``batch`` a ``CrystalBatch``."""
+        with torch.no_grad(), torch.autocast(batch.frac.device.type, enabled=False):
+            t = self.draw_times(len(batch.frac), batch.frac, generator)
+            xt, pull = self.pair(batch, t, generator)
+            cell = denoiser.standard_cell(batch.lattice, batch.atoms)
+            noisy = self.process.cell.perturb(cell, t, generator=generator)
+            scale = beside(denoiser.pull_scale(t))
+            weight = Preconditioning.of(self.process.cell, t, t.new_ones(())).weight
+        estimate = denoiser(xt, noisy, t, batch)
+        real = batch.mask[..., None]
+        square = ((estimate.shift - pull) / scale).square() * real
+        frac = square.sum((-2, -1)) / (3 * real.sum((-2, -1)).clamp_min(1))
+        shape = (estimate.cell - cell).square().mean((-2, -1)) * weight
+        return frac + self.cell_weight * shape
+
+    @staticmethod
+    def draw_times(number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Stratified uniform times in (0.001, 0.999), ``(number,)``."""
+        where = like.device if generator is None else generator.device
+        shift = torch.rand((), generator=generator, device=where, dtype=torch.float64)
+        order = torch.randperm(number, generator=generator, device=where)
+        return (1e-3 + (1 - 2e-3) * (shift + order) / number).to(like)
+
+    def pair(self, batch, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """``x_t`` from a random point of the orbit of ``batch.frac``, and σ² × the score to regress on."""
+        shifts = PeriodicTranslation(batch.frac.shape[-1])
+        labels = torch.where(batch.mask, batch.species, -1)
+        whole = Product(shifts, Permutation(labels.shape[-1], labels))
+        g = whole.sample(t.shape, generator=generator, device=t.device, dtype=t.dtype)
+        moved = whole.act(g, batch.frac, mask=batch.mask)
+        noise = self.process.frac
+        xt = noise.perturb(moved, t, generator=generator, mask=batch.mask)
+        given = (moved, xt, t, batch.mask)
+        if self.target == "augmentation":
+            score = noise.score(xt, moved, t, batch.mask)
+        elif self.target == "translations":
+            score = orbit_posterior(shifts, noise, *given).score
+        elif self.target == "exact":
+            score = self._over_both(shifts, labels, given, generator)
+        else:
+            width = 2.0 if self.target == "snis_wrapped" else None
+            options = {"proposals": self.proposals, "include_identity": True, "proposal_width": width}
+            score = orbit_posterior(shifts, noise, *given, "snis", generator=generator, **options).score
+        return xt, beside(noise.wrapped_sigma(t).square()) * score.to(xt)
+
+    def _over_both(self, shifts: PeriodicTranslation, labels: Tensor, given, generator) -> Tensor:
+        """The mean score over translations and permutations, exact where these can be enumerated."""
+        size = labels.shape[-1]
+        small = Permutation(size, labels).log_order <= math.log(self.max_order + 0.5)
+        score = torch.zeros_like(given[0])
+        for part, enumerable in ((small, True), (~small, False)):
+            if not part.any():
+                continue
+            some = [value[part] for value in given]
+            if enumerable:
+                group = Product(shifts, ItemPermutations.within(labels[part], self.max_order))
+                found = orbit_posterior(group, self.process.frac, *some)
+            elif self.beyond == "translations":
+                found = orbit_posterior(shifts, self.process.frac, *some)
+            else:
+                group = Product(shifts, Permutation(size, labels[part]))
+                options = {"proposals": self.states, "generator": generator}
+                found = orbit_posterior(group, self.process.frac, *some, self.beyond, **options)
+            score[part] = found.score.to(score)
+        return score
