@@ -24,6 +24,17 @@ _WHERE = {
     "read_sdf": "files",
     "write_sdf": "files",
     "write_extxyz": "files",
+    "Crystal": "crystals",
+    "CrystalBatch": "crystals",
+    "crystal_batch": "crystals",
+    "CrystalFile": "crystal_files",
+    "read_crystals": "crystal_files",
+    "write_cif": "crystal_files",
+    "write_crystal_extxyz": "crystal_files",
+    "to_structure": "crystal_files",
+    "from_structure": "crystal_files",
+    "to_atoms": "crystal_files",
+    "from_atoms": "crystal_files",
 }
 
 __all__ = [*_WHERE]
