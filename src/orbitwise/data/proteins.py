@@ -1,7 +1,8 @@
-"""Backbones of protein chains: one point per residue, padded to one length."""
+"""Backbones of protein chains: one chain as arrays, padded batches, and the ``.npz`` of many chains."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,105 @@ from orbitwise.errors import InputError
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  # types 1 to 20; 0 is padding, 21 anything else
 CA = 1  # of N, CA, C
+ATOMS = {"ca": ("CA",), "backbone": ("N", "CA", "C")}  # of a residue, by the mode of a model
+LONGEST = 128  # residues that a model of backbones takes
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The backbone of one chain.
+
+    ``xyz: (R, A, 3)`` Å, A = 1 (Cα) or 3 (N, Cα, C); ``sequence`` of R letters (``X``: unknown); ``name`` as in the
+    file it came from; ``split`` where that file has splits. Raises ``InputError`` for other shapes, no residue, or
+    positions that are not finite.
+    """
+
+    xyz: np.ndarray
+    sequence: str
+    name: str = ""
+    split: str = ""
+
+    def __post_init__(self):
+        where = f"chain {self.name}: " if self.name else "chain: "
+        if (
+            self.xyz.ndim != 3
+            or self.xyz.shape[1] not in (1, 3)
+            or self.xyz.shape[2] != 3
+            or not len(self.xyz)
+        ):
+            raise InputError(
+                f"{where}needs xyz (R, 1, 3) or (R, 3, 3) with at least one residue, got {self.xyz.shape}"
+            )
+        if len(self.sequence) != len(self.xyz):
+            raise InputError(f"{where}{len(self.xyz)} residues, but a sequence of {len(self.sequence)}")
+        if not np.isfinite(self.xyz).all():
+            bad = int(np.flatnonzero(~np.isfinite(self.xyz).all((1, 2)))[0])
+            raise InputError(f"{where}positions of residue {bad + 1} are not finite")
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+
+@dataclass(frozen=True)
+class ChainBatch:
+    """Padded chains as points: ``x: (B, L·A, 3)`` Å, atoms of one residue beside each other, zero mean over real
+    points; ``mask: (B, L·A)`` True = real; ``atoms`` A per residue."""
+
+    x: Tensor
+    mask: Tensor
+    atoms: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> ChainBatch:
+        """A part of the batch, without the padding that none of its chains needs."""
+        mask = self.mask[index]
+        width = max(self.atoms, int(mask.sum(-1).max())) if len(mask) else self.mask.shape[1]
+        return ChainBatch(self.x[index][:, :width], mask[:, :width], self.atoms)
+
+    def to(self, device: torch.device | str) -> ChainBatch:
+        return ChainBatch(self.x.to(device), self.mask.to(device), self.atoms)
+
+    @property
+    def residues(self) -> Tensor:
+        """``(B, L)`` True = real residue."""
+        return self.mask[:, :: self.atoms]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Residues of each chain, ``(B,)``."""
+        return self.residues.sum(-1)
+
+    @property
+    def by_residue(self) -> Tensor:
+        """Positions ``(B, L, A, 3)``."""
+        return self.x.unflatten(1, (-1, self.atoms))
+
+    def chains(self, names: Sequence[str]) -> list[Chain]:
+        """One ``Chain`` per item, its sequence not known."""
+        rows = zip(self.by_residue.double().cpu().numpy(), self.lengths.tolist(), names, strict=True)
+        return [Chain(x[:n], "X" * n, name) for x, n, name in rows]
+
+
+def chain_batch(chains: Sequence[Chain], dtype: torch.dtype = torch.float32) -> ChainBatch:
+    """A batch of chains of any lengths; raises ``InputError`` for none, or for Cα beside N-Cα-C chains."""
+    if not chains:
+        raise InputError("there are no chains to make a batch of")
+    atoms = chains[0].xyz.shape[1]
+    if odd := [c.name for c in chains if c.xyz.shape[1] != atoms]:
+        raise InputError(f"chain {odd[0]}: {chains[0].name} has {atoms} atoms per residue, this one has not")
+    x = np.zeros((len(chains), max(map(len, chains)) * atoms, 3))
+    for row, chain in zip(x, chains, strict=True):  # ragged input
+        row[: len(chain) * atoms] = chain.xyz.reshape(-1, 3) - chain.xyz.mean((0, 1))
+    count = torch.tensor([len(c) * atoms for c in chains])
+    return ChainBatch(torch.from_numpy(x).to(dtype), torch.arange(x.shape[1]) < count[:, None], atoms)
+
+
+def blank_batch(lengths: Tensor, atoms: int) -> ChainBatch:
+    """Chains of these ``lengths: (B,)`` with all atoms at the origin: what a sampler is told."""
+    mask = torch.arange(int(lengths.max()) * atoms, device=lengths.device) < (lengths * atoms)[:, None]
+    return ChainBatch(torch.zeros(*mask.shape, 3, device=lengths.device), mask, atoms)
 
 
 @dataclass(frozen=True)
@@ -34,12 +134,47 @@ class Backbones:
 def read_backbones(
     path: str | Path, split: str | None = None, *, longest: int = 64, shortest: int = 1, breaks: bool = False
 ) -> Backbones:
-    """Chains of an ``.npz`` file: ``n_ca_c (residues, 3, 3)`` in Å, ``offsets (C + 1,)``, ``sequence``, ``chain_id``,
-    and where they are there ``split`` and ``chain_breaks``.
+    """Cα windows of the chains of an ``.npz`` file (``read_npz``), of one ``split``.
 
     Longer chains are cut to their first ``longest`` residues, shorter ones padded; those with fewer than ``shortest``,
     and unless ``breaks`` those with a break in the chain, are left out. Raises ``InputError`` for a file that is
     missing or holds something else, and where no chain is left.
+    """
+    file = read_npz(path, "ca", breaks=breaks)
+    if split is not None and not any(c.split for c in file.chains):
+        raise InputError(f"{path}: has no split, so its {split} chains cannot be told")
+    chosen = [c for c in file.chains if len(c) >= shortest and (split is None or c.split == split)]
+    if not chosen:
+        raise InputError(f"{path}: no chain is left of split {split!r} with at least {shortest} residues")
+    batch = chain_batch([Chain(c.xyz[:longest], c.sequence[:longest], c.name) for c in chosen])
+    pad = longest - batch.mask.shape[1]
+    place = {letter: number for number, letter in enumerate(RESIDUES, 1)}
+    types = [[place.get(letter, len(RESIDUES) + 1) for letter in c.sequence[:longest]] for c in chosen]
+    return Backbones(
+        torch.nn.functional.pad(batch.x, (0, 0, 0, pad)),
+        torch.tensor([row + [0] * (longest - len(row)) for row in types]),
+        torch.nn.functional.pad(batch.mask, (0, pad)),
+        torch.tensor([len(c) for c in chosen]),
+        tuple(c.name for c in chosen),
+    )
+
+
+@dataclass(frozen=True)
+class ChainFile:
+    """What was read: ``chains``; ``skipped``: why a chain was left out, one line each; ``notes``: what was decided on
+    the way (the model taken, alternative locations)."""
+
+    chains: list[Chain]
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) -> ChainFile:
+    """Chains of an ``.npz`` file: ``n_ca_c (residues, 3, 3)`` in Å, ``offsets (C + 1,)``, ``sequence``, ``chain_id``,
+    and where they are there ``split`` and ``chain_breaks``.
+
+    ``mode``: a key of ``ATOMS``. Chains that the file marks as broken are skipped unless ``breaks``. Raises
+    ``InputError`` for a file that is missing or holds something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,33 +188,22 @@ def read_backbones(
         raise InputError(
             f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
         )
-    offsets = arrays["offsets"].astype(np.int64)
-    lengths = np.diff(offsets)
-    keep = lengths >= shortest
-    if split is not None:
-        if "split" not in arrays:
-            raise InputError(f"{path}: has no split, so its {split} chains cannot be told")
-        keep &= arrays["split"] == split
-    if not breaks and "chain_breaks" in arrays:
-        keep &= arrays["chain_breaks"] == 0
-    chosen = np.flatnonzero(keep)
-    if not len(chosen):
-        raise InputError(f"{path}: no chain is left of split {split!r} with at least {shortest} residues")
-    place = np.arange(longest)
-    mask = place < lengths[chosen, None]
-    index = np.where(mask, offsets[chosen, None] + place, offsets[chosen, None])
-    ca = arrays["n_ca_c"][index, CA].astype(np.float64) * mask[..., None]
-    ca -= ca.sum(1, keepdims=True) / mask.sum(1)[:, None, None]
-    if not np.isfinite(ca).all():
-        raise InputError(f"{path}: positions are not finite")
-    letters = arrays["sequence"][chosen].astype(f"<U{longest}").view("<U1").reshape(len(chosen), -1)
-    types = np.full(mask.shape, len(RESIDUES) + 1)
-    for number, letter in enumerate(RESIDUES, 1):  # over the alphabet
-        types[:, : letters.shape[1]][letters == letter] = number
-    return Backbones(
-        torch.from_numpy((ca * mask[..., None]).astype(np.float32)),
-        torch.from_numpy(types * mask),
-        torch.from_numpy(mask),
-        torch.from_numpy(lengths[chosen]),
-        tuple(arrays["chain_id"][chosen].tolist()),
+    offsets, count = arrays["offsets"].astype(np.int64), len(arrays["chain_id"])
+    xyz = arrays["n_ca_c"].astype(np.float64)
+    if len(offsets) != count + 1 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
+        raise InputError(f"{path}: its offsets do not cut {len(xyz)} residues into {count} chains")
+    broken = arrays.get("chain_breaks", np.zeros(count)) > 0
+    kept = np.flatnonzero(~broken | breaks)
+    atoms = slice(CA, CA + 1) if mode == "ca" else slice(0, 3)
+    names, splits = arrays["chain_id"].tolist(), arrays.get("split", np.full(count, "")).tolist()
+    try:
+        chains = [
+            Chain(xyz[offsets[i] : offsets[i + 1], atoms], str(arrays["sequence"][i]), names[i], splits[i])
+            for i in kept
+        ]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    left = np.flatnonzero(broken) if not breaks else ()
+    return ChainFile(
+        chains, tuple(f"{path}, chain {names[i]}: the file marks a break in the chain" for i in left)
     )
