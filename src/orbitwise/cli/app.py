@@ -154,11 +154,18 @@ def train(
 @app.command()
 def sample(
     run: Run,
-    n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples to draw; guesses for each composition where the run predicts crystals.",
+            show_default="as the method sets it",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
 ) -> None:
-    """Draw samples from a trained run: RUN/samples.sdf and RUN/samples.extxyz."""
-    _show_lines(_action(run, "sample")(run, n, seed))
+    """Draw samples from a trained run into its folder."""
+    draw = _action(run, "sample")
+    _show_lines(draw(run, seed=seed) if n is None else draw(run, n, seed))
 
 
 @app.command()
