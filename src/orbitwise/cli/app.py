@@ -162,10 +162,18 @@ def sample(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    molecules: Annotated[
+        Path | None,
+        typer.Option(
+            help="Other molecules than the held-out ones: a file with one SMILES in each line.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Draw samples from a trained run into its folder."""
-    draw = _action(run, "sample")
-    _show_lines(draw(run, seed=seed) if n is None else draw(run, n, seed))
+    from orbitwise.methods.registry import with_options
+
+    _show_lines(with_options(_action(run, "sample"), n=n, molecules=molecules)(run, seed=seed))
 
 
 @app.command()

@@ -44,7 +44,7 @@ def perceive_bonds(
             "needed (are the coordinates in Å, and not wrapped into a periodic box?)"
         )
     if smiles_mol is not None:
-        return Perceived(_orders_from(smiles_mol, mol), "SMILES")
+        return Perceived(orders_from(smiles_mol, mol), "SMILES")
     try:
         with BlockLogs():
             ordered = Chem.RWMol(mol)
@@ -78,7 +78,7 @@ def _connect(species: np.ndarray, positions: np.ndarray) -> Chem.Mol:
     return mol.GetMol()
 
 
-def _orders_from(template: Chem.Mol, mol: Chem.Mol) -> Chem.Mol:
+def orders_from(template: Chem.Mol, mol: Chem.Mol) -> Chem.Mol:
     """The template's bonds, charges and stereo marks in the atom order of ``mol``."""
     skeleton = Chem.RWMol(template)
     for atom in skeleton.GetAtoms():

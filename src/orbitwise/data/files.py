@@ -92,13 +92,14 @@ def check_extxyz(path: str | Path) -> None:
     _extxyz_frames(Path(path))
 
 
-def read_sdf(path: str | Path) -> list[Frames]:
+def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Frames]:
     """All molecules of an SDF file, each with its frames; molecules are told apart by elements and bonds.
 
+    ``skipped``: a list that takes the complaints about records that cannot be read, instead of an error.
     Raises ``InputError`` naming file, record and line for a missing, empty or truncated file, a record that
     RDKit cannot read, two-dimensional coordinates, or missing hydrogens.
     """
-    return [_frames(group, None) for group in _group(_sdf_frames(Path(path)))]
+    return [_frames(group, None) for group in _group(_sdf_frames(Path(path), skipped))]
 
 
 def _group(frames: list[_Frame]) -> list[list[_Frame]]:
@@ -234,28 +235,35 @@ def _columns(properties: str, where: str, line: int) -> tuple[int, int, int]:
         ) from None
 
 
-def _sdf_frames(path: Path) -> list[_Frame]:
+def _sdf_frames(path: Path, skipped: list[str] | None = None) -> list[_Frame]:
     lines = _read_lines(path)
     frames: list[_Frame] = []
     start = 0
     ends = [k for k, line in enumerate(lines) if line.startswith("$$$$")]
     if any(line.strip() for line in lines[ends[-1] + 1 if ends else 0 :]):
         ends.append(len(lines))
-    for end in ends:
-        block = lines[start:end]
-        place = f"{path}, record {len(frames) + 1}"
-        if not any(line.startswith("M  END") for line in block):
-            raise InputError(f"{place}, line {end}: the file is truncated: no 'M  END' in this record")
-        with captured_rdkit_log() as log:
-            supplier = Chem.SDMolSupplier()
-            supplier.SetData("\n".join([*block, "$$$$", ""]), removeHs=False)
-            mol = supplier[0]
-        if mol is None:
-            reason = log[-1] if log else "unknown reason"
-            raise InputError(f"{place}, line {start + 1}: RDKit cannot read this record: {reason}")
-        frames.append(_sdf_frame(mol, f"{place}, line {start + 1}"))
+    for number, end in enumerate(ends, 1):
+        try:
+            frames.append(_sdf_record(lines[start:end], f"{path}, record {number}", start + 1, end))
+        except InputError as error:
+            if skipped is None:
+                raise
+            skipped.append(str(error))
         start = end + 1
     return frames
+
+
+def _sdf_record(block: list[str], place: str, first: int, last: int) -> _Frame:
+    if not any(line.startswith("M  END") for line in block):
+        raise InputError(f"{place}, line {last}: the file is truncated: no 'M  END' in this record")
+    with captured_rdkit_log() as log:
+        supplier = Chem.SDMolSupplier()
+        supplier.SetData("\n".join([*block, "$$$$", ""]), removeHs=False)
+        mol = supplier[0]
+    if mol is None:
+        reason = log[-1] if log else "unknown reason"
+        raise InputError(f"{place}, line {first}: RDKit cannot read this record: {reason}")
+    return _sdf_frame(mol, f"{place}, line {first}")
 
 
 def _sdf_frame(mol: Chem.Mol, where: str) -> _Frame:

@@ -7,11 +7,12 @@ names rows of the benchmarks, and ``benchmarks/cards.py`` packages their values 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ def action(name: str, verb: str) -> Any:
     if found is None:
         raise InputError(f"the method {name} has no '{verb}' (see: orbitwise methods show {name})")
     return found
+
+
+def with_options(act: Callable, **options: Any) -> Callable:
+    """``act`` with the options that were given (not None); ``InputError`` for one that it does not have."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in signature(act).parameters:
+            raise InputError(f"--{key} means nothing to this run's method ({act.__module__.split('.')[-1]})")
+    return partial(act, **given)
 
 
 def matching_rows(patterns: Sequence[str], rows: Sequence[dict]) -> list[dict]:

@@ -2,8 +2,19 @@
 
 from orbitwise.networks.egnn import EGNN
 from orbitwise.networks.mlp import MLP, ElementwiseMLP
+from orbitwise.networks.molecule_network import MoleculeNetwork
 from orbitwise.networks.pair_network import PairNetwork
+from orbitwise.networks.residue_transformer import ResidueTransformer
 from orbitwise.networks.transformer import PointTransformer
 from orbitwise.networks.unet3d import UNet3D
 
-__all__ = ["EGNN", "MLP", "ElementwiseMLP", "PairNetwork", "PointTransformer", "UNet3D"]
+__all__ = [
+    "EGNN",
+    "MLP",
+    "ElementwiseMLP",
+    "MoleculeNetwork",
+    "PairNetwork",
+    "PointTransformer",
+    "ResidueTransformer",
+    "UNet3D",
+]

@@ -55,7 +55,9 @@ def orbit_posterior(
         group: ``SO3, O3, Translation, PeriodicTranslation, Permutation, Automorphism, Finite, Product``.
         process: what made ``xt``: any object with ``alpha(t)``, ``sigma(t)`` (Gaussian noise) and optionally
             ``zero_com=True`` (noise of zero centre of mass: both clouds are centred and densities counted in
-            D(N-1) dimensions), or ``wrapped_sigma(t)`` with ``log_density`` and ``score`` (the torus).
+            D(N-1) dimensions), or correlated noise with ``whiten``, ``colour`` and ``isotropic``
+            (``HarmonicProcess``; permutations must keep its bonds), or ``wrapped_sigma(t)`` with
+            ``log_density`` and ``score`` (the torus).
         x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set of C
             reference conformers, with prior ``log_weights: (C)`` (unnormalised; default uniform).
         xt: noised points ``(*B, N, D)``.
@@ -84,6 +86,9 @@ def orbit_posterior(
     """
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
+    if hasattr(process, "whiten"):
+        options = {"proposals": proposals, "include_identity": include_identity, "generator": generator}
+        return _whitened(group, process, x1, xt, t, mask, method, log_weights=log_weights, **options)
     solve = _solver(method, proposals, include_identity, generator)
     cloud = xt.shape
     x1, xt, t, mask, log_prior, dtype = _checked(process, x1, xt, t, mask, log_weights)
@@ -97,6 +102,23 @@ def orbit_posterior(
         post = outer.sum_over(clouds, inner, noise_of(process, xt, t, mask), xt, method)
     assert post.mean.shape == cloud, (post.mean.shape, cloud)
     return _as(dtype, post, mask)
+
+
+def _whitened(group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | None, method, **options):
+    """Correlated noise: the posterior of the whitened points, in which it is isotropic (processes.harmonic)."""
+    if xt.shape != x1.shape[-xt.ndim :]:
+        raise InputError(f"x1 must have the shape of xt, {tuple(xt.shape)}, not {tuple(x1.shape)}")
+    dtype = xt.dtype
+    if mask is not None:
+        x1, xt = (torch.where(mask[..., None], x, 0.0) for x in (x1, xt))
+    white = (process.whiten(x.double(), mask) for x in (x1, xt))
+    post = orbit_posterior(group, process.isotropic, *white, t, mask, method, **options)
+    return replace(
+        post,
+        mean=process.colour(post.mean).to(dtype),
+        score=process.whiten(post.score, mask).to(dtype),
+        log_evidence=(post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)).to(dtype),
+    )
 
 
 def _solver(method: str, proposals: int, include_identity: bool, generator) -> Callable[..., OrbitPosterior]:
