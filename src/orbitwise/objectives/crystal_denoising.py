@@ -9,6 +9,7 @@ translations by importance sampling; here the mean can be exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,22 @@ TARGETS = ("augmentation", "snis_uniform", "snis_wrapped", "translations", "exac
 BEYOND = ("gibbs", "mode", "translations")
 
 
+def uniform_times(u: Tensor) -> Tensor:
+    """Uniform: all noise levels alike on a logarithmic scale."""
+    return 1e-3 + (1 - 2e-3) * u
+
+
+def choosing_times(u: Tensor) -> Tensor:
+    """Three quarters around t = 0.3 (scatter 0.12), where σ is near the distance between sites; the others uniform."""
+    middle, rest = u / 0.75, (u - 0.75) / 0.25
+    low, high = (torch.special.ndtr(torch.tensor((end - 0.3) / 0.12, dtype=u.dtype)) for end in (0.0, 1.0))
+    around = 0.3 + 0.12 * torch.special.ndtri(low + (high - low) * middle.clamp(max=1))
+    return torch.where(u < 0.75, around, rest).clamp(1e-3, 1 - 1e-3)
+
+
+TIMES: dict[str, Callable[[Tensor], Tensor]] = {"uniform": uniform_times, "choosing": choosing_times}
+
+
 @dataclass(frozen=True)
 class CrystalDenoising:
     """``(denoiser, batch, generator) -> losses (B,)``: squared error of score and cell, each in its natural units.
@@ -38,6 +55,7 @@ class CrystalDenoising:
     translations and permutations of equal atoms together. Crystals with more than ``max_order`` permutations are left
     out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states in all), ``"mode"``
     (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes less, without bias).
+    ``times``: ``"uniform"``, or ``"choosing"``, most of them at the noise where atoms choose their sites.
     ``cell_weight``: of the loss of the cell beside that of the coordinates.
     """
 
@@ -48,8 +66,11 @@ class CrystalDenoising:
     max_order: int = 24
     beyond: str = "translations"
     states: int = 32
+    times: str = "uniform"
 
     def __post_init__(self):
+        if self.times not in TIMES:
+            raise InputError(f"unknown times {self.times!r}; use one of {', '.join(TIMES)}")
         if self.beyond not in BEYOND:
             raise InputError(f"unknown beyond {self.beyond!r}; use one of {', '.join(BEYOND)}")
         if self.target not in TARGETS:
@@ -71,13 +92,12 @@ class CrystalDenoising:
         shape = (estimate.cell - cell).square().mean((-2, -1)) * weight
         return frac + self.cell_weight * shape
 
-    @staticmethod
-    def draw_times(number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Stratified uniform times in (0.001, 0.999), ``(number,)``."""
+    def draw_times(self, number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Stratified times in (0.001, 0.999), ``(number,)``."""
         where = like.device if generator is None else generator.device
         shift = torch.rand((), generator=generator, device=where, dtype=torch.float64)
         order = torch.randperm(number, generator=generator, device=where)
-        return (1e-3 + (1 - 2e-3) * (shift + order) / number).to(like)
+        return TIMES[self.times](((shift + order) / number).clamp(1e-6, 1 - 1e-6)).to(like)
 
     def pair(self, batch, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """``x_t`` from a random point of the orbit of ``batch.frac``, and σ² × the score to regress on."""

@@ -1,0 +1,122 @@
+"""Structures guessed for many compositions, one file for each round, kept as they are finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from orbitwise.data.crystals import Crystal, CrystalBatch
+from orbitwise.errors import InputError
+from orbitwise.methods.crystal_model import CrystalModel
+from orbitwise.methods.stages import Stages
+from orbitwise.training.order import mix
+from orbitwise.training.progress import Progress, ProgressBar
+
+
+@dataclass(frozen=True)
+class GuessedCrystals:
+    """``frac: (G, B, N, 3)``, ``lattice: (G, B, 3, 3)`` in Å of G guesses for the B crystals of ``batch``;
+    ``evaluations``: network calls for each; ``seed``."""
+
+    batch: CrystalBatch
+    frac: Tensor
+    lattice: Tensor
+    evaluations: int
+    seed: int
+    seconds: float
+
+    @property
+    def guesses(self) -> int:
+        return len(self.frac)
+
+    def crystals(self) -> list[list[Crystal | None]]:
+        """``[B][G]`` structures; None for one that is not finite or has no volume."""
+        rounds = []
+        for frac, lattice in zip(self.frac, self.lattice, strict=True):
+            sound = frac.isfinite().all((1, 2)) & (torch.linalg.det(lattice.double()).abs() > 1e-3)
+            some = CrystalBatch(
+                frac[sound], lattice[sound], self.batch.species[sound], self.batch.mask[sound]
+            )
+            made = iter(some.crystals())
+            rounds.append([next(made) if ok else None for ok in sound.tolist()])
+        return [list(row) for row in zip(*rounds, strict=True)]
+
+    @classmethod
+    def load(cls, folder: str | Path, batch: CrystalBatch) -> GuessedCrystals:
+        """All rounds that were finished; ``InputError`` where there are none or they belong to other crystals."""
+        folder = Path(folder)
+        files = sorted((folder / "stages").glob("guess-*.safetensors"))
+        if not files:
+            raise InputError(
+                f"{folder.parent}: there are no guesses yet; draw some with: orbitwise sample {folder.parent}"
+            )
+        from safetensors.torch import load_file
+
+        rounds = [load_file(file) for file in files]
+        species = rounds[-1]["species"]
+        if species.shape != batch.species.shape or not torch.equal(species, batch.species):
+            raise InputError(
+                f"{folder}: these guesses are for other compositions; delete the folder and sample again"
+            )
+        keep = [r for r in rounds if r["seed"].item() == rounds[-1]["seed"].item()]
+        return cls(
+            batch,
+            torch.stack([r["frac"] for r in keep]),
+            torch.stack([r["lattice"] for r in keep]),
+            int(keep[-1]["evaluations"]),
+            int(keep[-1]["seed"]),
+            float(sum(r["seconds"] for r in keep)),
+        )
+
+
+def guess(
+    model: CrystalModel, batch: CrystalBatch, guesses: int, seed: int, folder: str | Path, device: str = "cpu"
+) -> GuessedCrystals:
+    """Draw ``guesses`` structures for every crystal of ``batch`` into ``folder``, one file a round: an interrupted
+    command goes on where it stopped. ``batch_size`` of the sampling bounds the memory."""
+    stages = Stages(folder)
+    weights = [float(p.detach().double().abs().sum()) for p in model.denoiser.parameters()]
+    model.denoiser.to(device).eval()
+    with ProgressBar("guessing") as bar:
+        for k in range(guesses):
+            key = {
+                "weights": sum(weights),
+                "sampling": model.sampling.model_dump(mode="json"),
+                "species": batch.species.tolist(),
+                "seed": seed,
+                "round": k,
+            }
+            name = f"guess-{k:03d}"
+            if stages.load(name, key) is None:
+                stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, guesses)))
+            bar(Progress((k + 1) * len(batch), guesses * len(batch)))
+    for file in sorted((Path(folder) / "stages").glob("guess-*.safetensors"))[guesses:]:
+        file.unlink()  # of an earlier command with more guesses
+    return GuessedCrystals.load(folder, batch)
+
+
+def _round(
+    model: CrystalModel, batch: CrystalBatch, number: int, seed: int, device: str, bar, of: tuple[int, int]
+):
+    """One guess for every crystal, those of one size together: ``(tensors, info)``."""
+    import time
+
+    begin = time.perf_counter()
+    frac, lattice = torch.zeros_like(batch.frac), torch.zeros_like(batch.lattice)
+    generator = torch.Generator(device).manual_seed(number)
+    order, calls, done = batch.atoms.argsort(stable=True), 0, 0
+    for part in order.split(model.sampling.batch_size):
+        some = batch[part].to(device)
+        drawn, calls = model.draw(some, generator)
+        frac[part, : some.frac.shape[1]] = drawn.frac.cpu()
+        lattice[part] = drawn.lattice.cpu()
+        done += len(part)
+        bar(Progress(of[0] * len(batch) + done, of[1] * len(batch)))
+    seconds = time.perf_counter() - begin
+    numbers = {"seed": seed, "evaluations": calls, "seconds": seconds}
+    tensors = {"frac": frac, "lattice": lattice, "species": batch.species}
+    tensors |= {name: torch.tensor(float(value)) for name, value in numbers.items()}
+    return tensors, numbers

@@ -1,0 +1,148 @@
+"""A trained crystal model as it is used: loaded from a run or a packaged checkpoint, drawing structures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from orbitwise.data.crystals import Crystal, CrystalBatch
+from orbitwise.data.files import replacing
+from orbitwise.errors import InputError
+from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
+from orbitwise.training.checkpoint import NAME, read_checkpoint
+
+FORMAT = "orbitwise-crystal-model-1"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a model was trained on: ``elements`` (atomic numbers), ``ratios`` of the elements of a cell in reduced form,
+    as (1, 1, 3), ``smallest`` and ``largest`` number of atoms in a cell, ``crystals`` how many; ``data`` in words."""
+
+    elements: tuple[int, ...]
+    ratios: tuple[tuple[int, ...], ...]
+    smallest: int
+    largest: int
+    crystals: int
+    data: str
+
+    @classmethod
+    def of(cls, crystals: Sequence[Crystal], data: str) -> Domain:
+        """Of the training set."""
+        sizes = [len(c) for c in crystals]
+        elements = np.unique(np.concatenate([c.species for c in crystals]))
+        ratios = {ratio_of(c.species) for c in crystals}
+        return cls(tuple(map(int, elements)), tuple(sorted(ratios)), min(sizes), max(sizes), len(sizes), data)
+
+
+def ratio_of(species: np.ndarray) -> tuple[int, ...]:
+    """Counts of the elements in ascending order, divided by what they have in common: SrTiO3 -> (1, 1, 3)."""
+    counts = np.unique(species, return_counts=True)[1]
+    return tuple(int(c) for c in np.sort(counts) // np.gcd.reduce(counts))
+
+
+@dataclass(frozen=True)
+class CrystalModel:
+    """A trained denoiser with what is needed to use it."""
+
+    denoiser: CrystalDenoiser
+    sampling: CrystalSamplingConfig
+    domain: Domain
+
+    def draw(
+        self,
+        batch: CrystalBatch,
+        generator: torch.Generator,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[CrystalBatch, int]:
+        """New structures for the atoms of ``batch`` (its coordinates and cells are not looked at), and network calls
+        per sample."""
+        den = self.denoiser
+        done = self.sampling.build().sample(
+            lambda frac, cell, t: den(frac, cell, t, batch),
+            den.process,
+            batch.mask,
+            self.sampling.grid(),
+            generator=generator,
+            progress=progress,
+        )
+        return batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms)), done.evaluations
+
+    def draw_crystals(
+        self,
+        species: np.ndarray,
+        n: int,
+        seed: int = 0,
+        *,
+        prompt: Tensor | None = None,
+        device: str = "cpu",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Crystal]:
+        """``n`` structures of a cell with the atomic numbers ``species: (N,)``; ``prompt: (P,)`` embedding of a text.
+
+        Structures that are not finite are left out. Raises ``InputError`` for an element outside the domain.
+        """
+        unknown = sorted(set(map(int, species)) - set(self.domain.elements))
+        if unknown:
+            raise InputError(f"the model has never seen atomic numbers {unknown}")
+        atoms = torch.as_tensor(np.asarray(species, dtype=np.int64), device=device).expand(n, -1)
+        batch = CrystalBatch(
+            torch.zeros(*atoms.shape, 3, device=device),
+            torch.eye(3, device=device).expand(n, 3, 3),
+            atoms,
+            torch.ones_like(atoms, dtype=torch.bool),
+            None if prompt is None else prompt.to(device).expand(n, -1),
+        )
+        self.denoiser.to(device).eval()
+        drawn, _ = self.draw(batch, torch.Generator(device).manual_seed(seed), progress)
+        whole = (drawn.frac.isfinite().all((1, 2)) & drawn.lattice.isfinite().all((1, 2))).nonzero()[:, 0]
+        return drawn[whole].crystals() if len(whole) else []
+
+
+def load_model(path: str | Path) -> CrystalModel:
+    """From a run folder (its averaged weights) or a packaged file. Raises ``InputError`` for anything else."""
+    path = Path(path)
+    if path.is_dir():
+        saved = read_checkpoint(path / NAME)
+        header, weights = saved.config["run"], saved.ema
+    else:
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                if (file.metadata() or {}).get("format") != FORMAT:
+                    raise InputError(f"{path}: not a packaged crystal model")
+                header = json.loads(file.metadata()["header"])
+                weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path}: cannot be read as a crystal model ({error})") from error
+    if "domain" not in header or "model" not in header:
+        raise InputError(f"{path}: this run is not one of crystal structures")
+    config = CrystalModelConfig.model_validate(header["model"])
+    denoiser = config.denoiser(torch.zeros(6), torch.ones(6))
+    denoiser.load_state_dict(weights)
+    domain = header["domain"] | {"ratios": tuple(map(tuple, header["domain"]["ratios"]))}
+    domain["elements"] = tuple(domain["elements"])
+    return CrystalModel(
+        denoiser.eval(), CrystalSamplingConfig.model_validate(header["sampling"]), Domain(**domain)
+    )
+
+
+def package(model: CrystalModel, config: CrystalModelConfig, path: str | Path) -> Path:
+    """Write the weights in half precision with all that ``load_model`` needs; raises ``InputError`` on a full disk."""
+    header = {
+        "model": config.model_dump(mode="json"),
+        "sampling": model.sampling.model_dump(mode="json"),
+        "domain": asdict(model.domain),
+    }
+    weights = {k: v.half().contiguous() for k, v in model.denoiser.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata={"format": FORMAT, "header": json.dumps(header)})
+    return Path(path)

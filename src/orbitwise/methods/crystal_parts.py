@@ -1,0 +1,77 @@
+"""Parts of crystal models by name in a configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from orbitwise.errors import InputError
+from orbitwise.methods.config import Config
+from orbitwise.networks.crystal_transformer import CrystalTransformer
+from orbitwise.networks.cspnet import CSPNet
+from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
+from orbitwise.processes.crystal import CrystalProcess
+from orbitwise.processes.crystal_sampling import PredictorCorrector
+from orbitwise.processes.wrapped_normal import WrappedNormalProcess
+
+NETWORKS = {"cspnet": CSPNet, "transformer": CrystalTransformer}
+
+
+class CrystalModelConfig(Config):
+    """``sigma_min``, ``sigma_max`` of the wrapped noise in fractions of the cell; ``hidden`` channels and ``layers``;
+    ``centred``: scores of zero mean over the atoms; ``prompt``: size of a text embedding, 0 for none."""
+
+    network: Literal["cspnet", "transformer"] = "cspnet"
+    hidden: int = Field(128, ge=8)
+    layers: int = Field(4, ge=1)
+    centred: bool = True
+    prompt: int = Field(0, ge=0)
+    sigma_min: float = Field(0.005, gt=0)
+    sigma_max: float = Field(0.5, gt=0)
+
+    def process(self) -> CrystalProcess:
+        return CrystalProcess(WrappedNormalProcess(self.sigma_min, self.sigma_max))
+
+    def _network(self) -> nn.Module:
+        try:
+            return NETWORKS[self.network](
+                hidden=self.hidden, layers=self.layers, centred=self.centred, prompt=self.prompt
+            )
+        except ValueError as error:
+            raise InputError(f"model: {error}") from error
+
+    def denoiser(self, cell_mean: Tensor, cell_std: Tensor) -> CrystalDenoiser:
+        """With untrained weights and the given scale of the cells (6,)."""
+        return CrystalDenoiser(self._network(), self.process(), cell_mean, cell_std)
+
+    def fitted(self, batch, seed: int) -> CrystalDenoiser:
+        """Weights drawn from ``seed``, cells scaled by those of ``batch``; the caller's random stream stays."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return CrystalDenoiser.fitted(self._network(), self.process(), batch)
+
+
+class CrystalSamplingConfig(Config):
+    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one."""
+
+    steps: int = Field(50, ge=2)
+    stochasticity: float = Field(1.0, ge=0, le=1)
+    corrections: int = Field(0, ge=0)
+    correction_size: float = Field(0.02, gt=0)
+    last: float = Field(0.999, gt=0, lt=1)
+    batch_size: int = Field(1024, ge=1)
+
+    def build(self) -> PredictorCorrector:
+        return PredictorCorrector(self.stochasticity, self.corrections, self.correction_size)
+
+    def grid(self) -> Tensor:
+        """Uniform times: geometric noise levels, ``(steps,)``."""
+        return torch.linspace(0.0, self.last, self.steps)
+
+    @property
+    def evaluations(self) -> int:
+        """Network calls per sample."""
+        return self.steps + self.corrections * (self.steps - 1)
