@@ -40,11 +40,19 @@ class PointPermutation(Group):
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
         """``x[g]`` along the points; ``g: (*S, n)``, ``x: (*B, N, D)``, N >= n; vectors move as points do.
+        Raises ``InputError`` as ``on`` does."""
+        g = self.on(g, x.shape[-2], mask)
+        shape = torch.broadcast_shapes((*g.shape, 1), x.shape)
+        return x.expand(shape).gather(-2, g.unsqueeze(-1).expand(shape))
 
-        Raises ``InputError`` when ``g`` would move a padded row into a real one (``mask``): give the padding
-        negative labels (``Permutation.restricted``), or order the points so that the padding comes last.
+    def on(self, g: Tensor, points: int, mask: Tensor | None = None) -> Tensor:
+        """The tables ``g: (*S, n)`` as tables ``(*S, points)`` whose last rows stay in place.
+
+        Raises ``InputError`` when there are fewer points than ``n``, and when ``g`` would move a padded row into a
+        real one (``mask``): give the padding negative labels (``Permutation.restricted``), or order the points so
+        that the padding comes last.
         """
-        n, points = g.shape[-1], x.shape[-2]
+        n = g.shape[-1]
         if points < n:
             raise InputError(f"{type(self).__name__} permutes {n} points, the input has {points}")
         if points > n:
@@ -57,8 +65,7 @@ class PointPermutation(Group):
                     "a permutation moves padded points among real ones; give padding negative labels "
                     "(Permutation(n).restricted(mask))"
                 )
-        shape = torch.broadcast_shapes((*g.shape, 1), x.shape)
-        return x.expand(shape).gather(-2, g.unsqueeze(-1).expand(shape))
+        return g
 
 
 class Permutation(PointPermutation):
@@ -129,7 +136,8 @@ class Permutation(PointPermutation):
         if not self.finite:
             raise NoClosedFormError(
                 f"{self!r} is too large to enumerate (max_order={self.max_order}) or has one set of labels "
-                "per item; use method='gibbs', 'mode' or 'snis'"
+                "per item (where all are small, take ItemPermutations.within(labels)); use method='gibbs', 'mode' "
+                "or 'snis'"
             )
         labels = self.labels.tolist()
         classes = [[i for i, k in enumerate(labels) if k == label] for label in dict.fromkeys(labels)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import singledispatch
 
 import torch
 from torch import Tensor
@@ -10,11 +11,14 @@ from torch import Tensor
 from orbitwise.errors import NoClosedFormError
 from orbitwise.groups.base import Element, Group
 from orbitwise.groups.item_permutations import entries
+from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.product import Product
+from orbitwise.groups.torus import PeriodicTranslation
 from orbitwise.orbits.dispatch import exact, mode
 from orbitwise.orbits.noise import noise_of
 from orbitwise.orbits.outer import Clouds, best_of, fixed_point, sum_over
 from orbitwise.orbits.result import OrbitPosterior
+from orbitwise.orbits.torus_permutations import sum_over_permutations
 
 
 def images(
@@ -68,15 +72,46 @@ def mode_finite(
     return best_of(images(group, x1, mask, lambda g, _: g), lambda x: fixed_point(process, x, xt, t, mask))
 
 
+@singledispatch
+def summed(
+    inside: Group,
+    outside: Group,
+    clouds: Clouds,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None,
+) -> OrbitPosterior:
+    """The exact posterior over ``inside`` × the finite ``outside``, whose images of ``x1`` are the ``clouds``."""
+    return sum_over(
+        clouds, lambda x: exact(inside, process, x, xt, t, mask), noise_of(process, xt, t, mask), xt
+    )
+
+
+@summed.register
+def summed_on_the_torus(
+    inside: PeriodicTranslation,
+    outside: Group,
+    clouds: Clouds,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None,
+) -> OrbitPosterior:
+    """Permutations of points share the nodes of the shifts; other groups are summed over as usual."""
+    solve = sum_over_permutations if isinstance(outside, PointPermutation) else summed.dispatch(Group)
+    return solve(inside, outside, clouds, process, x1, xt, t, mask)
+
+
 @exact.register(Product)
 def exact_product(
     group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
     """One factor in closed form, the finite other one summed over."""
-    inside, clouds = split(group, x1, mask)
-    return sum_over(
-        clouds, lambda x: exact(inside, process, x, xt, t, mask), noise_of(process, xt, t, mask), xt
-    )
+    inside, outside, clouds = split(group, x1, mask)
+    return summed(inside, outside, clouds, process, x1, xt, t, mask)
 
 
 @mode.register(Product)
@@ -84,20 +119,21 @@ def mode_product(
     group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
     """The best over the finite factor of the other's mode."""
-    inside, clouds = split(group, x1, mask)
+    inside, _, clouds = split(group, x1, mask)
     return best_of(clouds, lambda x: mode(inside, process, x, xt, t, mask))
 
 
-def split(group: Product, x1: Tensor, mask: Tensor | None) -> tuple[Group, Clouds]:
-    """The factor to solve in closed form, and the images of ``x1`` under the other one."""
+def split(group: Product, x1: Tensor, mask: Tensor | None) -> tuple[Group, Group, Clouds]:
+    """The factor to solve in closed form, the other one, and the images of ``x1`` under that."""
     if len(group.factors) == 1:
         one = torch.zeros(1, dtype=x1.dtype, device=x1.device)
-        return group.factors[0], Clouds(x1.shape, one, lambda index: x1[None], lambda index, g: (g,))
+        alone = Clouds(x1.shape, one, lambda index: x1[None], lambda index, g: (g,))
+        return group.factors[0], group, alone
     first, second = group.factors
     if second.finite:
-        return first, images(second, x1, mask, lambda h, g: (g, h))
+        return first, second, images(second, x1, mask, lambda h, g: (g, h))
     if first.finite:
-        return second, images(first, x1, mask, lambda h, g: (h, g))
+        return second, first, images(first, x1, mask, lambda h, g: (h, g))
     raise NoClosedFormError(
         f"{group!r}: a product has a closed form when one factor has one and the other is finite; here "
         "neither can be enumerated; use method='snis', or 'gibbs' for the permutations alone"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import NoClosedFormError
+from orbitwise.groups.torus import wrapped_normal
 
 FLOOR = 1e-20  # smallest variance, relative to |x_t|²: keeps sigma = 0 finite, below what float64 resolves
 TINY = 1e-200
@@ -49,6 +50,10 @@ class Gaussian:
         residual = xt - self.alpha[..., None, None] * x1
         return self.log_norm - 0.5 * residual.square().sum((-2, -1)) / self.variance
 
+    def at(self, xt: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density ``(*L, *B)`` and mean ``(*L, *B, N, D)`` for one point of the orbit."""
+        return self.log_density(xt, x1), x1
+
     def score(self, mean: Tensor, xt: Tensor) -> Tensor:
         """∇ log evidence, from the posterior mean (of a log mixture: the mean of the gradients)."""
         return (self.alpha[..., None, None] * mean - xt) / self.variance[..., None, None]
@@ -56,7 +61,8 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Wrapped-normal noise on the torus; the mean is that of the lifted points, ``x_t + sigma² score``."""
+    """Wrapped-normal noise on the torus of width ``process.wrapped_sigma(t)``; the mean is that of the lifted points,
+    ``x_t + sigma² score``."""
 
     process: object
     t: Tensor
@@ -70,13 +76,18 @@ class Wrapped:
         """Sum of log wrapped normals over points and axes."""
         return self.process.log_density(xt, x1, self.t, self.mask)
 
-    def score(self, mean: Tensor, xt: Tensor) -> Tensor:
-        """Inverse of ``lift``."""
-        return (mean - xt) / self._variance
+    def at(self, xt: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density ``(*L, *B)`` and mean ``(*L, *B, N, D)`` for one point of the orbit, from one kernel."""
+        kernel = wrapped_normal(xt - x1, self._variance.sqrt())
+        log_density, pull = kernel.log_density.sum(-1), kernel.score
+        if self.mask is not None:
+            log_density = torch.where(self.mask, log_density, 0.0)
+            pull = torch.where(self.mask.unsqueeze(-1), pull, 0.0)
+        return log_density.sum(-1), xt + self._variance * pull
 
-    def lift(self, xt: Tensor, x1: Tensor) -> Tensor:
-        """E of the lifted ``x1`` given ``x_t``."""
-        return xt + self._variance * self.process.score(xt, x1, self.t, self.mask)
+    def score(self, mean: Tensor, xt: Tensor) -> Tensor:
+        """∇ log evidence, from the posterior mean."""
+        return (mean - xt) / self._variance
 
 
 def noise_of(process, xt: Tensor, t: Tensor, mask: Tensor | None) -> Gaussian | Wrapped:

@@ -56,10 +56,8 @@ class Clouds:
 def fixed_point(process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None) -> OrbitPosterior:
     """The posterior of the trivial group."""
     noise = noise_of(process, xt, t, mask)
-    mean = noise.lift(xt, x1) if isinstance(noise, Wrapped) else x1
-    return OrbitPosterior(
-        mean, noise.log_density(xt, x1), noise.score(mean, xt), "exact", True, lambda K, generator: None
-    )
+    log_density, mean = noise.at(xt, x1)
+    return OrbitPosterior(mean, log_density, noise.score(mean, xt), "exact", True, lambda K, generator: None)
 
 
 def sum_over(
@@ -79,20 +77,26 @@ def sum_over(
     mean = mean / mass[..., None, None]
     weights = torch.softmax(torch.cat(logits), 0)
 
-    def draw(K: int, generator: torch.Generator | None) -> Element:
-        index = categorical(weights, K, generator)
-        g = inner(clouds.pick(index)).sample(1, generator)
-        return clouds.label(index, map_element(lambda part: part[0], g))
-
     return OrbitPosterior(
         mean,
         peak + torch.log(mass),
         noise.score(mean, xt),
         method,
         method == "exact",
-        draw,
+        draws(clouds, inner, weights),
         1 / weights.square().sum(0),
     )
+
+
+def draws(clouds: Clouds, inner: Inner, weights: Tensor) -> Callable[[int, torch.Generator | None], Element]:
+    """``OrbitPosterior.draw`` of a mixture with ``weights: (M, *B)``: a cloud, then an element of its posterior."""
+
+    def draw(K: int, generator: torch.Generator | None) -> Element:
+        index = categorical(weights, K, generator)
+        g = inner(clouds.pick(index)).sample(1, generator)
+        return clouds.label(index, map_element(lambda part: part[0], g))
+
+    return draw
 
 
 def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:

@@ -22,7 +22,7 @@ from orbitwise.orbits.noise import Gaussian, Wrapped, noise_of
 from orbitwise.orbits.result import OrbitPosterior
 from orbitwise.orbits.snis import snis_by_images
 
-_CHAINS = 8
+CHAINS = 8
 
 
 @dispatch.mode.register
@@ -36,7 +36,7 @@ def mode_permutation(
     average over permutations, and ``log_evidence`` is the log density at the mode.
     """
     pairs = _pairs(group, process, x1, xt, t, mask)
-    table = _assign(pairs.logits)
+    table = assign(pairs.logits)
     marginals = torch.nn.functional.one_hot(table, table.shape[-1]).double()
     element = table[..., : group.n]
     at_mode = pairs.logits.gather(-1, table.unsqueeze(-1)).sum((-2, -1)) + pairs.constant
@@ -68,8 +68,10 @@ def gibbs_permutation(
     tight when P is near a permutation and at most N/2 log 2 low at its maximum (Anari and Rezaei 1811.02933).
     """
     pairs = _pairs(group, process, x1, xt, t, mask)
-    sweeps = -(-proposals // _CHAINS)
-    chain = _Chains(pairs.logits, generator)
+    sweeps = -(-proposals // CHAINS)
+    chain = Transpositions(
+        pairs.logits[None], assign(pairs.logits).expand(CHAINS, *pairs.logits.shape[:-1]), generator
+    )
     for _ in range(sweeps // 4 + 1):
         chain.sweep()
     chain.marginals.zero_()
@@ -78,7 +80,8 @@ def gibbs_permutation(
         chain.sweep()
         kept.append(chain.state[..., : group.n].to(torch.int32))
     kept = torch.cat(kept)  # (sweeps·chains, *batch, n)
-    marginals = chain.marginals / chain.marginals.sum(-1, keepdim=True)
+    marginals = chain.marginals.sum(0)
+    marginals = marginals / marginals.sum(-1, keepdim=True)
     p = marginals.clamp(0, 1)
     bound = torch.where(p > 0, p * pairs.logits, 0.0) - torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
     size = pairs.allowed.sum(-1).double()
@@ -154,11 +157,11 @@ def _pairs(group: Permutation, process, x1: Tensor, xt: Tensor, t: Tensor, mask:
     constant = noise.log_density(xt, x1) - itself.sum(-1)
     if mask is not None:  # padded points stand for themselves and count for nothing
         logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
-    allowed = _allowed(group, mask, xt).expand(logits.shape)
+    allowed = allowed_pairs(group, mask, xt).expand(logits.shape)
     return _Pairs(noise, xt, logits.masked_fill(~allowed, -torch.inf), lifted, constant, allowed)
 
 
-def _allowed(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:
+def allowed_pairs(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:
     """Which point may come to which place, ``(*B, N, N)``: equal labels, both real; each to its own."""
     points, device = xt.shape[-2], xt.device
     if points < group.n:
@@ -170,7 +173,7 @@ def _allowed(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:
     return labels.unsqueeze(-1) == labels.unsqueeze(-2)
 
 
-def _assign(logits: Tensor) -> Tensor:
+def assign(logits: Tensor) -> Tensor:
     """The permutation ``(*S, N)`` with the largest ``Σ_i logits[i, g(i)]``."""
     from scipy.optimize import linear_sum_assignment  # at first use: half of the package's import time
 
@@ -180,13 +183,15 @@ def _assign(logits: Tensor) -> Tensor:
     return torch.from_numpy(tables).to(logits.device).reshape(logits.shape[:-1])
 
 
-class _Chains:
-    """States ``(chains, *batch, N)`` and the summed swap probabilities ``marginals: (*batch, N, N)``."""
+class Transpositions:
+    """Gibbs sampling of permutations by swaps: ``state (chains, *batch, N)``, changed in place by sweeps towards
+    ``exp Σ_i logits[i, state_i]``. ``logits: (chains or 1, *batch, N, N)``; ``marginals: (chains, *batch, N, N)``
+    adds up the probabilities of the swaps, not their outcomes."""
 
-    def __init__(self, logits: Tensor, generator: torch.Generator | None):
+    def __init__(self, logits: Tensor, state: Tensor, generator: torch.Generator | None):
         self.logits, self.generator = logits, generator
-        self.state = _assign(logits).expand(_CHAINS, *logits.shape[:-1]).clone()
-        self.marginals = torch.zeros_like(logits)
+        self.state = state.clone()
+        self.marginals = logits.new_zeros((*state.shape, state.shape[-1]))
         self.rounds = _round_robin(logits.shape[-1]).to(logits.device)
 
     def sweep(self) -> None:
@@ -213,8 +218,7 @@ class _Chains:
 
     def _count(self, place: Tensor, point: Tensor, weight: Tensor) -> None:
         n = self.logits.shape[-1]
-        index = (place * n + point).movedim(0, -2).flatten(-2)
-        self.marginals.flatten(-2).scatter_add_(-1, index, weight.movedim(0, -2).flatten(-2))
+        self.marginals.flatten(-2).scatter_add_(-1, place * n + point, weight)
 
 
 def _round_robin(n: int) -> Tensor:

@@ -23,6 +23,8 @@ from orbitwise.orbits import (  # noqa: F401
     rotations,
     snis,
     torus,
+    torus_permutations,
+    torus_snis,
     translation,
 )
 from orbitwise.orbits.noise import noise_of
@@ -43,6 +45,7 @@ def orbit_posterior(
     *,
     proposals: int = 256,
     include_identity: bool = False,
+    proposal_width: float | None = None,
     generator: torch.Generator | None = None,
     log_weights: Tensor | None = None,
 ) -> OrbitPosterior:
@@ -66,9 +69,14 @@ def orbit_posterior(
         method: ``"exact"`` where there is one (see below). ``"mode"``: everything at the most probable
             element (Kabsch, Hungarian), biased at every noise level. ``"snis"``: self-normalised importance
             sampling from ``proposals`` Haar elements per item, biased by O(1/proposals), badly so when the
-            posterior is narrow; ``include_identity`` puts the identity among them, as published, which biases
-            it towards the pose of ``x1``. ``"gibbs"``: Markov chains over permutations, ``proposals``
-            states in all, whose bias fades with that number; ``log_evidence`` is then a lower bound.
+            posterior is narrow; ``include_identity`` puts the identity among them, as published, which draws
+            it towards the pose of ``x1`` (away again on average, if ``x_t`` was made from that pose: theory.md,
+            section 7). ``"gibbs"``: Markov chains over permutations, or over periodic translations and
+            permutations, ``proposals`` states in all, whose bias fades with that number; ``log_evidence`` is then
+            a lower bound.
+        proposal_width: for ``"snis"`` over ``PeriodicTranslation``: shifts are proposed from a wrapped normal of
+            this many sigma around ``x1`` as it is, which must be what ``x_t`` was made from (2502.09890: 2, with
+            ``include_identity``). Default: uniform shifts.
         generator: for ``"snis"`` and ``"gibbs"``.
 
     Exact: SO3, O3 (matrix Fisher, Lee 1710.03746), Translation (flat measure), PeriodicTranslation under
@@ -87,9 +95,14 @@ def orbit_posterior(
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
     if hasattr(process, "whiten"):
-        options = {"proposals": proposals, "include_identity": include_identity, "generator": generator}
+        options = {
+            "proposals": proposals,
+            "include_identity": include_identity,
+            "proposal_width": proposal_width,
+            "generator": generator,
+        }
         return _whitened(group, process, x1, xt, t, mask, method, log_weights=log_weights, **options)
-    solve = _solver(method, proposals, include_identity, generator)
+    solve = _solver(method, proposals, include_identity, proposal_width, generator)
     cloud = xt.shape
     x1, xt, t, mask, log_prior, dtype = _checked(process, x1, xt, t, mask, log_weights)
     inner = lambda x: solve(group, process, x, xt, t, mask)  # noqa: E731
@@ -121,19 +134,26 @@ def _whitened(group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | N
     )
 
 
-def _solver(method: str, proposals: int, include_identity: bool, generator) -> Callable[..., OrbitPosterior]:
+def _solver(
+    method: str, proposals: int, include_identity: bool, proposal_width: float | None, generator
+) -> Callable[..., OrbitPosterior]:
     if method not in ("exact", "snis", "mode", "gibbs"):
         raise InputError(f"method {method!r} is none of 'exact', 'snis', 'mode', 'gibbs'")
     if proposals < 1:
         raise InputError(f"proposals must be at least 1, not {proposals}")
     if include_identity and method != "snis":
         raise InputError(f"include_identity belongs to method='snis', not {method!r}")
+    if proposal_width is not None and method != "snis":
+        raise InputError(f"proposal_width belongs to method='snis', not {method!r}")
+    importance = dispatch.snis
+    if proposal_width is not None:
+        importance = partial(torus_snis.snis_near, width=proposal_width)
     return {
         "exact": dispatch.exact,
         "mode": dispatch.mode,
         "gibbs": partial(dispatch.gibbs, proposals=proposals, generator=generator),
         "snis": partial(
-            dispatch.snis, proposals=proposals, include_identity=include_identity, generator=generator
+            importance, proposals=proposals, include_identity=include_identity, generator=generator
         ),
     }[method]
 

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from orbitwise.groups.base import Group
+from orbitwise.groups.base import Element, Group
+from orbitwise.groups.permutation import Permutation
+from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import SO3
 from orbitwise.orbits.dispatch import snis
 from orbitwise.orbits.noise import Gaussian, noise_of
@@ -46,9 +48,25 @@ def snis_by_images(
 ) -> OrbitPosterior:
     """Any group with a uniform distribution, as published: images of ``x1`` compared with ``x_t``."""
     g = propose(group, x1, proposals, include_identity, generator)
+    uniform = torch.full((proposals,), -math.log(proposals), dtype=x1.dtype, device=x1.device)
+    return estimate(group, g, uniform, process, x1, xt, t, mask)
+
+
+def estimate(
+    group: Group,
+    g: Element,
+    log_weights: Tensor,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None,
+) -> OrbitPosterior:
+    """The posterior over proposed elements ``g: (proposals, *B, *E)`` with weights before ``x_t`` is looked at:
+    ``log_weights: (proposals)`` or ``(proposals, *B)``, uniform or 1 / (proposals × proposal density)."""
     batch = len(x1.shape) - 2
 
-    def at(index: Tensor):
+    def at(index: Tensor) -> Element:
         return map_element(lambda part: torch.take_along_dim(part, _beside(index, part), 0), g)
 
     def _beside(index: Tensor, part: Tensor) -> Tensor:
@@ -56,12 +74,33 @@ def snis_by_images(
 
     clouds = Clouds(
         x1.shape,
-        torch.full((proposals,), -math.log(proposals), dtype=x1.dtype, device=x1.device),
+        log_weights,
         pick=lambda index: group.act(at(index), x1, mask=mask),
         label=lambda index, _: at(index),
     )
     inner = lambda x: fixed_point(process, x, xt, t, mask)  # noqa: E731
     return sum_over(clouds, inner, noise_of(process, xt, t, mask), xt, method="snis")
+
+
+@snis.register(Product)
+def snis_product(
+    group: Product,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None = None,
+    *,
+    proposals: int = 256,
+    include_identity: bool = False,
+    generator: torch.Generator | None = None,
+) -> OrbitPosterior:
+    """Uniform elements of every factor; permutations only of real points."""
+    if mask is not None:
+        restricted = (f.restricted(mask) if isinstance(f, Permutation) else f for f in group.factors)
+        group = Product(*restricted)
+    options = {"proposals": proposals, "include_identity": include_identity, "generator": generator}
+    return snis_by_images(group, process, x1, xt, t, mask, **options)
 
 
 @snis.register(SO3)

@@ -29,6 +29,9 @@ from orbitwise.orbits import dispatch
 from orbitwise.orbits.result import OrbitPosterior
 
 _FLAT = 1.4  # above this σ the posterior is uniform to 1e-16: windings are drawn as if σ were this
+CACHE = (
+    2**16
+)  # entries of a table computed at a time: what a core's cache holds; an accelerator takes 128 times that
 _CLIMB = 30  # fixed-point steps from the best node to the mode
 
 
@@ -41,7 +44,7 @@ def exact_torus(
     ``log_evidence`` is the log density in fractional coordinates; ``mean`` is ``x_t + σ² score``, the
     posterior mean of the lifted points (not wrapped). ``NoClosedFormError`` if the process is not wrapped.
     """
-    axes = _Axes(group, process, x1, xt, t, mask)
+    axes = Axes(group, process, x1, xt, t, mask)
     log_evidence, score, weights = axes.solve()
     return axes.result(log_evidence, score, "exact", lambda K, gen: axes.draw(K, weights, gen))
 
@@ -53,14 +56,14 @@ def mode_torus(
     """The most probable shift: per axis the best of the N nodes, then 30 steps of expectation-maximisation
     over the windings. Biased at every noise level; at small σ it misses only the shift's variance σ²/N.
     """
-    axes = _Axes(group, process, x1, xt, t, mask)
+    axes = Axes(group, process, x1, xt, t, mask)
     shift = axes.climb(axes.solve()[2])
     log_density, score = axes.at(shift)
     element = axes.element(shift)
     return axes.result(log_density, score, "mode", lambda K, gen: element.expand(K, *element.shape).clone())
 
 
-class _Axes:
+class Axes:
     """The residuals, batch and axes in front: ``r: (R, D, N)``, ``real: (R, 1, N)``, ``sigma, n: (R, 1)``,
     where R runs over the batch ``(*L, *B)``."""
 
@@ -80,19 +83,23 @@ class _Axes:
         self.sigma = process.wrapped_sigma(t).expand(self.batch).reshape(-1, 1)
         self.n = self.real.sum(-1).to(xt)
         self.start = self.r.sum(-1) / self.n  # c
-        # entries of a table computed at a time: what a core's cache holds, or what fills an accelerator
-        self._chunk = 2**16 if xt.device.type == "cpu" else 2**23
+        self.chunk = CACHE if xt.device.type == "cpu" else 128 * CACHE
 
     def nodes(self) -> Tensor:
         """τ_j, (R, D, N); those with j >= n are not used."""
         steps = torch.arange(self.r.shape[-1], device=self.r.device) / self.n.unsqueeze(-1)
         return self.start.unsqueeze(-1) + steps
 
+    def log_nodes(self) -> Tensor:
+        """log of what the sum over the nodes is to the integral, (R, 1): the denominator of (1)."""
+        spread = wrapped_normal(torch.zeros_like(self.sigma), self.sigma * self.n.sqrt())
+        return self.n.log() + spread.log_density
+
     def solve(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log evidence (R), score (R, D, N) and node weights (R, D, N): equations (1) and (2)."""
         rows, dim, points = self.r.shape
         nodes, parts = self.nodes(), []
-        step = max(1, self._chunk // (dim * points * points))
+        step = max(1, self.chunk // (dim * points * points))
         for rows_of in torch.arange(rows, device=self.r.device).split(step):
             u = self.r[rows_of].unsqueeze(-2) - nodes[rows_of].unsqueeze(-1)  # (R, D, J, N)
             sigma, real = self.sigma[rows_of, :, None, None], self.real[rows_of].unsqueeze(-2)
@@ -104,11 +111,14 @@ class _Axes:
             total = torch.logsumexp(log_f, -1)
             weights = (log_f - total.unsqueeze(-1)).exp()
             score = (weights.unsqueeze(-2) @ pull).squeeze(-2)
-            mean = score.sum(-1, keepdim=True) / self.n[rows_of].unsqueeze(-1)
-            parts.append((total, torch.where(self.real[rows_of], score - mean, 0.0), weights))
+            parts.append((total, score, weights))
         total, score, weights = (torch.cat(part) for part in zip(*parts, strict=True))
-        spread = wrapped_normal(torch.zeros_like(self.sigma), self.sigma * self.n.sqrt())
-        return (total - self.n.log() - spread.log_density).sum(-1), score, weights
+        return (total - self.log_nodes()).sum(-1), self.without_mean(score), weights
+
+    def without_mean(self, score: Tensor) -> Tensor:
+        """``(R, D, N)`` less its mean over the real points; 0 on the others."""
+        mean = score.sum(-1, keepdim=True) / self.n.unsqueeze(-1)
+        return torch.where(self.real, score - mean, 0.0)
 
     def draw(self, K: int, weights: Tensor, generator: torch.Generator | None) -> Tensor:
         """``K`` shifts (K, *L, *B, D): equation (3)."""
@@ -119,7 +129,7 @@ class _Axes:
         sigma = self.sigma.clamp(max=_FLAT)
         reach = math.ceil(8.5 * float(sigma.max())) + 1
         images = torch.arange(-reach, reach + 1, device=shift.device)
-        step, means = max(1, self._chunk // (self.r.numel() * len(images))), []
+        step, means = max(1, self.chunk // (self.r.numel() * len(images))), []
         for part in shift.split(step):
             u = nearest_image(self.r - part.unsqueeze(-1))
             table = torch.softmax(-0.5 * ((u.unsqueeze(-1) + images) / sigma[..., None, None]) ** 2, -1)
