@@ -48,6 +48,13 @@ _WHERE = {
     "rank_effective_sample_size": "mixing",
     "split_rhat": "mixing",
     "statistical_inefficiency": "mixing",
+    "CellMatcher": "crystal_matching",
+    "MatchResult": "crystals",
+    "Measured": "crystals",
+    "match": "crystals",
+    "structurally_valid": "crystals",
+    "Ceiling": "crystal_ceiling",
+    "ceiling": "crystal_ceiling",
 }
 
 __all__ = list(_WHERE)
