@@ -50,8 +50,8 @@ class CrystalBatch:
     """Padded crystals.
 
     ``frac: (B, N, 3)`` in [0, 1); ``lattice: (B, 3, 3)`` rows are the cell vectors in Å; ``species: (B, N)`` long
-    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, P)`` an embedding of a
-    text, or None.
+    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, P)`` embeddings of texts,
+    a row of zeros where there is no text, or None.
     """
 
     frac: Tensor
@@ -84,6 +84,10 @@ class CrystalBatch:
     def with_structure(self, frac: Tensor, lattice: Tensor) -> CrystalBatch:
         """The same atoms at other places in other cells."""
         return replace(self, frac=frac, lattice=lattice)
+
+    def with_prompt(self, prompt: Tensor | None) -> CrystalBatch:
+        """The same crystals with other texts, ``(B, P)``."""
+        return replace(self, prompt=prompt)
 
     def repeat(self, times: int) -> CrystalBatch:
         """Every crystal ``times`` times in a row: ``(B times)``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -79,16 +80,17 @@ def guess(
     command goes on where it stopped. ``batch_size`` of the sampling bounds the memory."""
     stages = Stages(folder)
     weights = [float(p.detach().double().abs().sum()) for p in model.denoiser.parameters()]
+    texts = {} if batch.prompt is None else {"texts": sha256(batch.prompt.numpy().tobytes()).hexdigest()}
     model.denoiser.to(device).eval()
     with ProgressBar("guessing") as bar:
         for k in range(guesses):
             key = {
                 "weights": sum(weights),
-                "sampling": model.sampling.model_dump(mode="json"),
+                "sampling": model.sampling.model_dump(mode="json", exclude_none=True),
                 "species": batch.species.tolist(),
                 "seed": seed,
                 "round": k,
-            }
+            } | texts
             name = f"guess-{k:03d}"
             if stages.load(name, key) is None:
                 stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, guesses)))

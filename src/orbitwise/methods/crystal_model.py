@@ -18,6 +18,7 @@ from orbitwise.data.files import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
+from orbitwise.processes.crystal_sampling import CrystalEstimate, Estimator
 from orbitwise.training.checkpoint import NAME, read_checkpoint
 
 FORMAT = "orbitwise-crystal-model-1"
@@ -65,17 +66,39 @@ class CrystalModel:
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[CrystalBatch, int]:
         """New structures for the atoms of ``batch`` (its coordinates and cells are not looked at), and network calls
-        per sample."""
+        per sample. Raises ``InputError`` for texts that the model does not take."""
         den = self.denoiser
         done = self.sampling.build().sample(
-            lambda frac, cell, t: den(frac, cell, t, batch),
+            self._estimator(batch),
             den.process,
             batch.mask,
             self.sampling.grid(),
             generator=generator,
             progress=progress,
         )
-        return batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms)), done.evaluations
+        drawn = batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms))
+        return drawn, self.sampling.evaluations
+
+    def _estimator(self, batch: CrystalBatch) -> Estimator:
+        """The denoiser for the atoms and texts of ``batch``, with guidance where it is asked for."""
+        den, w = self.denoiser, self.sampling.guidance
+        if batch.prompt is not None and not den.prompted:
+            raise InputError("this model was trained without texts; leave the prompt out")
+        if batch.prompt is not None and batch.prompt.shape[-1] != len(den.prompt_mean):
+            raise InputError(
+                f"texts have {batch.prompt.shape[-1]} numbers, the model takes {len(den.prompt_mean)}"
+            )
+        if w is None:
+            return lambda frac, cell, t: den(frac, cell, t, batch)
+        if batch.prompt is None:
+            raise InputError("sampling.guidance needs a prompt; leave it out")
+        silent = batch.with_prompt(None)
+
+        def guided(frac: Tensor, cell: Tensor, t: Tensor) -> CrystalEstimate:
+            pairs = zip(den(frac, cell, t, silent), den(frac, cell, t, batch), strict=True)
+            return CrystalEstimate(*((1 - w) * without + w * with_ for without, with_ in pairs))
+
+        return guided
 
     def draw_crystals(
         self,

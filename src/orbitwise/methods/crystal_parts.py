@@ -22,7 +22,8 @@ NETWORKS = {"cspnet": CSPNet, "transformer": CrystalTransformer}
 
 class CrystalModelConfig(Config):
     """``sigma_min``, ``sigma_max`` of the wrapped noise in fractions of the cell; ``hidden`` channels and ``layers``;
-    ``centred``: scores of zero mean over the atoms; ``prompt``: size of a text embedding, 0 for none."""
+    ``centred``: scores of zero mean over the atoms; ``prompt``: size of a text embedding, 0 for none; it follows
+    from the ``prompt`` of the run."""
 
     network: Literal["cspnet", "transformer"] = "cspnet"
     hidden: int = Field(128, ge=8)
@@ -45,17 +46,30 @@ class CrystalModelConfig(Config):
 
     def denoiser(self, cell_mean: Tensor, cell_std: Tensor) -> CrystalDenoiser:
         """With untrained weights and the given scale of the cells (6,)."""
-        return CrystalDenoiser(self._network(), self.process(), cell_mean, cell_std)
+        texts = (torch.zeros(self.prompt), torch.ones(self.prompt)) if self.prompt else ()
+        return CrystalDenoiser(self._network(), self.process(), cell_mean, cell_std, *texts)
 
     def fitted(self, batch, seed: int) -> CrystalDenoiser:
-        """Weights drawn from ``seed``, cells scaled by those of ``batch``; the caller's random stream stays."""
+        """Weights drawn from ``seed``, cells and texts scaled by those of ``batch``; the caller's random stream stays.
+
+        Raises ``InputError`` where ``batch`` has other texts than ``prompt`` numbers each.
+        """
+        given = 0 if batch.prompt is None else batch.prompt.shape[-1]
+        if given != self.prompt:
+            raise InputError(
+                f"model.prompt is {self.prompt}, the crystals come with texts of {given} numbers"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CrystalDenoiser.fitted(self._network(), self.process(), batch)
 
 
 class CrystalSamplingConfig(Config):
-    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one."""
+    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one.
+
+    ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w × that with it (Ho &
+    Salimans 2207.12598, eq. 6), at twice the network calls; none: the text as it is, as w = 1.
+    """
 
     steps: int = Field(50, ge=2)
     stochasticity: float = Field(1.0, ge=0, le=1)
@@ -63,6 +77,7 @@ class CrystalSamplingConfig(Config):
     correction_size: float = Field(0.02, gt=0)
     last: float = Field(0.999, gt=0, lt=1)
     batch_size: int = Field(1024, ge=1)
+    guidance: float | None = Field(None, ge=0)
 
     def build(self) -> PredictorCorrector:
         return PredictorCorrector(self.stochasticity, self.corrections, self.correction_size)
@@ -74,4 +89,4 @@ class CrystalSamplingConfig(Config):
     @property
     def evaluations(self) -> int:
         """Network calls per sample."""
-        return self.steps + self.corrections * (self.steps - 1)
+        return (self.steps + self.corrections * (self.steps - 1)) * (1 if self.guidance is None else 2)

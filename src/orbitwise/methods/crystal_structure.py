@@ -7,27 +7,32 @@ permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``, ``Cry
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from orbitwise.data.crystal_files import CrystalFile, read_crystals
-from orbitwise.data.crystals import Crystal, CrystalBatch, crystal_batch
+from orbitwise.data.crystal_text import check_form
+from orbitwise.data.crystals import crystal_batch
 from orbitwise.data.files import writable_folder
+from orbitwise.data.text_encoder import SIZE
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.crystal_evaluation import evaluate_run
 from orbitwise.methods.crystal_guesses import GuessedCrystals, guess
 from orbitwise.methods.crystal_model import Domain, load_model
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.methods.crystal_text import CrystalSet, with_texts
 from orbitwise.methods.parts import Outcome
 from orbitwise.objectives.crystal_denoising import CrystalDenoising
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME, read_checkpoint
+
+Prompt = Annotated[str, AfterValidator(check_form)]
 
 
 class CrystalStructureConfig(Config):
@@ -36,6 +41,9 @@ class CrystalStructureConfig(Config):
 
     ``test_items``: only so many of them, drawn at random; ``guesses`` for each. ``skip_bad``: leave out records that
     cannot be used, and say how many. Target: see ``CrystalDenoising``.
+
+    ``prompt``: ``none``, or the text that goes with each crystal, in training and in guessing: ``short`` or ``long``
+    (made from its structure), ``column:NAME`` of the file; ``prompt_dropout`` of them are left out in training.
     """
 
     data: Path
@@ -52,22 +60,26 @@ class CrystalStructureConfig(Config):
     max_order: int = Field(24, ge=1)
     beyond: Literal["gibbs", "mode", "translations"] = "translations"
     states: int = Field(32, ge=1)
+    times: Literal["uniform", "choosing"] = "uniform"
+    prompt: Prompt = "none"
+    prompt_dropout: float = Field(0.1, ge=0, lt=1)
     cell_weight: float = Field(1.0, ge=0)
     train: TrainConfig = TrainConfig(batch_size=256, learning_rate=1e-3, weight_decay=0.01)
     sampling: CrystalSamplingConfig = CrystalSamplingConfig()
     workers: int = Field(2, ge=1)
 
-
-@dataclass(frozen=True)
-class CrystalSet:
-    """Crystals of one split: the file, and all of them as a batch."""
-
-    file: CrystalFile
-    batch: CrystalBatch
+    @model_validator(mode="after")
+    def _texts(self) -> CrystalStructureConfig:
+        if self.model.prompt not in (0, self.network.prompt):
+            raise ValueError(f"model.prompt follows from prompt={self.prompt}; leave it out")
+        if self.sampling.guidance is not None and self.prompt == "none":
+            raise ValueError("sampling.guidance needs a prompt")
+        return self
 
     @property
-    def crystals(self) -> list[Crystal]:
-        return self.file.crystals
+    def network(self) -> CrystalModelConfig:
+        """The model, with room for the texts."""
+        return self.model.model_copy(update={"prompt": 0 if self.prompt == "none" else SIZE})
 
 
 def training_set(config: CrystalStructureConfig) -> CrystalSet:
@@ -109,12 +121,14 @@ def objective(config: CrystalStructureConfig) -> CrystalDenoising:
         config.max_order,
         config.beyond,
         config.states,
+        config.times,
+        prompt_dropout=config.prompt_dropout,
     )
 
 
 def plan(config: CrystalStructureConfig) -> Plan:
     """No energy is called; ``model_calls`` are those of the sampling, per structure times structures."""
-    denoiser = config.model.denoiser(torch.zeros(6), torch.ones(6))
+    denoiser = config.network.denoiser(torch.zeros(6), torch.ones(6))
     guessed = config.test_data is not None or config.test_split is not None
     items = len(test_set(config).crystals) * config.guesses if guessed else 0
     calls = items * config.sampling.evaluations
@@ -125,20 +139,23 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     out = writable_folder(out)
     paths = {"data": config.data.resolve(), "test_data": config.test_data and config.test_data.resolve()}
-    config = config.model_copy(update=paths)
-    data = training_set(config)
+    config = config.model_copy(update=paths | {"model": config.network})
+    data, lines = with_texts(training_set(config), config.prompt, out)
     denoiser = config.model.fitted(data.batch, config.train.seed)
     if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     words = f"{config.data.name}" + (f" ({', '.join(config.splits)})" if config.splits else "")
-    key = config.model_dump(
-        mode="json", exclude={"train", "guesses", "test_data", "test_split", "test_items", "workers"}
-    )
+    unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers"}
+    if config.prompt == "none":
+        unused |= {"prompt", "prompt_dropout"}
+    if config.times == "uniform":  # runs begun before there was a choice can still be resumed
+        unused |= {"times"}
+    key = config.model_dump(mode="json", exclude=unused)
     key["domain"] = asdict(Domain.of(data.crystals, words))
     result = fit(denoiser, objective(config), data.batch, config.train, out, key)
     save_run(config, out)
     loss = "" if result.loss is None else f", loss {result.loss:.4g}"
-    lines = [f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"]
+    lines += [f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"]
     if data.file.skipped:
         lines.append(f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}")
     return Outcome(out, result, lines)
@@ -148,10 +165,10 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into ``RUN/guesses``; those that are
     there already are kept."""
     config, run = _config(run), writable_folder(run)
-    model, data = load_model(run), test_set(config)
+    model, (data, lines) = load_model(run), with_texts(test_set(config), config.prompt, run)
     device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
     found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", device)
-    lines = [
+    lines += [
         f"{run}: {found.guesses} guesses for {len(data.crystals)} compositions, {found.evaluations} network calls each"
     ]
     reached = read_checkpoint(run / NAME).step

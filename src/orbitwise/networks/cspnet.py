@@ -20,7 +20,7 @@ class CrystalLabels(Protocol):
 
     species: Tensor  # (B, N) long, atomic numbers
     mask: Tensor  # (B, N) bool, True = real atom
-    prompt: Tensor | None  # (B, P) embedding of a text
+    prompt: Tensor | None  # (B, P) embedding of a text, a row of zeros where there is none
 
 
 class CrystalOutput(NamedTuple):
@@ -45,13 +45,16 @@ class CrystalConditions(nn.Module):
         self.element = ElementFeatures(hidden)
         self.time = TimeFeatures(times)
         self.cell = nn.Sequential(nn.Linear(7 + times, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.prompt = nn.Sequential(nn.Linear(prompt, hidden), nn.SiLU(), nn.Linear(hidden, hidden)) if prompt else None
+        self.prompt = (
+            nn.Sequential(nn.Linear(prompt, hidden), nn.SiLU(), nn.Linear(hidden, hidden)) if prompt else None
+        )
 
     def forward(self, cell: Tensor, t: Tensor, batch: CrystalLabels) -> tuple[Tensor, Tensor]:
         atoms = batch.mask.sum(-1, keepdim=True).to(cell.dtype).log() - 2.0
         graph = self.cell(torch.cat([cell, atoms, self.time(t)], -1))
         if self.prompt is not None and batch.prompt is not None:
-            graph = graph + self.prompt(batch.prompt.to(graph.dtype))
+            given = (batch.prompt != 0).any(-1, keepdim=True)
+            graph = graph + given * self.prompt(batch.prompt.to(graph.dtype))
         return self.element(batch.species), graph
 
 
@@ -67,7 +70,7 @@ class PeriodicLayer(nn.Module):
         self.update = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
 
     def forward(self, h: Tensor, waves: Tensor, graph: Tensor, weight: Tensor) -> Tensor:
-        """``h (B, N, hidden)``, ``waves (B, N, N, 6 W)``, ``graph (B, hidden)``, ``weight (B, N, N, 1)`` mean over j."""
+        """``h (B, N, hidden)``, ``waves (B, N, N, 6 W)``, ``graph (B, hidden)``, ``weight (B, N, N, 1)`` mean."""
         n = self.norm(h) + graph[:, None]
         to, of = self.ends(n).chunk(2, -1)
         message = silu(self.pair(waves) + to[:, :, None] + of[:, None])
@@ -105,10 +108,14 @@ class CSPNet(nn.Module):
             h = layer(h, waves, graph, weight)
         h = self.norm(h)
         pooled = (h * real).sum(1) / real.sum(1).clamp(min=1)
-        return CrystalOutput(place(self.frac(h), real, self.centred), self.cell(torch.cat([pooled, graph], -1)))
+        return CrystalOutput(
+            place(self.frac(h), real, self.centred), self.cell(torch.cat([pooled, graph], -1))
+        )
 
 
 def place(out: Tensor, real: Tensor, centred: bool) -> Tensor:
     """Zero at padded atoms; with ``centred`` of zero mean over the real ones. ``out (B, N, 3)``, ``real (B, N, 1)``."""
     out = out * real
-    return out - real * (out.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)) if centred else out
+    return (
+        out - real * (out.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)) if centred else out
+    )

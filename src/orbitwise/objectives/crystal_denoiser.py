@@ -12,20 +12,42 @@ from orbitwise.processes.crystal_sampling import CrystalEstimate
 from orbitwise.processes.gaussian import beside
 
 _NARROWEST = 0.02  # scatter given to a number of the cell that does not vary in the data, in log Å
+_SAME = 1e-3  # scatter of texts that are all alike
 
 
 class CrystalDenoiser(nn.Module):
     """``forward(frac, cell, t, batch) -> CrystalEstimate`` from ``network(frac, cell, t, batch)`` such as ``CSPNet``.
 
     Cells are standardised by ``cell_mean`` and ``cell_std`` (6,) of the training data (``fitted``), saved with the
-    weights.
+    weights; so are embedded texts, number by number, by ``prompt_mean`` and ``prompt_std`` (P,) where these are given:
+    sentences of one kind lie close together. A text of zeros is none, and stays so.
     """
 
     cell_mean: Tensor
     cell_std: Tensor
+    prompt_mean: Tensor
+    prompt_std: Tensor
 
-    def __init__(self, network: nn.Module, process: CrystalProcess, cell_mean: Tensor, cell_std: Tensor):
+    def __init__(
+        self,
+        network: nn.Module,
+        process: CrystalProcess,
+        cell_mean: Tensor,
+        cell_std: Tensor,
+        prompt_mean: Tensor | None = None,
+        prompt_std: Tensor | None = None,
+    ):
         super().__init__()
+        self.prompted = prompt_mean is not None
+        if self.prompted:
+            if (
+                prompt_std is None
+                or prompt_std.shape != prompt_mean.shape
+                or not bool((prompt_std > 0).all())
+            ):
+                raise InputError("prompt_mean and prompt_std must have one length, prompt_std positive")
+            self.register_buffer("prompt_mean", prompt_mean.float())
+            self.register_buffer("prompt_std", prompt_std.float())
         if cell_mean.shape != (6,) or cell_std.shape != (6,) or not bool((cell_std > 0).all()):
             raise InputError("cell_mean and cell_std must be six numbers each, cell_std positive")
         self.network, self.process = network, process
@@ -34,10 +56,21 @@ class CrystalDenoiser(nn.Module):
 
     @classmethod
     def fitted(cls, network: nn.Module, process: CrystalProcess, batch) -> CrystalDenoiser:
-        """With the mean and scatter of the cells of ``batch`` (``lattice (B, 3, 3)``, ``atoms (B,)``)."""
+        """With the mean and scatter of the cells of ``batch`` (``lattice (B, 3, 3)``, ``atoms (B,)``) and of its texts
+        (``prompt (B, P)`` or None)."""
         vectors = cell_vector(batch.lattice.double(), batch.atoms.double())
-        std = vectors.std(0) if len(vectors) > 1 else torch.zeros_like(vectors[0])
-        return cls(network, process, vectors.mean(0), std.clamp_min(_NARROWEST))
+        scales = (vectors.mean(0), _scatter(vectors).clamp_min(_NARROWEST))
+        if batch.prompt is not None:
+            std = _scatter(batch.prompt.double())
+            scales += (batch.prompt.double().mean(0), std.clamp_min(std.mean().clamp_min(_SAME) / 10))
+        return cls(network, process, *scales)
+
+    def told(self, batch):
+        """``batch`` with its texts standardised; a text of zeros stays one."""
+        if not self.prompted or batch.prompt is None:
+            return batch
+        given = (batch.prompt != 0).any(-1, keepdim=True)
+        return batch.with_prompt(given * (batch.prompt - self.prompt_mean) / self.prompt_std)
 
     def standard_cell(self, lattice: Tensor, atoms: Tensor) -> Tensor:
         """``(B, 3, 3)`` in Å -> ``(B, 1, 6)``."""
@@ -56,8 +89,13 @@ class CrystalDenoiser(nn.Module):
     def forward(self, frac: Tensor, cell: Tensor, t: Tensor, batch) -> CrystalEstimate:
         """``frac (B, N, 3)``, ``cell (B, 1, 6)`` standardised and noisy, ``t (B,)``."""
         c = Preconditioning.of(self.process.cell, t, self.cell_std.new_ones(()))
-        out = self.network(frac, (beside(c.into) * cell)[:, 0], t, batch)
+        out = self.network(frac, (beside(c.into) * cell)[:, 0], t, self.told(batch))
         return CrystalEstimate(
             beside(self.pull_scale(t)) * out.frac.to(frac),
             beside(c.skip) * cell + beside(c.out) * out.cell[:, None].to(cell),
         )
+
+
+def _scatter(values: Tensor) -> Tensor:
+    """Standard deviation over the first axis, zero for one row."""
+    return values.std(0) if len(values) > 1 else torch.zeros_like(values[0])

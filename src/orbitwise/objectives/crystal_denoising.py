@@ -56,7 +56,8 @@ class CrystalDenoising:
     out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states in all), ``"mode"``
     (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes less, without bias).
     ``times``: ``"uniform"``, or ``"choosing"``, most of them at the noise where atoms choose their sites.
-    ``cell_weight``: of the loss of the cell beside that of the coordinates.
+    ``cell_weight``: of the loss of the cell beside that of the coordinates. ``prompt_dropout``: share of the texts that
+    are left out, so that one model works with and without (Ho & Salimans 2207.12598).
     """
 
     process: CrystalProcess
@@ -67,6 +68,7 @@ class CrystalDenoising:
     beyond: str = "translations"
     states: int = 32
     times: str = "uniform"
+    prompt_dropout: float = 0.0
 
     def __post_init__(self):
         if self.times not in TIMES:
@@ -85,12 +87,21 @@ class CrystalDenoising:
             noisy = self.process.cell.perturb(cell, t, generator=generator)
             scale = beside(denoiser.pull_scale(t))
             weight = Preconditioning.of(self.process.cell, t, t.new_ones(())).weight
+            batch = self.forget(batch, generator)
         estimate = denoiser(xt, noisy, t, batch)
         real = batch.mask[..., None]
         square = ((estimate.shift - pull) / scale).square() * real
         frac = square.sum((-2, -1)) / (3 * real.sum((-2, -1)).clamp_min(1))
         shape = (estimate.cell - cell).square().mean((-2, -1)) * weight
         return frac + self.cell_weight * shape
+
+    def forget(self, batch, generator: torch.Generator | None):
+        """``batch`` without ``prompt_dropout`` of its texts, drawn at random."""
+        if batch.prompt is None or not self.prompt_dropout:
+            return batch
+        where = batch.prompt.device if generator is None else generator.device
+        keep = torch.rand(len(batch.prompt), 1, generator=generator, device=where) >= self.prompt_dropout
+        return batch.with_prompt(batch.prompt * keep.to(batch.prompt))
 
     def draw_times(self, number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Stratified times in (0.001, 0.999), ``(number,)``."""
