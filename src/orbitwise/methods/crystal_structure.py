@@ -40,7 +40,7 @@ class CrystalStructureConfig(Config):
     empty for all; ``test_data`` (default: the same file) and ``test_split``: whose compositions are guessed.
 
     ``test_items``: only so many of them, drawn at random; ``guesses`` for each. ``skip_bad``: leave out records that
-    cannot be used, and say how many. Target: see ``CrystalDenoising``.
+    cannot be used, and say how many. Target and ``times``: see ``CrystalDenoising``.
 
     ``prompt``: ``none``, or the text that goes with each crystal, in training and in guessing: ``short`` or ``long``
     (made from its structure), ``column:NAME`` of the file; ``prompt_dropout`` of them are left out in training.
