@@ -1,5 +1,7 @@
 """Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A file and a line each."""
 
+from orbitwise.networks.crystal_transformer import CrystalTransformer
+from orbitwise.networks.cspnet import CSPNet
 from orbitwise.networks.egnn import EGNN
 from orbitwise.networks.mlp import MLP, ElementwiseMLP
 from orbitwise.networks.molecule_network import MoleculeNetwork
@@ -11,6 +13,8 @@ from orbitwise.networks.unet3d import UNet3D
 __all__ = [
     "EGNN",
     "MLP",
+    "CSPNet",
+    "CrystalTransformer",
     "ElementwiseMLP",
     "MoleculeNetwork",
     "PairNetwork",

@@ -1,6 +1,8 @@
 """Noising processes p_t(x_t | x_1) and their reverse steps; t = 0 noise, t = 1 data."""
 
 from orbitwise.processes.base import Process
+from orbitwise.processes.crystal import CrystalProcess
+from orbitwise.processes.crystal_sampling import PredictorCorrector
 from orbitwise.processes.gaussian import GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess, Springs
 from orbitwise.processes.sampling import (
@@ -16,10 +18,12 @@ from orbitwise.processes.sampling import (
 
 __all__ = [
     "Ancestral",
+    "CrystalProcess",
     "Euler",
     "GaussianProcess",
     "HarmonicProcess",
     "Heun",
+    "PredictorCorrector",
     "Process",
     "Samples",
     "Springs",

@@ -1,0 +1,234 @@
+"""Crystal structure prediction on Perov-5, an MP-20 subset and Carbon-24.
+
+    python benchmarks/crystal_structure.py table [--targets exact ...] [--seeds 0 1 2] [--steps 1200]
+    python benchmarks/crystal_structure.py run perov5|mp20_subset|carbon24 [key=value ...] [--work FOLDER]
+
+``table``: the four targets of the papers with the same network, steps and seeds; match rate and RMSE of one guess
+against the steps trained, seconds per step; an interrupted command goes on. ``run``: one configuration of the
+method, trained, sampled and matched, with its ceiling. Reads ../shared/data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orbitwise.data.crystal_files import read_crystals, to_structure
+from orbitwise.data.crystals import crystal_batch
+from orbitwise.methods import crystal_structure
+from orbitwise.methods.config import load
+from orbitwise.methods.crystal_guesses import GuessedCrystals
+from orbitwise.methods.crystal_model import CrystalModel, Domain
+from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.metrics.crystal_matching import CellMatcher
+from orbitwise.metrics.crystals import match
+from orbitwise.objectives.crystal_denoising import CrystalDenoising
+from orbitwise.training import TrainConfig
+from orbitwise.training import train as fit
+from rows import Row, write_rows
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+TARGETS = ("augmentation", "snis_uniform", "snis_wrapped", "exact")
+TEST, GUESSES = 600, 2
+SPLITS = {
+    "perov5": ("[train_dev,val]", "test"),
+    "mp20_subset": ("[train]", "test"),
+    "carbon24": ("[val]", "test"),
+}
+
+
+def perov5(split: list[str]) -> list:
+    return read_crystals(DATA / "perov5" / "perov5.npz", split=split).crystals
+
+
+def judge(
+    denoiser, batch, truth: list, domain: Domain, sampling: CrystalSamplingConfig
+) -> tuple[float, float]:
+    """Match rate and RMSE of one guess, averaged over ``GUESSES`` guesses for each of the test compositions."""
+    model = CrystalModel(copy.deepcopy(denoiser).eval(), sampling, domain)
+    rates, distances = [], []
+    for k in range(GUESSES):
+        drawn, calls = model.draw(batch, torch.Generator().manual_seed(1000 + k))
+        found = GuessedCrystals(batch, drawn.frac[None], drawn.lattice[None], calls, k, 0.0).crystals()
+        guesses = [[None if c is None else to_structure(c) for c in row] for row in found]
+        result = match(guesses, truth)
+        rates.append(result.rate(1).value)
+        distances.append(result.rmse(1).value)
+    return float(np.mean(rates)), float(np.mean(distances))
+
+
+def one(target: str, seed: int, steps: int, work: Path) -> dict:
+    """Train and judge one target with one seed; the answer is kept in ``work``."""
+    kept = work / f"{target}-{seed}-{steps}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    train = perov5(["train_dev", "val"])
+    test = perov5(["test"])
+    chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:TEST].tolist()
+    test = [test[i] for i in chosen]
+    batch, truth = crystal_batch(test), [to_structure(c) for c in test]
+    config = CrystalModelConfig(hidden=96, layers=3, centred=False)
+    sampling = CrystalSamplingConfig(steps=50)
+    data, domain = crystal_batch(train), Domain.of(train, "Perov-5")
+    denoiser = config.fitted(data, seed)
+    objective = CrystalDenoising(config.process(), target, proposals=1000, times="choosing")
+    settings = TrainConfig(
+        steps=steps,
+        batch_size=128,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        ema_decay=0.995,
+        seed=seed,
+        checkpoint_every=200,
+        accelerator="cpu",
+    )
+    looks: dict[str, tuple[float, float]] = {}
+    when = [steps // 4, steps // 2, steps]
+    log = work / f"{target}-{seed}-{steps}"
+
+    def look(moment) -> None:
+        if moment.step in when:
+            looks[str(moment.step)] = judge(moment.ema, batch, truth, domain, sampling)
+            (log.with_suffix(".looks")).write_text(json.dumps(looks))
+
+    log.mkdir(parents=True, exist_ok=True)
+    if log.with_suffix(".looks").exists():
+        looks.update(json.loads(log.with_suffix(".looks").read_text()))
+    result = fit(denoiser, objective, data, settings, log, {"target": target}, on_step=look)
+    begin = time.process_time()
+    some = data[torch.arange(128)]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        t = objective.draw_times(128, some.frac, generator)
+        objective.pair(some, t, generator)
+    answer = {
+        "looks": looks,
+        "step_ms": 1000 * result.seconds / steps,
+        "target_ms": 200 * (time.process_time() - begin),
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+    }
+    kept.write_text(json.dumps(answer))
+    return answer
+
+
+def table(targets: list[str], seeds: list[int], steps: int, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        for target in targets:
+            one(target, seed, steps, work)
+    rows = []
+    for target in targets:
+        answers = [one(target, seed, steps, work) for seed in seeds]
+        note = (
+            f"CSPNet of {answers[0]['parameters']:,} parameters, scores not centred, batch 128, 50 network calls, "
+            f"{TEST} test structures x {GUESSES} guesses; error over seeds"
+        )
+        for step in answers[0]["looks"]:
+            values = np.array([a["looks"][step] for a in answers])
+            error = values.std(0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else [math.nan] * 2
+            for k, name in enumerate(("match1", "rmse1")):
+                what = f"perov5.table.{target}.{name}_at_{step}"
+                rows.append(Row(what, float(values[:, k].mean()), float(error[k]), seeds=seeds, note=note))
+        for name, words in (
+            ("step_ms", "wall time of a training step, with whatever else ran on the machine"),
+            ("target_ms", "CPU time of making noise and target for 128 crystals"),
+        ):
+            values = np.array([a[name] for a in answers])
+            error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+            rows.append(
+                Row(
+                    f"perov5.table.{target}.{name}",
+                    float(values.mean()),
+                    float(error),
+                    seeds=seeds,
+                    note=words,
+                )
+            )
+    write_rows("matter", rows)
+
+
+def swapped_matches(truth: list) -> float:
+    """Share of structures that still match when the first two atoms (A and B of ABX3) change places: expected rate of
+    a guesser who cannot know which arrangement is in the test set is half of one plus this."""
+    matcher = CellMatcher()
+    hits = 0
+    for structure in truth:
+        other = structure.copy()
+        a, b = structure[0].specie, structure[1].specie
+        other.replace(0, b)
+        other.replace(1, a)
+        hits += not math.isnan(matcher.rms(matcher.reduce(other), matcher.reduce(structure)))
+    return hits / len(truth)
+
+
+def run(name: str, overrides: list[str], work: Path) -> None:
+    """Train, sample and evaluate one data set with the method's own commands, and write its rows."""
+    begin = time.perf_counter()
+    splits, test = SPLITS[name]
+    given = [f"data={DATA / name / f'{name}.npz'}", f"splits={splits}", f"test_split={test}", *overrides]
+    config = load(f"crystal_structure/{name}", given)
+    folder = work / name
+    trained = crystal_structure.train(config, folder)
+    crystal_structure.sample(folder)
+    told = crystal_structure.evaluate(folder).result
+    seconds = time.perf_counter() - begin
+    note = (
+        f"{trained.result.steps} steps of batch {config.train.batch_size}, {trained.result.seconds:.0f} s of training, "
+        f"{told.items} test structures, "
+        f"{told.evaluations} network calls for each guess"
+    )
+    goals = {"match1": ">= 0.524", "rmse1": "<= 0.06", "match20": ">= 0.986", "rmse20": "<= 0.013"}
+    rows = []
+    for what, value in (("match1", told.match1), ("rmse1", told.rmse1)):
+        rows.append((what, value.value, value.error))
+    if told.guesses > 1:
+        rows.append((f"match{told.guesses}", told.match_all.value, told.match_all.error))
+        rows.append((f"rmse{told.guesses}", told.rmse_all.value, told.rmse_all.error))
+    rows.append(("nfe", told.evaluations, None))
+    rows.append(("invalid", told.invalid / (told.items * told.guesses), None))
+    if told.ceiling is not None:
+        rows.append(("ceiling_drawn", told.ceiling.drawn, None))
+        rows.append(("several_known", told.ceiling.several, None))
+        rows.append(("in_training", told.ceiling.in_training, None))
+        rows.append(("ceiling_repeated", told.ceiling.repeated, None))
+    if name == "perov5":
+        truth = [to_structure(c) for c in crystal_structure.test_set(config).crystals]
+        rows.append(("ceiling1", 0.5 * (1 + swapped_matches(truth)), None))
+    made = [
+        Row(f"{name}.{what}", float(value), error, goals.get(what) if name == "perov5" else None,
+            [config.train.seed], seconds=seconds, note=note)
+        for what, value, error in rows
+    ]  # fmt: skip
+    write_rows("matter", made)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    t = commands.add_parser("table")
+    t.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    t.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    t.add_argument("--steps", type=int, default=1200)
+    r = commands.add_parser("run")
+    r.add_argument("name", choices=sorted(SPLITS))
+    r.add_argument("overrides", nargs="*")
+    for p in (t, r):
+        p.add_argument("--work", type=Path, default=Path("runs/crystals"))
+    given = parser.parse_args()
+    if given.what == "table":
+        table(given.targets, given.seeds, given.steps, given.work)
+    else:
+        run(given.name, given.overrides, given.work)
+
+
+if __name__ == "__main__":
+    main()
