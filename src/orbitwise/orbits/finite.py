@@ -18,6 +18,7 @@ from orbitwise.orbits.dispatch import exact, mode
 from orbitwise.orbits.noise import noise_of
 from orbitwise.orbits.outer import Clouds, best_of, fixed_point, sum_over
 from orbitwise.orbits.result import OrbitPosterior
+from orbitwise.orbits.torus_gibbs import mode_torus_permutations
 from orbitwise.orbits.torus_permutations import sum_over_permutations
 
 
@@ -118,7 +119,10 @@ def exact_product(
 def mode_product(
     group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
-    """The best over the finite factor of the other's mode."""
+    """The best over the finite factor of the other's mode; with permutations that cannot be enumerated on the torus,
+    the best that a search finds."""
+    if not any(factor.finite for factor in group.factors):
+        return mode_torus_permutations(group, process, x1, xt, t, mask)
     inside, _, clouds = split(group, x1, mask)
     return best_of(clouds, lambda x: mode(inside, process, x, xt, t, mask))
 

@@ -82,17 +82,14 @@ def gibbs_permutation(
     kept = torch.cat(kept)  # (sweeps·chains, *batch, n)
     marginals = chain.marginals.sum(0)
     marginals = marginals / marginals.sum(-1, keepdim=True)
-    p = marginals.clamp(0, 1)
-    bound = torch.where(p > 0, p * pairs.logits, 0.0) - torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
-    size = pairs.allowed.sum(-1).double()
-    log_order = (torch.lgamma(size + 1) / size).sum(-1)
+    bound = matching_bound(marginals, pairs.logits, pairs.allowed)
 
     def draw(K: int, gen: torch.Generator | None) -> Tensor:
         where = kept.device if gen is None else gen.device
         pick = torch.randint(len(kept), (K, *kept.shape[1:-1], 1), generator=gen, device=where)
         return kept.gather(0, pick.to(kept.device).expand(K, *kept.shape[1:])).long()
 
-    return pairs.result(marginals, bound.sum((-2, -1)) - log_order + pairs.constant, "gibbs", draw)
+    return pairs.result(marginals, bound + pairs.constant, "gibbs", draw)
 
 
 @dispatch.snis.register
@@ -171,6 +168,20 @@ def allowed_pairs(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor
     fixed = labels < 0 if mask is None else (labels < 0) | ~mask
     labels = torch.where(fixed, -1 - torch.arange(points, device=device), labels)
     return labels.unsqueeze(-1) == labels.unsqueeze(-2)
+
+
+def matching_bound(marginals: Tensor, logits: Tensor, allowed: Tensor) -> Tensor:
+    """A lower bound of ``log (perm(exp logits) / number of permutations)``, ``(*S)``: the Bethe functional of doubly
+    stochastic ``marginals (*S, N, N)``; ``logits`` are -inf where not ``allowed``."""
+    p = marginals.clamp(0, 1)
+    bound = torch.where(p > 0, p * logits, 0.0) - torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)
+    return bound.sum((-2, -1)) - log_order(allowed)
+
+
+def log_order(allowed: Tensor) -> Tensor:
+    """log of the number of permutations within the classes of ``allowed: (*S, N, N)``, ``(*S)``."""
+    size = allowed.sum(-1).double()
+    return (torch.lgamma(size + 1) / size).sum(-1)
 
 
 def assign(logits: Tensor) -> Tensor:

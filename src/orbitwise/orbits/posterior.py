@@ -23,6 +23,7 @@ from orbitwise.orbits import (  # noqa: F401
     rotations,
     snis,
     torus,
+    torus_gibbs,
     torus_permutations,
     torus_snis,
     translation,

@@ -57,7 +57,8 @@ def mode_torus(
     over the windings. Biased at every noise level; at small σ it misses only the shift's variance σ²/N.
     """
     axes = Axes(group, process, x1, xt, t, mask)
-    shift = axes.climb(axes.solve()[2])
+    best = axes.solve()[2].argmax(-1, keepdim=True)
+    shift = axes.climb(axes.nodes().gather(-1, best).squeeze(-1))
     log_density, score = axes.at(shift)
     element = axes.element(shift)
     return axes.result(log_density, score, "mode", lambda K, gen: element.expand(K, *element.shape).clone())
@@ -140,9 +141,8 @@ class Axes:
         noise = torch.randn(shift.shape, generator=generator, device=where, dtype=shift.dtype).to(shift)
         return self.element(shift + torch.cat(means) + sigma / self.n.sqrt() * noise)
 
-    def climb(self, weights: Tensor) -> Tensor:
-        """The mode, (R, D): from the best node, τ <- mean of the residuals at their expected windings."""
-        shift = self.nodes().gather(-1, weights.argmax(-1, keepdim=True)).squeeze(-1)
+    def climb(self, shift: Tensor) -> Tensor:
+        """The mode near a node, (R, D): τ <- mean of the residuals at their expected windings."""
         for _ in range(_CLIMB):
             pull = wrapped_normal(self.r - shift.unsqueeze(-1), self.sigma.unsqueeze(-1)).score
             shift = shift - self.sigma**2 * torch.where(self.real, pull, 0.0).sum(-1) / self.n
