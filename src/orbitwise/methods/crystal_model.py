@@ -16,6 +16,7 @@ from torch import Tensor
 from orbitwise.data.crystals import Crystal, CrystalBatch
 from orbitwise.data.files import replacing
 from orbitwise.errors import InputError
+from orbitwise.methods.crystal_consensus import agreed
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
 from orbitwise.processes.crystal_sampling import CrystalEstimate, Estimator
@@ -67,6 +68,12 @@ class CrystalModel:
     ) -> tuple[CrystalBatch, int]:
         """New structures for the atoms of ``batch`` (its coordinates and cells are not looked at), and network calls
         per sample. Raises ``InputError`` for texts that the model does not take."""
+        times = self.sampling.consensus
+        parts = [None if progress is None else _part(progress, k, times) for k in range(times)]
+        rounds = [self._draw_once(batch, generator, part) for part in parts]
+        return agreed(rounds), self.sampling.evaluations
+
+    def _draw_once(self, batch: CrystalBatch, generator: torch.Generator, progress) -> CrystalBatch:
         den = self.denoiser
         done = self.sampling.build().sample(
             self._estimator(batch),
@@ -76,8 +83,7 @@ class CrystalModel:
             generator=generator,
             progress=progress,
         )
-        drawn = batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms))
-        return drawn, self.sampling.evaluations
+        return batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms))
 
     def _estimator(self, batch: CrystalBatch) -> Estimator:
         """The denoiser for the atoms and texts of ``batch``, with guidance where it is asked for."""
@@ -129,6 +135,11 @@ class CrystalModel:
         drawn, _ = self.draw(batch, torch.Generator(device).manual_seed(seed), progress)
         whole = (drawn.frac.isfinite().all((1, 2)) & drawn.lattice.isfinite().all((1, 2))).nonzero()[:, 0]
         return drawn[whole].crystals() if len(whole) else []
+
+
+def _part(progress: Callable[[int, int], None], k: int, of: int) -> Callable[[int, int], None]:
+    """Progress of the k-th of several equal parts."""
+    return lambda done, steps: progress(k * steps + done, of * steps)
 
 
 def load_model(path: str | Path) -> CrystalModel:

@@ -66,6 +66,7 @@ class CrystalModelConfig(Config):
 
 class CrystalSamplingConfig(Config):
     """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one.
+    ``consensus`` draws are made for each structure, and the one that the others agree with is kept.
 
     ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w × that with it (Ho &
     Salimans 2207.12598, eq. 6), at twice the network calls; none: the text as it is, as w = 1.
@@ -76,6 +77,7 @@ class CrystalSamplingConfig(Config):
     corrections: int = Field(0, ge=0)
     correction_size: float = Field(0.02, gt=0)
     last: float = Field(0.999, gt=0, lt=1)
+    consensus: int = Field(1, ge=1)
     batch_size: int = Field(1024, ge=1)
     guidance: float | None = Field(None, ge=0)
 
@@ -88,5 +90,6 @@ class CrystalSamplingConfig(Config):
 
     @property
     def evaluations(self) -> int:
-        """Network calls per sample."""
-        return (self.steps + self.corrections * (self.steps - 1)) * (1 if self.guidance is None else 2)
+        """Network calls per structure."""
+        once = self.steps + self.corrections * (self.steps - 1)
+        return once * self.consensus * (1 if self.guidance is None else 2)
