@@ -36,13 +36,14 @@ def truths(rng):
         core.Lattice.hexagonal(3.2, 5.1), ["Zn", "Zn", "O", "O"],
         [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0.5], [1 / 3, 2 / 3, 0.38], [2 / 3, 1 / 3, 0.88]],
     )  # fmt: skip
-    salt = core.Structure.from_spacegroup(
-        "Fm-3m", core.Lattice.cubic(5.6), ["Na", "Cl"], [[0] * 3, [0.5] * 3]
+    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    salt = core.Structure(
+        core.Lattice.cubic(5.6), ["Na"] * 4 + ["Cl"] * 4, np.concatenate([corners, corners + 0.5])
     )
     triclinic = core.Structure(
         core.Lattice.from_parameters(4.1, 5.3, 6.2, 75, 83, 110), ["C"] * 4 + ["N"] * 2, rng.random((6, 3))
     )
-    copper = core.Structure.from_spacegroup("Fm-3m", core.Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    copper = core.Structure(core.Lattice.cubic(3.6), ["Cu"] * 4, corners)
     return [perovskite(), hexagonal, salt, triclinic, copper, perovskite() * (2, 1, 1)]
 
 

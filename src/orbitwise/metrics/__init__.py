@@ -61,6 +61,11 @@ _WHERE = {
     "structurally_valid": "crystals",
     "Ceiling": "crystal_ceiling",
     "ceiling": "crystal_ceiling",
+    "Cutoffs": "crystal_generation",
+    "GenerationMetrics": "crystal_generation",
+    "generation_metrics": "crystal_generation",
+    "natural_cutoffs": "crystal_generation",
+    "charge_neutral": "charge_neutrality",
 }
 
 __all__ = list(_WHERE)
