@@ -240,8 +240,9 @@ def test_noise_far_above_the_cell_and_single_atoms():
             assert torch.isfinite(post.score).all() and torch.isfinite(post.log_evidence).all()
             if method == "gibbs":
                 assert post.score.abs().max() < 1e-6
-            if sigma > 1:
-                assert post.log_evidence.abs().max() < 1
+            if sigma > 1:  # every density is 1; the bound for permutations is N/2 log 2 low at most
+                low = 0.35 * n if method == "gibbs" else 1e-3
+                assert post.log_evidence.min() > -low - 1e-3 and post.log_evidence.max() < 1e-3
 
 
 def test_reproducible_and_global_state_untouched():

@@ -121,7 +121,7 @@ def mode_product(
 ) -> OrbitPosterior:
     """The best over the finite factor of the other's mode; with permutations that cannot be enumerated on the torus,
     the best that a search finds."""
-    if not any(factor.finite for factor in group.factors):
+    if len(group.factors) == 2 and not any(factor.finite for factor in group.factors):
         return mode_torus_permutations(group, process, x1, xt, t, mask)
     inside, _, clouds = split(group, x1, mask)
     return best_of(clouds, lambda x: mode(inside, process, x, xt, t, mask))
