@@ -12,10 +12,13 @@ from torch import nn
 
 import orbitwise.networks
 from orbitwise.data.batch import PointBatch
+from orbitwise.data.molecule_batch import MoleculeBatch
+from orbitwise.groups.item_permutations import ItemPermutations
 
 # a small instance of every network; a network without one fails test_every_network_has_an_instance
 INSTANCES = {
     "EGNN": {"hidden": 16, "layers": 2, "pair": 12, "vectors": 8, "heads": 4, "radial": 8, "times": 8},
+    "MoleculeNetwork": {"hidden": 16, "layers": 2, "pair": 12, "vectors": 8, "heads": 4, "radial": 8, "times": 8},
     "PairNetwork": {"hidden": 16, "layers": 2, "pair": 8, "radial": 8, "times": 8},
     "PointTransformer": {"hidden": 16, "layers": 2, "heads": 4, "waves": 8, "times": 8},
 }
@@ -54,6 +57,26 @@ def random_batch(sizes=(7, 4, 1), dtype=torch.float64, seed=0) -> PointBatch:
     species = torch.randint(1, 18, (b, n), generator=g) * mask
     x = torch.randn(b, n, 3, generator=g, dtype=torch.float64) * mask[..., None]
     return PointBatch(x.to(dtype), species, upper + upper.mT, mask)
+
+
+def labelled(batch: PointBatch) -> MoleculeBatch:
+    """The same with charges, properties of pairs and handedness, for networks that read them."""
+    b, n = batch.mask.shape
+    g = torch.Generator().manual_seed(4)
+    corners = torch.rand(b, 2, n, generator=g).argsort(-1)[..., :4]
+    corners = torch.where((batch.mask.sum(-1) > 4)[:, None, None], corners, -1)
+    renamings = ItemPermutations(torch.arange(n).expand(1, b, n), torch.ones(1, b, dtype=torch.bool))
+    return MoleculeBatch(
+        batch.x,
+        batch.species,
+        batch.bonds,
+        batch.mask,
+        torch.randint(-1, 2, (b, n), generator=g),
+        torch.randint(0, 256, (b, n, n), generator=g),
+        corners,
+        corners[..., 0],
+        renamings,
+    )
 
 
 def test_every_network_has_an_instance_and_is_exported():
@@ -127,7 +150,7 @@ def test_reads_every_input(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_finite_and_reach_every_parameter(name, dtype):
-    batch = random_batch(dtype=dtype)
+    batch = labelled(random_batch(dtype=dtype))
     x = batch.x.clone()
     x[0, 1] = x[0, 0]  # two atoms in one place
     x[1] = 0  # all of them

@@ -30,12 +30,17 @@ CHARGES = 7  # -3 … +3
 
 
 class MoleculeLabels(Labels, Protocol):
-    """What this network reads of a batch beside species, bonds and mask."""
+    """What this network reads of a batch beside species, bonds and mask; each may be missing and counts as none."""
 
     charge: Tensor  # (B, N) long
     pairs: Tensor  # (B, N, N) long, one bit for each property
     corners: Tensor  # (B, C, 4) long, -1 where there is none
     centres: Tensor  # (B, C) long
+
+
+def _label(batch, name: str, *shape: int, fill: int = 0) -> Tensor:
+    found = getattr(batch, name, None)
+    return batch.species.new_full((len(batch.species), *shape), fill) if found is None else found
 
 
 class GraphEncoder(nn.Module):
@@ -45,7 +50,7 @@ class GraphEncoder(nn.Module):
     to ``longest``, and the given properties of pairs.
     """
 
-    def __init__(self, features: int, marks: int, rounds: int = 3, longest: int = 5) -> None:
+    def __init__(self, features: int, marks: int, rounds: int = 3, longest: int = 4) -> None:
         super().__init__()
         self.longest, self.marks = longest, marks
         self.pair_features = BOND_ORDERS + longest + marks
@@ -65,14 +70,15 @@ class GraphEncoder(nn.Module):
 
     def forward(self, batch: MoleculeLabels) -> tuple[Tensor, Tensor]:
         real = batch.mask[:, None] & batch.mask[..., None]
-        dtype = self.counts.weight.dtype
+        dtype, n = self.counts.weight.dtype, batch.mask.shape[1]
+        charge, pairs = _label(batch, "charge", n), _label(batch, "pairs", n, n)
         orders = torch.arange(1, BOND_ORDERS + 1, device=real.device)
         order = ((batch.bonds * real)[..., None] == orders).to(dtype)
         bits = torch.arange(self.marks, device=real.device)
-        marks = ((batch.pairs * real)[..., None] >> bits & 1).to(dtype)
+        marks = ((pairs * real)[..., None] >> bits & 1).to(dtype)
         shells = bonds_within(batch.bonds * real, self.longest, dtype)
         own = torch.cat([order.sum(-2), marks.amax(-2)], -1)
-        h = self.species(batch.species) + self.charge(batch.charge.clamp(-3, 3) + 3) + self.counts(own)
+        h = self.species(batch.species) + self.charge(charge.clamp(-3, 3) + 3) + self.counts(own)
         h = h * batch.mask[..., None]
         second = shells[:, 1]
         for bond, update in zip(self.bond, self.rounds, strict=True):
@@ -92,10 +98,12 @@ def handed_volumes(x: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
     p = x.gather(1, at).unflatten(1, corners.shape[1:])  # (B, C, 4, 3)
     a, b, c = (p[:, :, k] - p[:, :, 3] for k in range(3))
     slopes = [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)]
-    size = (a.square() + b.square() + c.square()).sum(-1, keepdim=True) / 3 + SOFTENING
+    size = (p - p.mean(2, keepdim=True)).square().sum((-2, -1))[..., None] * (
+        2 / 3
+    ) + SOFTENING  # of all four alike
     volume = (a * slopes[0]).sum(-1) * size[..., 0] ** -1.5 * there[..., 0]
     slopes = torch.stack([*slopes, -sum(slopes)], 2) / size[:, :, None] * there[..., None]
-    return volume, torch.zeros_like(x).scatter_add(1, at, slopes.flatten(1, 2))
+    return volume, torch.zeros_like(x).scatter_add(1, at, slopes.flatten(1, 2).to(x.dtype))
 
 
 class MoleculeNetwork(nn.Module):
@@ -110,10 +118,10 @@ class MoleculeNetwork(nn.Module):
         self,
         hidden: int = 64,
         layers: int = 4,
-        pair: int = 24,
+        pair: int = 16,
         vectors: int = 16,
         heads: int = 8,
-        radial: int = 24,
+        radial: int = 16,
         times: int = 32,
         marks: int = 8,
         unit: float = 1.0,
@@ -151,8 +159,8 @@ class MoleculeNetwork(nn.Module):
         weights = torch.cat([every, others * near], -1)[..., None, :]
         unit = (difference * torch.rsqrt(square + SOFTENING))[..., None]
         directions = torch.cat([weights, unit * weights], -2).flatten(-2).transpose(-1, -2)
-        volume, slopes = handed_volumes(x, batch.corners)
-        h = h + self._handed(volume, batch, h)
+        volume, slopes = handed_volumes(x, _label(batch, "corners", 1, 4, fill=-1))
+        h = h + self._handed(volume, _label(batch, "centres", 1, fill=-1), h)
         v = remove_mean(x, batch.mask)[..., None] * self.start[0] + slopes[..., None] * self.start[1]
         time = self.time(t)
         for layer in self.layers:
@@ -160,9 +168,9 @@ class MoleculeNetwork(nn.Module):
         out = self.readout(v * self.gate(h)[:, :, None])[..., 0]
         return remove_mean(out, batch.mask) if self.zero_com else out * batch.mask[..., None]
 
-    def _handed(self, volume: Tensor, batch: MoleculeLabels, h: Tensor) -> Tensor:
+    def _handed(self, volume: Tensor, centres: Tensor, h: Tensor) -> Tensor:
         """What each centre knows of its volume, put beside its other features, ``(B, N, hidden)``."""
-        there = batch.centres >= 0
+        there = centres >= 0
         known = self.hand(torch.stack([volume, there.to(volume.dtype)], -1)) * there[..., None]
-        at = batch.centres.clamp(min=0)[..., None].expand_as(known)
-        return torch.zeros_like(h).scatter_add(1, at, known)
+        at = centres.clamp(min=0)[..., None].expand_as(known)
+        return torch.zeros_like(h).scatter_add(1, at, known.to(h.dtype))

@@ -1,0 +1,248 @@
+"""One model over many molecules: four targets with the same network and steps, ETKDGv3, and a longer training.
+
+    python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS
+    python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS --longer
+    python benchmarks/molecule_conformers.py evaluate --runs RUNS
+
+``train`` is resumed by repeating it. ``evaluate`` scores whatever runs are in the folder and writes the rows: recall
+AMR of held-out molecules of at most 20 atoms, hydrogens counted (test molecules of both data sets together), and
+recall and precision on each test set, and on GEOM-Drugs, which nothing is trained on. Reads ../shared/data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orbitwise.data.conformer_sets import Conformers, flat_smiles, read_conformer_set
+from orbitwise.methods import molecule_conformers
+from orbitwise.methods.config import load
+from orbitwise.methods.molecule_evaluation import Scores, comparable, embedded, score
+from orbitwise.methods.molecule_sampling import draw
+from orbitwise.metrics.coverage import average
+from rows import Row, write_rows
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+FILES = {
+    "openff": DATA / "openff_conformers" / "openff_conformers.npz",
+    "spice": DATA / "spice_des_monomers" / "spice_des_monomers.npz",
+    "geom": DATA / "geom_drugs_crest" / "geom_drugs_crest.npz",
+}
+TARGETS = ("augmentation", "aligned", "snis", "exact")
+SMALL, LARGEST = 20, 40  # atoms: what "small" means, and how far the models are asked to reach
+MOST_REFERENCES = 50  # of a GEOM molecule (some have 700): the first, which are the lowest in energy
+GOAL_EXACT = "lowest of the four targets, and below ETKDGv3"
+
+
+def configuration(target: str, seed: int, longer: bool):
+    given = [f"data={FILES['openff']},{FILES['spice']}", f"target={target}", f"train.seed={seed}"]
+    if not longer:
+        given += ["max_atoms=24", "network.layers=3", "train.steps=800", "train.ema_decay=0.995", "buckets=2"]
+    return load("molecule_conformers/openff", given)
+
+
+def folder_name(target: str, seed: int, longer: bool) -> str:
+    return f"{'longer_' if longer else ''}{target}_{seed}"
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Molecules to score and the samples of ETKDGv3."""
+
+    name: str
+    molecules: list[Conformers]
+    baseline: Scores
+    counts: list[int]
+
+    def small(self) -> list[int]:
+        return [k for k, m in enumerate(self.molecules) if m.atoms <= SMALL]
+
+
+def test_sets() -> list[TestSet]:
+    found = []
+    config = configuration("exact", 0, False).model_copy(update={"max_atoms": LARGEST})
+    held_out = config.read("test").molecules
+    trained = {flat_smiles(m.mol) for m in config.read("train", "val").molecules}
+    geom = read_conformer_set(
+        FILES["geom"], skip_bad=True, max_atoms=LARGEST, splits=("train", "val", "test")
+    )
+    groups = {
+        name: [m for m in held_out if m.where.startswith(str(FILES[name]))] for name in ("openff", "spice")
+    }
+    groups["geom"] = [
+        Conformers(m.mol, m.positions_angstrom[:MOST_REFERENCES], m.smiles, m.where, m.split)
+        for m in geom.without(trained).molecules
+    ]
+    for name, molecules in groups.items():
+        molecules = [molecules[k] for k in comparable(molecules)]
+        counts = [2 * len(m) for m in molecules]
+        samples, failed = embedded(molecules, counts)
+        kept = [k for k in range(len(molecules)) if k not in set(failed)]
+        print(
+            f"{name}: {len(kept)} molecules of {len(molecules)} (the others cannot be embedded)", flush=True
+        )
+        chosen = [molecules[k] for k in kept]
+        found.append(
+            TestSet(
+                name, chosen, score("etkdg", chosen, [samples[k] for k in kept]), [counts[k] for k in kept]
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run: its scores on every test set, network calls per sample, seconds of training."""
+
+    target: str
+    seed: int
+    scores: dict[str, Scores]
+    evaluations: int
+    note: str
+
+
+def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
+    config, made, step = molecule_conformers.load(run)
+    begin, found, calls = time.perf_counter(), {}, 0
+    for test in sets:
+        drawn = draw(made.denoiser, test.molecules, test.counts, config.sampling, seed=1000 + seed)
+        found[test.name] = score(target, test.molecules, drawn.positions)
+        calls = drawn.evaluations
+    parameters = sum(p.numel() for p in made.denoiser.parameters())
+    note = (
+        f"{step} steps of {config.train.batch_size}, molecules up to {config.max_atoms} atoms, {parameters:,} "
+        f"parameters, {config.prior} prior, {calls} network calls per sample, 2 samples per reference conformer"
+    )
+    print(f"{run.name}: scored in {time.perf_counter() - begin:.0f} s", flush=True)
+    return Trained(target, seed, found, calls, note)
+
+
+def small_recall(sets: list[TestSet], scores: dict[str, Scores]) -> np.ndarray:
+    """Recall AMR of every held-out molecule of at most 20 atoms; GEOM is another kind of set and not among them."""
+    return np.array(
+        [scores[s.name].coverage[k].recall_amr for s in sets if s.name != "geom" for k in s.small()]
+    )
+
+
+def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str = "") -> list[Row]:
+    """The figure of each method over molecules and seeds; errors hold the spread of both."""
+    baseline = {s.name: s.baseline for s in sets}
+    methods = {t: [r for r in runs if r.target == t] for t in TARGETS}
+    rows, exact = [], methods["exact"]
+    for target, own in methods.items():
+        if not own:
+            continue
+        values = np.stack([small_recall(sets, r.scores) for r in own])
+        seeds, note = [r.seed for r in own], own[0].note
+        rows.append(
+            Row(
+                f"conformers.{prefix}recall_amr_{target}",
+                float(values.mean()),
+                spread(values),
+                goal=GOAL_EXACT if target == "exact" else None,
+                seeds=seeds,
+                note=f"{values.shape[1]} molecules; {note}",
+            )
+        )
+        others = {"etkdg": small_recall(sets, baseline)[None]}
+        if target != "exact" and exact:
+            others = {"exact": np.stack([small_recall(sets, r.scores) for r in exact])}
+        for other, theirs in others.items() if target == "exact" or exact else ():
+            gap = values.mean(0) - theirs.mean(0) if target == "exact" else theirs.mean(0) - values.mean(0)
+            found = average(torch.from_numpy(gap))
+            name = f"exact_minus_{other if target == 'exact' else target}"
+            rows.append(
+                Row(
+                    f"conformers.{prefix}small.recall_amr_{name}",
+                    found.mean,
+                    found.error,
+                    goal="below 0",
+                    seeds=seeds,
+                    note="molecule by molecule, the same molecules; error over molecules (bootstrap)",
+                )
+            )
+        for s in sets:
+            rows += table(s.name, prefix, target, [r.scores[s.name] for r in own], seeds, note)
+    values = small_recall(sets, baseline)
+    rows.append(
+        Row(
+            "conformers.recall_amr_etkdg",
+            float(values.mean()),
+            average(torch.from_numpy(values)).error,
+            seeds=[0],
+            note=f"{len(values)} molecules, RDKit ETKDGv3 as it comes, 2 samples per reference conformer",
+        )
+    )
+    for s in sets:
+        rows += table(
+            s.name, "", "etkdg", [s.baseline], [0], "RDKit ETKDGv3, 2 samples per reference conformer"
+        )
+    return rows
+
+
+def spread(values: np.ndarray) -> float:
+    """Standard error of the mean of ``values: (seeds, molecules)``: over molecules, and over seeds."""
+    over = average(torch.from_numpy(values.mean(0))).error
+    seeds = values.mean(1).std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return float(np.hypot(over, seeds))
+
+
+def table(
+    name: str, prefix: str, method: str, scores: list[Scores], seeds: list[int], note: str
+) -> list[Row]:
+    found = [s.figures() for s in scores]
+    wanted = {"recall_amr": "recall_amr", "precision_amr": "precision_amr", "isomer": "right_isomer"}
+    thresholds = ("0.75", "1.25") if name == "geom" else ("0.5",)
+    for side in ("recall", "precision"):
+        wanted |= {f"{side}_cov_{d}": f"{side}_cov_{d.replace('.', '_')}" for d in thresholds}
+    n = len(scores[0].coverage)
+    return [
+        Row(
+            f"conformers.{name}.{prefix}{method}.{called}",
+            float(np.mean([f[key].mean for f in found])),
+            float(np.mean([f[key].error for f in found])),
+            seeds=seeds,
+            note=f"{n} molecules, median {np.mean([f[key].median for f in found]):.4g}; {note}",
+        )
+        for key, called in wanted.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("train", "evaluate"))
+    parser.add_argument("--target", choices=TARGETS, default="exact")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longer", action="store_true", help="the preset's own size and steps")
+    parser.add_argument("--runs", type=Path, default=Path("runs/molecule_conformers"))
+    given = parser.parse_args()
+    if not all(path.is_file() for path in FILES.values()):
+        raise SystemExit(f"{DATA} does not hold the data sets; this benchmark reads them from there")
+    if given.what == "train":
+        config = configuration(given.target, given.seed, given.longer)
+        done = molecule_conformers.train(
+            config, given.runs / folder_name(given.target, given.seed, given.longer)
+        )
+        print("\n".join(done.lines))
+        return
+    sets = test_sets()
+    for longer, prefix in ((False, ""), (True, "best.")):
+        runs = [
+            scored(run, target, seed, sets)
+            for target in TARGETS
+            for seed in range(10)
+            if (run := given.runs / folder_name(target, seed, longer)).is_dir()
+        ]
+        if runs:
+            write_rows("matter", rows_of(sets, runs, prefix))
+
+
+if __name__ == "__main__":
+    main()
