@@ -19,6 +19,7 @@ _WHERE = {
     "Product": "groups.product",
     "VoxelRotations": "groups.voxels",
     "GaussianProcess": "processes.gaussian",
+    "HarmonicProcess": "processes.harmonic",
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior",
     "twirl": "orbits.average",

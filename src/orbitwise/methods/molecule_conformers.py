@@ -79,16 +79,11 @@ def _digest(data: ConformerData) -> str:
 def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
     """The configuration of a run, its parts with the averaged weights, and the step they stand at."""
     config = load_run(run)
-    made = build(config, 1.0)
-    step = load_weights(Path(run) / NAME, made.denoiser).step
-    return config, build_with(config, made, float(made.denoiser.data_scale)), step
-
-
-def build_with(config: MoleculeConformersConfig, made: Parts, scale: float) -> Parts:
-    """The same weights with the prior of the scale that is saved beside them."""
-    again = build(config, scale)
-    again.denoiser.load_state_dict(made.denoiser.state_dict())
-    return again
+    saved = build(config, 1.0).denoiser
+    step = load_weights(Path(run) / NAME, saved).step
+    made = build(config, float(saved.data_scale))  # the prior has the scale that is saved beside the weights
+    made.denoiser.load_state_dict(saved.state_dict())
+    return config, made, step
 
 
 def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None) -> Outcome:
