@@ -19,6 +19,7 @@ from orbitwise.methods.crystal_guesses import GuessedCrystals
 from orbitwise.methods.crystal_page import write_page
 from orbitwise.methods.parts import Outcome
 from orbitwise.metrics.crystal_ceiling import Ceiling, ceiling
+from orbitwise.metrics.crystal_generation import GenerationMetrics, generation_metrics
 from orbitwise.metrics.crystals import MatchResult, Measured, match
 from orbitwise.training.progress import Progress, ProgressBar
 
@@ -106,6 +107,19 @@ def matched(
     return result
 
 
+def generated(
+    found: GuessedCrystals, truth: list[Crystal], items: int, seed: int
+) -> GenerationMetrics | None:
+    """CDVAE's metrics of the first guesses for at most ``items`` compositions against those true structures (the
+    compositions are given, so that of compositions only the validity is news); None for fewer than two."""
+    order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[:items].tolist()
+    if len(order) < 2:
+        return None
+    first = [row[0] for row in found.crystals()]
+    guesses = [None if first[i] is None else to_structure(first[i]) for i in order]
+    return generation_metrics(guesses, [to_structure(truth[i]) for i in order], seed=seed)
+
+
 def evaluate_run(
     run: Path, config, found: GuessedCrystals, test: CrystalFile, trained: CrystalFile
 ) -> Outcome:
@@ -116,9 +130,11 @@ def evaluate_run(
     except InputError:  # many structures of one composition: there is no telling them apart by it
         top = None
     told = figures(found, result, top)
+    made = generated(found, test.crystals, config.generation_items, config.train.seed)
     text = {
         "config": config.resolved(),
         "figures": asdict(told),
+        "generation": None if made is None else asdict(made),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "device": provenance.device(torch.device("cpu")),
@@ -126,5 +142,5 @@ def evaluate_run(
     }
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(json.dumps(text, indent=1))
-    page = write_page(run / "report.html", config, found, result, told, test.crystals)
+    page = write_page(run / "report.html", config, found, result, told, test.crystals, made)
     return Outcome(run, told, [*told.lines(), f"report: {page}"])

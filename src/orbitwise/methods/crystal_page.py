@@ -19,7 +19,7 @@ from orbitwise.report.page import write_report
 _SHOWN = 4  # pairs of cells
 
 
-def write_page(path: Path, config, found, result, told, truth: list[Crystal]) -> Path:
+def write_page(path: Path, config, found, result, told, truth: list[Crystal], made=None) -> Path:
     """Write the page of one run; returns the path."""
     own = card("crystal_structure")
     ways = [(result.rate(k), result.rmse(k)) for k in range(1, found.guesses + 1)]
@@ -58,6 +58,7 @@ def write_page(path: Path, config, found, result, told, truth: list[Crystal]) ->
                 "StructureMatcher with stol 0.5, ltol 0.3, angle_tol 10; the RMSE is the mean over matched "
                 "compositions of the smallest distance, ± one standard error.",
             ),
+            *([] if made is None else [_generation(made)]),
         ),
         pictures=(
             Picture(
@@ -92,6 +93,26 @@ def write_page(path: Path, config, found, result, told, truth: list[Crystal]) ->
         citations=(Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),),
     )
     return write_report(path, page)
+
+
+def _generation(made) -> Table:
+    """CDVAE's metrics of the first guesses."""
+    percent = (
+        ("valid structure, %", made.structure_valid),
+        ("valid composition, %", made.composition_valid),
+        ("coverage, recall, %", made.recall),
+        ("coverage, precision, %", made.precision),
+    )
+    rows = [(name, f"{100 * m.value:.1f} ± {100 * m.error:.1f}") for name, m in percent]
+    rows.append(("density, W1 in g/cm³", f"{made.density.value:.3f} ± {made.density.error:.3f}"))
+    rows.append(("number of elements, W1", f"{made.elements.value:.3f} ± {made.elements.error:.3f}"))
+    return Table(
+        "As generated structures",
+        ("metric of CDVAE", "first guesses"),
+        tuple(rows),
+        f"{made.structure_valid.count} guesses against as many true structures. Coverage uses fingerprints and cutoffs "
+        "of its own and is not comparable with published figures; the compositions are given.",
+    )
 
 
 def _pairs(found, result, truth: list[Crystal]) -> list[tuple]:

@@ -41,6 +41,7 @@ class CrystalStructureConfig(Config):
 
     ``test_items``: only so many of them, drawn at random; ``guesses`` for each. ``skip_bad``: leave out records that
     cannot be used, and say how many. Target and ``times``: see ``CrystalDenoising``.
+    ``workers`` processes match the guesses; ``generation_items`` of them also get the metrics of CDVAE.
 
     ``prompt``: ``none``, or the text that goes with each crystal, in training and in guessing: ``short`` or ``long``
     (made from its structure), ``column:NAME`` of the file; ``prompt_dropout`` of them are left out in training.
@@ -67,6 +68,7 @@ class CrystalStructureConfig(Config):
     train: TrainConfig = TrainConfig(batch_size=256, learning_rate=1e-3, weight_decay=0.01)
     sampling: CrystalSamplingConfig = CrystalSamplingConfig()
     workers: int = Field(2, ge=1)
+    generation_items: int = Field(300, ge=0)
 
     @model_validator(mode="after")
     def _texts(self) -> CrystalStructureConfig:
@@ -145,7 +147,7 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     words = f"{config.data.name}" + (f" ({', '.join(config.splits)})" if config.splits else "")
-    unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers"}
+    unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers", "generation_items"}
     if config.prompt == "none":
         unused |= {"prompt", "prompt_dropout"}
     if config.times == "uniform":  # runs begun before there was a choice can still be resumed

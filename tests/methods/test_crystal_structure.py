@@ -1,0 +1,173 @@
+"""Crystal structure prediction from a file to its report, on a set that the test makes itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("pymatgen")
+
+from orbitwise.cli.app import main
+from orbitwise.data.crystal_files import write_cif
+from orbitwise.data.crystals import Crystal, crystal_batch
+from orbitwise.errors import InputError
+from orbitwise.methods import crystal_structure
+from orbitwise.methods.config import load
+from orbitwise.methods.crystal_consensus import agreed, medoid
+from orbitwise.methods.crystal_guesses import GuessedCrystals
+from orbitwise.methods.crystal_model import load_model, package, ratio_of
+from orbitwise.methods.crystal_parts import CrystalModelConfig
+from orbitwise.metrics.crystal_matching import CellMatcher
+
+IDEAL = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+
+
+def perovskites(numbers=((38, 22), (56, 22), (20, 22), (38, 40), (56, 40), (20, 40))) -> list[Crystal]:
+    return [
+        Crystal(IDEAL, (3.6 + 0.004 * (a + b)) * np.eye(3), np.array([a, b, 8, 8, 8]), f"c{a}-{b}")
+        for a, b in numbers
+    ]
+
+
+def settings(folder, **changes) -> list[str]:
+    write_cif(folder / "cifs", perovskites())
+    given = {
+        "data": folder / "cifs",
+        "test_data": folder / "cifs",
+        "splits": "[]",
+        "test_split": "null",
+        "guesses": 2,
+        "model.hidden": 32,
+        "model.layers": 2,
+        "train.steps": 60,
+        "train.batch_size": 12,
+        "train.warmup": 5,
+        "train.ema_decay": 0.9,
+        "sampling.steps": 8,
+        "workers": 1,
+    }
+    return [f"{key}={value}" for key, value in (given | changes).items()]
+
+
+def test_train_sample_evaluate_report(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "crystal_structure/perov5", *settings(tmp_path), "--out", str(run)]) == 0
+    assert main(["sample", str(run)]) == 0
+    before = {f: f.stat().st_mtime_ns for f in (run / "guesses" / "stages").iterdir()}
+    assert main(["sample", str(run)]) == 0  # kept, not drawn again
+    assert before == {f: f.stat().st_mtime_ns for f in (run / "guesses" / "stages").iterdir()}
+    assert main(["evaluate", str(run)]) == 0
+    told = capsys.readouterr().out
+    summary = json.loads((run / "summary.json").read_text())
+    figures = summary["figures"]
+    assert figures["items"] == 6 and figures["guesses"] == 2 and figures["evaluations"] == 8
+    assert 0 <= figures["match1"]["value"] <= figures["match_all"]["value"] <= 1
+    assert summary["seeds"] == {"training": 0, "guesses": 0} and "torch" in summary["versions"]
+    assert "6 compositions" in told and "Crystal structures" in (run / "report.html").read_text()
+    # the guesses are those of the model: same seed, same structures
+    config = crystal_structure.load_run(run)
+    data = crystal_structure.test_set(config)
+    found = GuessedCrystals.load(run / "guesses", data.batch)
+    assert found.guesses == 2 and not torch.equal(found.frac[0], found.frac[1])
+    # the packaged model is the run's, in half precision
+    model = load_model(run)
+    file = package(
+        model, CrystalModelConfig.model_validate(config.model.model_dump()), tmp_path / "small.safetensors"
+    )
+    small = load_model(file)
+    for a, b in zip(model.denoiser.parameters(), small.denoiser.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+    assert small.domain == model.domain and small.domain.ratios == ((1, 1, 3),)
+    assert len(small.draw_crystals(np.array([38, 22, 8, 8, 8]), 3)) == 3
+    with pytest.raises(InputError, match="never seen"):
+        small.draw_crystals(np.array([79, 22, 8, 8, 8]), 1)
+
+
+def test_an_interrupted_sampling_goes_on(tmp_path):
+    run = tmp_path / "run"
+    assert (
+        main(
+            [
+                "train",
+                "crystal_structure/perov5",
+                *settings(tmp_path, **{"train.steps": 5}),
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
+    )
+    crystal_structure.sample(run, 3)
+    rounds = sorted((run / "guesses" / "stages").glob("guess-*.safetensors"))
+    whole = [r.read_bytes() for r in rounds]
+    rounds[1].unlink()
+    rounds[2].write_bytes(whole[2][:50])  # half written
+    crystal_structure.sample(run, 3)
+    again = GuessedCrystals.load(
+        run / "guesses", crystal_structure.test_set(crystal_structure.load_run(run)).batch
+    )
+    assert again.guesses == 3
+    assert sorted((run / "guesses" / "stages").glob("guess-*.safetensors"))[0].read_bytes() == whole[0]
+
+
+def test_what_cannot_be_done_is_said(tmp_path, capsys):
+    run = tmp_path / "run"
+    given = settings(tmp_path, **{"train.steps": 2, "test_data": "null"})
+    assert main(["train", "crystal_structure/perov5", *given, "--out", str(run)]) == 0
+    assert main(["sample", str(run)]) != 0
+    assert "nothing to guess" in capsys.readouterr().err
+    assert main(["evaluate", str(run)]) != 0
+    assert (
+        main(
+            [
+                "train",
+                "crystal_structure/perov5",
+                *settings(tmp_path, data=tmp_path / "none.npz"),
+                "--out",
+                str(run),
+            ]
+        )
+        != 0
+    )
+    error = capsys.readouterr().err
+    assert "none.npz" in error and "Traceback" not in error
+    (tmp_path / "cifs" / "bad.cif").write_text("data_bad\n_cell_length_a nonsense\n")
+    assert main(["train", "crystal_structure/perov5", *given, "--out", str(tmp_path / "b")]) != 0
+    assert "bad.cif" in capsys.readouterr().err
+    assert (
+        main(["train", "crystal_structure/perov5", *given, "skip_bad=true", "--out", str(tmp_path / "b")])
+        == 0
+    )
+    assert "1 records were left out" in capsys.readouterr().out
+
+
+def test_a_dry_run_counts_network_calls(tmp_path):
+    config = load("crystal_structure/perov5", settings(tmp_path, **{"sampling.consensus": 3}))
+    plan = crystal_structure.plan(config)
+    assert plan.energy_calls == 0 and plan.model_calls == 6 * 2 * 8 * 3 and plan.parameters > 5000
+
+
+def test_the_medoid_is_the_draw_that_others_agree_with():
+    good = perovskites()[0]
+    near = [
+        Crystal(good.frac + d * np.array([[0], [1], [0], [0], [0]]), good.lattice, good.species)
+        for d in (0, 0.01, 0.02)
+    ]
+    swapped = Crystal(good.frac, good.lattice, good.species[[1, 0, 2, 3, 4]])
+    matcher = CellMatcher()
+    assert medoid([swapped, near[2], near[1], near[0]], matcher) == 2
+    assert medoid([None, swapped, None], matcher) in (0, 1, 2)
+    assert medoid([None, near[0], near[1]], matcher) in (1, 2)
+    rounds = [crystal_batch([c]) for c in (swapped, near[0], near[1])]
+    assert int(agreed(rounds).species[0, 0]) == int(rounds[0].species[0, 0])
+    flat = rounds[0].with_structure(rounds[0].frac, torch.full((1, 3, 3), float("nan")))
+    assert agreed([flat, rounds[1], rounds[2]]).lattice.isfinite().all()
+
+
+def test_ratios_of_elements():
+    assert ratio_of(np.array([38, 22, 8, 8, 8])) == (1, 1, 3)
+    assert ratio_of(np.array([11, 11, 17, 17])) == (1, 1)
+    assert ratio_of(np.array([6])) == (1,)
