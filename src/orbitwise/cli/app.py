@@ -126,6 +126,48 @@ def conformers(
 
 
 @app.command()
+def crystals(
+    formula: Annotated[str, typer.Argument(help="One cell, as in SrTiO3.", show_default=False)],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="A trained run of crystal structures, or a packaged model.",
+            show_default="the model that comes with the package: ABX3 perovskites",
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option(help="Structures to draw.")] = 20,
+    prompt: Annotated[
+        str | None, typer.Option(help="A text, for a model trained with texts.", show_default=False)
+    ] = None,
+    relax: Annotated[
+        bool, typer.Option("--relax", help="Relax with CHGNet before ranking; needs orbitwise[chgnet].")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Crystal structures of a formula: ranked CIFs, space groups, a report."""
+    from orbitwise.methods import config as configuration
+    from orbitwise.methods import crystals as method
+
+    given = {
+        "formula": formula,
+        "run": run,
+        "n": n,
+        "prompt": prompt,
+        "relax": relax,
+        "seed": seed,
+        "out": out,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    config = configuration.validate(method.CrystalsConfig, given)
+    if dry_run:
+        _show_plan(config, method.plan(config))
+        return
+    _show_lines(method.run(config))
+
+
+@app.command()
 def train(
     config: Annotated[
         str, typer.Argument(help="YAML file or preset, as in orbit_diffusion/default.", show_default=False)

@@ -3,6 +3,7 @@
 from orbitwise.lazy import load_on_first_use
 
 _WHERE = {
+    "CellRow": "data",
     "CheckRow": "data",
     "Citation": "data",
     "ConformerRow": "data",

@@ -148,6 +148,18 @@ class Table:
 
 
 @dataclass(frozen=True)
+class CellRow:
+    """One crystal of the page: ``frac (N, 3)``, ``lattice (3, 3)`` rows in Å, ``numbers (N,)``; ``columns``: its cells
+    of the table; ``caption`` below the view."""
+
+    frac: np.ndarray
+    lattice: np.ndarray
+    numbers: np.ndarray
+    columns: tuple[str, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures; ``map_pair``
     says which two torsions are drawn against each other (None: no map). ``meanings``: terms of the page and
@@ -182,3 +194,6 @@ class ReportData:
     tables: tuple[Table, ...] = ()
     meanings: tuple[tuple[str, str], ...] = ()
     kicker: str = "Conformer ensemble"
+    cells: tuple[CellRow, ...] = ()
+    cells_head: tuple[str, ...] = ()
+    cells_note: str = ""

@@ -38,10 +38,11 @@ def render(data: ReportData) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from orbitwise.report.cells import cells_data
     from orbitwise.report.viewer import viewer_data
 
     figures = {name: Markup(_inside_script(figure.to_json())) for name, figure in _figures(data).items()}
-    viewer = viewer_data(data, _STRUCTURES)
+    viewer = cells_data(data.cells, _STRUCTURES) or viewer_data(data, _STRUCTURES)
     rows = data.conformers[:_ROWS]
     shown = _table_torsions(data)
     left_out = len(data.torsions) - _TORSIONS
@@ -56,7 +57,9 @@ def render(data: ReportData) -> str:
         drawing=Markup(drawing),
         figures=figures,
         viewer=Markup(_inside_script(json.dumps(viewer))) if viewer else None,
-        structures=min(len(data.conformers), _STRUCTURES),
+        structures=min(len(data.conformers or data.cells), _STRUCTURES),
+        cells=data.cells[:_ROWS],
+        cells_left_out=max(0, len(data.cells) - _ROWS),
         rows=[_row(k, row, data, shown, beside(rows)) for k, row in enumerate(rows, 1)],
         rest=_rest(data.conformers[_ROWS:]),
         named=any(r.name for r in rows),

@@ -66,8 +66,9 @@
   }
 
   // The same from the front without WebGL: sticks and balls from back to front, as a drawing.
-  function flat(model, positions) {
-    const parts = [];
+  function flat(model, positions, extent) {
+    const parts = (model.edges || []).map(([p, q]) => [(p[2] + q[2]) / 2,
+      `<line x1="${p[0]}" y1="${-p[1]}" x2="${q[0]}" y2="${-q[1]}" stroke="#8a94a3" stroke-width="0.05"/>`]);
     for (const [a, b] of model.bonds) {
       const p = positions[a], q = positions[b], m = p.map((v, k) => (v + q[k]) / 2);
       [[p, m, a], [m, q, b]].forEach(([from, to, atom]) => {
@@ -78,39 +79,51 @@
     }
     positions.forEach((p, a) => parts.push([p[2] + model.radii[a],
       `<circle cx="${p[0]}" cy="${-p[1]}" r="${model.radii[a]}" fill="${model.colours[a]}"/>`]));
-    const r = 0.9 * model.extent, body = parts.sort((s, t) => s[0] - t[0]).map((s) => s[1]).join("");
+    const r = 0.9 * extent, body = parts.sort((s, t) => s[0] - t[0]).map((s) => s[1]).join("");
     return `<svg viewBox="${-r} ${-r} ${2 * r} ${2 * r}" width="100%" height="100%"><g stroke-width="0.2">` +
       body.replaceAll("<circle", '<circle stroke="#3b4656" stroke-width="0.03"') + "</g></svg>";
   }
 
   window.orbitwiseViewer = function (target, dataId) {
-    const model = read(dataId), ball = sphere(model.symbols.length > 120 ? 1 : 2), r = model.extent;
+    const model = read(dataId), r = model.extent;
+    // one molecule in many shapes, or crystals that each have their own atoms
+    const items = model.items || model.structures.map((positions) => ({ ...model, positions }));
+    const ball = sphere(Math.max(...items.map((item) => item.symbols.length)) > 120 ? 1 : 2);
     const hidden = { visible: false, range: [-r, r], showspikes: false };
     const layout = {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
       scene: { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "cube", dragmode: "orbit",
                uirevision: "kept", camera: { eye: { x: 0, y: 0, z: 1.1 }, up: { x: 0, y: 1, z: 0 },
-               projection: { type: "perspective" } } },
+               projection: { type: model.items ? "orthographic" : "perspective" } } },
     };
     const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: true };
     const light = { ambient: 0.55, diffuse: 0.75, specular: 0.25, roughness: 0.35, fresnel: 0.05 };
     const canvas = document.createElement("canvas");
     const solid = !!(canvas.getContext("webgl2") || canvas.getContext("webgl"));
     function show(n) {
-      const at = model.structures[n];
+      const item = items[n], at = item.positions;
       mark(n);
       if (!solid) {
-        document.getElementById(target).innerHTML = flat(model, at);
+        document.getElementById(target).innerHTML = flat(item, at, r);
         return;
       }
-      const m = mesh(model, at, ball);
+      const m = mesh(item, at, ball);
       const shape = { type: "mesh3d", x: m.x, y: m.y, z: m.z, i: m.i, j: m.j, k: m.k, vertexcolor: m.colour,
                       hoverinfo: "skip", flatshading: false, lighting: light,
                       lightposition: { x: 2000, y: 4000, z: 8000 } };
       const names = { type: "scatter3d", mode: "markers", x: at.map((p) => p[0]), y: at.map((p) => p[1]),
                       z: at.map((p) => p[2]), marker: { size: 10, opacity: 0.001 }, hoverinfo: "text",
-                      text: model.symbols.map((s, k) => s + (k + 1)) };
-      Plotly.react(target, [shape, names], layout, config);
+                      text: item.labels || item.symbols.map((s, k) => s + (k + 1)) };
+      Plotly.react(target, [shape, names, ...cell(item)], layout, config);
+    }
+    function cell(item) {
+      if (!item.edges) return [];
+      const along = (k) => item.edges.flatMap(([p, q]) => [p[k], q[k], null]);
+      const place = (k) => item.axes.map((p) => p[k]);
+      return [{ type: "scatter3d", mode: "lines", x: along(0), y: along(1), z: along(2), hoverinfo: "skip",
+                line: { color: "#8a94a3", width: 3 } },
+              { type: "scatter3d", mode: "text", x: place(0), y: place(1), z: place(2), text: place(3),
+                hoverinfo: "skip", textfont: { size: 14, color: "#5b6675" } }];
     }
     function mark(n) {
       document.querySelectorAll("[data-structure]").forEach((node) => {

@@ -11,8 +11,7 @@ def viewer_data(data: ReportData, limit: int = 12) -> dict | None:
     """What ``viewer.js`` draws: symbols, colours and ball radii of atoms, bonds, and up to ``limit``
     structures, superposed on the first over heavy atoms, its longest extent along x and its shortest along
     the line of sight. None without conformers."""
-    from ase.data import chemical_symbols, covalent_radii
-    from ase.data.colors import jmol_colors
+    from ase.data import chemical_symbols
 
     if not data.conformers:
         return None
@@ -20,12 +19,10 @@ def viewer_data(data: ReportData, limit: int = 12) -> dict | None:
     shown = np.stack([np.asarray(row.positions_angstrom, dtype=float) for row in data.conformers[:limit]])
     heavy = numbers > 1 if (numbers > 1).any() else np.ones(len(numbers), dtype=bool)
     shown = superpose(shown, heavy)
-    colours = {int(z): _hex(jmol_colors[z]) for z in set(numbers)}
-    colours |= {1: "#eef1f4", 6: "#4d5663"}  # white and grey that show on a light page
     return {
         "symbols": [chemical_symbols[z] for z in numbers],
-        "colours": [colours[int(z)] for z in numbers],
-        "radii": [round(0.16 + 0.22 * float(covalent_radii[z]), 3) for z in numbers],
+        "colours": [colour_of(z) for z in numbers],
+        "radii": [radius_of(z) for z in numbers],
         "bonds": [[int(i), int(j)] for i, j in data.bonds],
         "structures": np.round(shown, 3).tolist(),
         "extent": round(float(np.linalg.norm(shown, axis=-1).max()) + 0.5, 3),
@@ -42,6 +39,20 @@ def superpose(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     u, _, vt = np.linalg.svd(np.swapaxes(x[:, chosen], 1, 2) @ x[0, chosen])
     u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
     return np.concatenate([x[:1], (x @ (u @ vt))[1:]])
+
+
+def colour_of(number: int) -> str:
+    """Of an element; white and grey that show on a light page."""
+    from ase.data.colors import jmol_colors
+
+    return {1: "#eef1f4", 6: "#4d5663"}.get(int(number)) or _hex(jmol_colors[number])
+
+
+def radius_of(number: int) -> float:
+    """Of the ball of an element, in Å."""
+    from ase.data import covalent_radii
+
+    return round(0.16 + 0.22 * float(covalent_radii[number]), 3)
 
 
 def _hex(rgb) -> str:

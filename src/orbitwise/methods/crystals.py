@@ -1,0 +1,332 @@
+"""Crystal structures from a formula: draw, merge, rank, write.
+
+``orbitwise crystals SrTiO3`` draws structures from a trained model of crystal structure prediction (the shipped one is
+trained on Perov-5, ABX3 perovskites), merges duplicates, finds space groups, and ranks by energy where CHGNet is
+installed, else by how often a structure was drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from orbitwise.data.crystal_convert import require_pymatgen
+from orbitwise.data.crystal_files import to_structure, write_cif, write_crystal_extxyz
+from orbitwise.data.files import replacing, writable_folder
+from orbitwise.errors import InputError
+from orbitwise.methods import crystals_page, provenance
+from orbitwise.methods.config import Config, Plan
+from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model, ratio_of
+from orbitwise.methods.crystal_rank import SYMPREC, Candidate, ChgnetEnergies, rank
+from orbitwise.metrics.crystals import structurally_valid
+from orbitwise.training.progress import Progress, ProgressBar
+
+SHIPPED = Path(__file__).parent / "checkpoints" / "perov5.safetensors"
+LIMIT = 100  # atoms
+
+
+class CrystalsConfig(Config):
+    """``run``: folder of a trained run or a packaged model (default: the shipped one); ``n`` structures are drawn;
+    ``prompt``: a text, for a model that was trained with texts; ``relax`` with CHGNet before ranking."""
+
+    formula: str
+    run: Path | None = None
+    n: int = Field(20, ge=1, le=10_000)
+    prompt: str | None = None
+    relax: bool = False
+    seed: int = Field(0, ge=0)
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command left in ``folder``, and what to say about it."""
+
+    folder: Path
+    candidates: list[Candidate]
+    summary: dict
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the report needs: the candidates, in order, and where they came from."""
+
+    config: CrystalsConfig
+    candidates: list[Candidate]
+    files: list[str]
+    valid: int
+    evaluations: int
+    domain: Domain
+    energies: str | None
+    energy_calls: int
+    gradient_calls: int
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def species_of(formula: str) -> np.ndarray:
+    """Atomic numbers ``(N,)`` of the cell that a formula spells, SrTiO3: 38 22 8 8 8.
+
+    Raises ``InputError`` for what is no formula, an unknown element, amounts that are not whole, and more atoms than
+    ``LIMIT``.
+    """
+    require_pymatgen()
+    from pymatgen.core import Composition
+    from pymatgen.core.periodic_table import DummySpecies
+
+    text = formula.strip()
+    problem = f"{formula!r} is no chemical formula"
+    if not text or not text.isascii():
+        raise InputError(f"{problem}; write it as in SrTiO3 or Ca(OH)2")
+    try:
+        composition = Composition(text)
+    except Exception as error:  # pymatgen raises many kinds here
+        raise InputError(f"{problem} ({' '.join(str(error).split())}); write it as in SrTiO3") from error
+    if not composition:
+        raise InputError(f"{problem}: there are no atoms in it")
+    strange = [str(e) for e in composition if isinstance(e, DummySpecies)]
+    if strange:
+        raise InputError(f"{problem}: unknown element {strange[0]}")
+    counts = {e.Z: amount for e, amount in composition.items()}
+    if any(abs(amount - round(amount)) > 1e-6 or amount < 0.5 for amount in counts.values()):
+        raise InputError(f"{formula!r}: amounts must be whole numbers; multiply it until they are")
+    total = round(sum(counts.values()))
+    if total > LIMIT:
+        raise InputError(
+            f"{formula!r} has {total:,} atoms, the limit is {LIMIT}; give one formula unit or a few"
+        )
+    return np.repeat(list(counts), [round(amount) for amount in counts.values()]).astype(np.int64)
+
+
+def symbols_of(numbers: Sequence[int]) -> str:
+    """Element symbols, comma between."""
+    from ase.data import chemical_symbols
+
+    return ", ".join(chemical_symbols[int(z)] for z in numbers)
+
+
+def check_domain(species: np.ndarray, domain: Domain, formula: str) -> tuple[str, ...]:
+    """Warnings where a model was trained on other stoichiometries or sizes; ``InputError`` for an element that it has
+    never seen."""
+    unknown = sorted(set(species.tolist()) - set(domain.elements))
+    if unknown:
+        raise InputError(
+            f"{formula}: the model has never seen {symbols_of(unknown)}; it was trained on {trained_on(domain)}. Its "
+            f"elements: {symbols_of(domain.elements)}"
+        )
+    problems = []
+    if ratio_of(species) not in domain.ratios:
+        problems.append(f"its stoichiometry {':'.join(map(str, ratio_of(species)))}")
+    if not domain.smallest <= len(species) <= domain.largest:
+        problems.append(f"its {len(species)} atoms")
+    if not problems:
+        return ()
+    return (
+        f"{formula} is outside what the model was trained on: {' and '.join(problems)} did not occur. It was "
+        f"trained on {trained_on(domain)}. Do not trust these structures.",
+    )
+
+
+def trained_on(domain: Domain) -> str:
+    """A domain in words."""
+    size = (
+        f"{domain.smallest}"
+        if domain.smallest == domain.largest
+        else f"{domain.smallest} to {domain.largest}"
+    )
+    shown = ", ".join(":".join(map(str, ratio)) for ratio in domain.ratios[:6])
+    more = f" and {len(domain.ratios) - 6} more" if len(domain.ratios) > 6 else ""
+    return (
+        f"{domain.crystals:,} crystals ({domain.data}) of {size} atoms per cell, {len(domain.elements)} elements, "
+        f"stoichiometries {shown}{more}"
+    )
+
+
+def default_folder(config: CrystalsConfig) -> Path:
+    """``crystals/FORMULA``."""
+    return Path("crystals") / "".join(c for c in config.formula if c.isalnum())
+
+
+def plan(config: CrystalsConfig) -> Plan:
+    """Parameters of the network and its evaluations; formula and domain are checked."""
+    model = _model(config)
+    check_domain(species_of(config.formula), model.domain, config.formula)
+    size = sum(p.numel() for p in model.denoiser.parameters())
+    return Plan(size, 0, config.n * model.sampling.evaluations)
+
+
+def run(config: CrystalsConfig) -> Outcome:
+    """Draw, merge, rank, and write CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``.
+
+    Raises ``InputError`` as ``species_of`` and ``check_domain`` do, for ``relax`` without CHGNet as
+    ``MissingExtraError``, and where no valid structure was drawn.
+    """
+    species, model = species_of(config.formula), _model(config)
+    warnings = check_domain(species, model.domain, config.formula)
+    energies = ChgnetEnergies() if config.relax or ChgnetEnergies.installed() else None
+    folder = writable_folder(config.out or default_folder(config))
+    seconds = {}
+    with _timed(seconds, "draw"), ProgressBar("drawing") as bar:
+        drawn = _draw(config, model, species, lambda done, of: bar(Progress(done, of)))
+    valid = [c for c in drawn if structurally_valid(to_structure(c))]
+    if not valid:
+        raise InputError(
+            f"none of the {config.n} structures drawn for {config.formula} is valid (atoms nearer than 0.5 Å, or not "
+            f"finite); the model was trained on {trained_on(model.domain)}"
+        )
+    with _timed(seconds, "rank"), ProgressBar("ranking") as bar:
+        candidates = rank(valid, energies, config.relax, lambda done, of: bar(Progress(done, of)))
+    name = "".join(c for c in config.formula if c.isalnum())
+    candidates = [
+        replace(c, crystal=replace(c.crystal, name=f"{k:02d}_{name}_{c.space_group.replace('/', '_')}"))
+        for k, c in enumerate(candidates, 1)
+    ]
+    for old in folder.glob(f"[0-9]*_{name}_*.cif"):  # of an earlier command with more structures
+        old.unlink()
+    files = [path.name for path in write_cif(folder, [c.crystal for c in candidates])]
+    found = Found(
+        config,
+        candidates,
+        files,
+        len(valid),
+        model.sampling.evaluations,
+        model.domain,
+        None if energies is None else energies.name,
+        0 if energies is None else energies.energy_calls,
+        0 if energies is None else energies.gradient_calls,
+        warnings,
+        seconds,
+    )
+    return _write(folder, found)
+
+
+def _write(folder: Path, found: Found) -> Outcome:
+    rows = [
+        _row(k, c, file) for k, (c, file) in enumerate(zip(found.candidates, found.files, strict=True), 1)
+    ]
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]))
+    table.writeheader()
+    table.writerows(rows)
+    properties = {key: [row[key] for row in rows] for key in ("rank", "count", "space_group")}
+    if found.energies:
+        properties["energy_eV_per_atom"] = [row["energy_eV_per_atom"] for row in rows]
+    write_crystal_extxyz(folder / "crystals.extxyz", [c.crystal for c in found.candidates], properties)
+    summary = {
+        "config": found.config.resolved(),
+        "formula": found.config.formula,
+        "ranked_by": f"energy per atom ({found.energies})" if found.energies else "how often it was drawn",
+        "drawn": found.config.n,
+        "valid": found.valid,
+        "distinct": len(rows),
+        "network_calls_per_structure": found.evaluations,
+        "energy_calls": found.energy_calls,
+        "gradient_calls": found.gradient_calls,
+        "symprec_angstrom": SYMPREC,
+        "warnings": list(found.warnings),
+        "trained_on": trained_on(found.domain),
+        "seconds": {k: round(v, 2) for k, v in found.seconds.items()},
+        "crystals": rows,
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "device": provenance.device(torch.device("cpu")),
+        "seeds": {"drawing": found.config.seed},
+    }
+    for name, content in (
+        ("crystals.csv", text.getvalue()),
+        ("summary.json", json.dumps(summary, indent=1) + "\n"),
+    ):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    crystals_page.write(folder / "report.html", found, summary)
+    return Outcome(folder, found.candidates, summary, _lines(folder, found, rows))
+
+
+def _row(number: int, candidate: Candidate, file: str) -> dict:
+    structure = to_structure(candidate.crystal)
+    a, b, c, alpha, beta, gamma = (round(float(v), 4) for v in structure.lattice.parameters)
+    energy = candidate.energy
+    return {
+        "rank": number,
+        "file": file,
+        "space_group": candidate.space_group,
+        "number": candidate.number,
+        "a": a,
+        "b": b,
+        "c": c,
+        "alpha": alpha,
+        "beta": beta,
+        "gamma": gamma,
+        "volume": round(float(structure.volume), 3),
+        "density_g_cm3": round(float(structure.density), 4),
+        "energy_eV_per_atom": None if energy is None or not np.isfinite(energy) else round(energy, 5),
+        "count": candidate.count,
+    }
+
+
+def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
+    lines = [f"warning: {line}" for line in found.warnings]
+    wrong = found.config.n - found.valid
+    lines.append(
+        f"{found.config.formula}: {len(rows)} distinct structures of {found.config.n} drawn"
+        + (f" ({wrong} were not valid)" if wrong else "")
+        + f", {found.evaluations} network calls each"
+    )
+    by = found.energies or "how often it was drawn (for energies: pip install 'orbitwise[chgnet]')"
+    lines.append(f"ranked by {by}; space groups within {SYMPREC} Å")
+    for row in rows[:5]:
+        energy = row["energy_eV_per_atom"]
+        lines.append(
+            f"{row['rank']:>3}  {row['space_group']:<10} a b c {row['a']:.3f} {row['b']:.3f} {row['c']:.3f} Å"
+            + ("" if energy is None else f"  {energy:.3f} eV/atom")
+            + f"  drawn {row['count']} times"
+        )
+    lines.append(f"report: {folder / 'report.html'}")
+    return tuple(lines)
+
+
+def _model(config: CrystalsConfig) -> CrystalModel:
+    if config.run is None and not SHIPPED.is_file():
+        raise InputError(
+            "this installation has no packaged crystal model; give a trained run with --run FOLDER"
+        )
+    return load_model(config.run or SHIPPED)
+
+
+def _draw(
+    config: CrystalsConfig, model: CrystalModel, species: np.ndarray, progress: Callable[[int, int], None]
+) -> list:
+    prompt = None
+    if config.prompt is not None:
+        if not model.denoiser.prompted:
+            raise InputError("this model was trained without texts; leave --prompt out")
+        from orbitwise.data.text_encoder import encode
+
+        prompt = encode([config.prompt])[0]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.draw_crystals(
+        species, config.n, config.seed, prompt=prompt, device=device, progress=progress
+    )
+
+
+class _timed:
+    """Seconds of a block, under a name."""
+
+    def __init__(self, seconds: dict[str, float], name: str):
+        self.seconds, self.name = seconds, name
+
+    def __enter__(self) -> None:
+        self.begin = time.monotonic()
+
+    def __exit__(self, *_) -> None:
+        self.seconds[self.name] = time.monotonic() - self.begin
