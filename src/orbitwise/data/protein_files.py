@@ -33,20 +33,23 @@ STANDARD = {
 SKIP = "mend it, or leave such chains out with skip_bad=true"
 
 
-def read_chains(path: str | Path, mode: str = "ca", *, skip_bad: bool = False) -> ChainFile:
+def read_chains(
+    path: str | Path, mode: str = "ca", *, skip_bad: bool = False, breaks: bool = False
+) -> ChainFile:
     """The chains of an ``.npz`` (``data.proteins``), of a PDB or mmCIF file (.pdb, .ent, .cif, .mmcif, .bcif), or of
     all such files in a folder.
 
     ``mode``: a key of ``ATOMS``: Cα alone, or N, Cα and C. Raises ``InputError`` naming file, chain and residue for a
     chain break, a missing backbone atom, a residue that is not one of the twenty, a file without protein or one that
-    cannot be read; with ``skip_bad`` that chain (or file) is left out instead and named in ``skipped``.
+    cannot be read; with ``skip_bad`` that chain (or file) is left out instead and named in ``skipped``. ``breaks``:
+    a chain may have breaks.
     ``MissingExtraError`` without biotite.
     """
     if mode not in ATOMS:
         raise InputError(f"unknown mode {mode!r}; use one of {', '.join(ATOMS)}")
     path = Path(path)
     if path.suffix.lower() == ".npz":
-        return read_npz(path, mode)
+        return read_npz(path, mode, breaks=breaks)
     if not path.exists():
         raise InputError(
             f"{path}: there is no such file or folder; say where the protein chains are: data=PATH"
@@ -57,7 +60,7 @@ def read_chains(path: str | Path, mode: str = "ca", *, skip_bad: bool = False) -
     chains, skipped, notes = [], [], []
     for file in files:
         try:
-            found = _of_file(file, mode, skip_bad)
+            found = _of_file(file, mode, skip_bad, breaks)
         except InputError as error:
             if not (skip_bad and path.is_dir()):
                 raise
@@ -120,7 +123,7 @@ class _Residue:
         return f"residue {self.name} {self.number}"
 
 
-def _of_file(path: Path, mode: str, skip_bad: bool) -> ChainFile:
+def _of_file(path: Path, mode: str, skip_bad: bool, breaks: bool) -> ChainFile:
     array, models = _read(path)
     by_chain = {name: _polymer(found) for name, found in _residues(array).items()}
     by_chain = {name: found for name, found in by_chain.items() if found}
@@ -130,7 +133,7 @@ def _of_file(path: Path, mode: str, skip_bad: bool) -> ChainFile:
     chains, skipped = [], []
     for name, residues in by_chain.items():
         where = f"{path}, chain {name or '(no name)'}"
-        if problem := next(_problems(residues, mode), None):
+        if problem := next(_problems(residues, mode, breaks), None):
             if not skip_bad:
                 raise InputError(f"{where}, {problem}; {SKIP}")
             skipped.append(f"{where}, {problem}")
@@ -146,14 +149,14 @@ def _of_file(path: Path, mode: str, skip_bad: bool) -> ChainFile:
     return ChainFile(chains, tuple(skipped), tuple(notes))
 
 
-def _problems(residues: list[_Residue], mode: str) -> Iterator[str]:
+def _problems(residues: list[_Residue], mode: str, breaks: bool) -> Iterator[str]:
     """What makes a chain unusable, in the order of its residues."""
     for before, residue in zip([None, *residues], residues, strict=False):
         if residue.name not in STANDARD:
             yield f"{residue}: not one of the twenty amino acids"
         if missing := [a for a in ATOMS[mode] if a not in residue.atoms]:
             yield f"{residue}: has no {', '.join(missing)} atom"
-        if before is not None and (gap := _gap(before, residue)) is not None:
+        if not breaks and before is not None and (gap := _gap(before, residue)) is not None:
             yield f"{residue}: the chain is broken before it ({gap} from {before})"
 
 
