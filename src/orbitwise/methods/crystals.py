@@ -289,7 +289,7 @@ def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
         lines.append(
             f"{row['rank']:>3}  {row['space_group']:<10} a b c {row['a']:.3f} {row['b']:.3f} {row['c']:.3f} Å"
             + ("" if energy is None else f"  {energy:.3f} eV/atom")
-            + f"  drawn {row['count']} times"
+            + f"  drawn {row['count']} of {found.config.n} times"
         )
     lines.append(f"report: {folder / 'report.html'}")
     return tuple(lines)

@@ -82,7 +82,7 @@ def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
         KeyFigure("time", f"{sum(found.seconds.values()):.0f} s"),
     ]
     if best is not None:
-        figures.insert(1, KeyFigure("its energy", f"{best:.3f}", "eV per atom"))
+        figures.insert(1, KeyFigure("its energy", f"{best:.3f}".replace("-", "−"), "eV per atom"))
     return tuple(figures)
 
 

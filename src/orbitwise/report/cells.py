@@ -38,7 +38,7 @@ def _item(row: CellRow) -> dict:
     edges = [(p, q) for p in corners for q in corners if np.abs(p - q).sum() == 1 and p.sum() < q.sum()]
     units = lattice / np.linalg.norm(lattice, axis=-1, keepdims=True)
     names = [(lattice[k] + 0.95 * units[k] - centre, "abc"[k]) for k in range(3)]
-    reach = max(np.linalg.norm(corners @ lattice - centre, axis=-1).max(), 1.0) + 0.3
+    reach = max(float(np.abs(corners @ lattice - centre).max()), 1.0) + 0.8  # with balls and names
     shown = numbers[atom]
     return {
         "symbols": [chemical_symbols[z] for z in shown],

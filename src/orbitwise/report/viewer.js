@@ -93,8 +93,8 @@
     const layout = {
       margin: { l: 0, r: 0, t: 0, b: 0 }, paper_bgcolor: "rgba(0,0,0,0)", showlegend: false, autosize: true,
       scene: { xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "cube", dragmode: "orbit",
-               uirevision: "kept", camera: { eye: { x: 0, y: 0, z: 1.1 }, up: { x: 0, y: 1, z: 0 },
-               projection: { type: model.items ? "orthographic" : "perspective" } } },
+               uirevision: "kept", camera: { eye: { x: 0, y: 0, z: model.items ? 1.35 : 1.1 }, up: { x: 0, y: 1, z: 0 },
+               projection: { type: "perspective" } } },
     };
     const config = { displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: true };
     const light = { ambient: 0.55, diffuse: 0.75, specular: 0.25, roughness: 0.35, fresnel: 0.05 };
