@@ -80,7 +80,9 @@ def test_rows_are_matched_by_name():
 
 @pytest.mark.parametrize("preset", configuration.presets())
 def test_presets_fit_their_schema(preset):
-    needs_data = preset.startswith(("orbit_diffusion/", "dynamics/", "molecule_conformers/"))
+    needs_data = preset.startswith(
+        ("orbit_diffusion/", "dynamics/", "molecule_conformers/", "protein_backbones/")
+    )
     config = configuration.load(preset, ["data=frames.extxyz"] if needs_data else [])
     assert isinstance(config, BaseModel)
     assert registry.name_of(config) == preset.split("/")[0]

@@ -227,7 +227,7 @@ def test_designability_takes_the_best_sequence(tmp_path, commands):
     [
         ("sequence", "import sys; sys.exit('no weights here')", "failed with exit code 1; it said: no weights here"),
         ("sequence", "pass", "sequence_command left no"),
-        ("sequence", "import sys; open(sys.argv[2], 'w').write('>a\\nAAA\\n')", r"sequences of \d+ residues, it has \[3\]"),
+        ("sequence", "import sys; open(sys.argv[2], 'w').write('>a\\nAAA\\n')", r"\d+ residues, it has \[3\]"),
         ("fold", "pass", "left 0 PDB files for 2 sequences"),
         ("fold", "import time; time.sleep(60)", r"took more than 1 s \(designability.timeout\)"),
     ],
