@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from orbitwise.data.conformer_sets import (
-    SPLITS,
-    flat_smiles,
-    read_conformer_set,
-    read_conformer_sets,
-    write_conformer_set,
-)
+from orbitwise.data.conformer_files import write_conformer_set
+from orbitwise.data.conformer_sets import SPLITS, flat_smiles, read_conformer_set, read_conformer_sets
 from orbitwise.data.files import write_sdf
 from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
@@ -161,7 +156,7 @@ def test_paths_that_lead_nowhere(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         read_conformer_set(tmp_path / name)
     (tmp_path / "broken.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="not an [.]npz archive"):
+    with pytest.raises(InputError, match=r"not an \.npz archive"):
         read_conformer_set(tmp_path / "broken.npz")
 
 

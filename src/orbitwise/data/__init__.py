@@ -20,7 +20,7 @@ _WHERE = {
     "ConformerSet": "conformer_sets",
     "read_conformer_set": "conformer_sets",
     "read_conformer_sets": "conformer_sets",
-    "write_conformer_set": "conformer_sets",
+    "write_conformer_set": "conformer_files",
     "MoleculeBatch": "molecule_batch",
     "ConformerData": "molecule_batch",
     "Chain": "proteins",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,30 +12,14 @@ import numpy as np
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
-from orbitwise.data.bonds import orders_from
-from orbitwise.data.files import read_sdf, replacing
+from orbitwise.data.conformer_files import Graph, Record, npz_records, sdf_records
 from orbitwise.data.handedness import relabel
-from orbitwise.data.molecules import parse_smiles
+from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
 _TOO_CLOSE, _TOO_FAR = 0.5, 4.0  # Å: atoms nearer than this, bonds longer than this are a broken record
-_NEEDED = (
-    "smiles",
-    "atom_offsets",
-    "atomic_numbers",
-    "bond_offsets",
-    "bonds",
-    "bond_order",
-    "conformer_offsets",
-)
-_ORDERS = {
-    1.0: Chem.BondType.SINGLE,
-    2.0: Chem.BondType.DOUBLE,
-    3.0: Chem.BondType.TRIPLE,
-    1.5: Chem.BondType.AROMATIC,
-}
 
 
 @dataclass(frozen=True)
@@ -150,11 +133,11 @@ def read_conformer_set(
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".sdf", ".sd"))
         if not files:
             raise InputError(f"{path}: there is no .sdf file in this folder")
-        records = (record for file in files for record in _sdf_records(file, skip_bad))
+        records = (record for file in files for record in sdf_records(file, skip_bad))
     elif path.suffix.lower() == ".npz":
-        records = _npz_records(path, splits, max_atoms)
+        records = npz_records(path, splits, max_atoms)
     elif path.suffix.lower() in (".sdf", ".sd"):
-        records = _sdf_records(path, skip_bad)
+        records = sdf_records(path, skip_bad)
     else:
         raise InputError(
             f"{path}: cannot tell the format; give an .npz or .sdf file or a folder of SDF files"
@@ -178,54 +161,14 @@ def read_conformer_set(
     return ConformerSet(tuple(molecules), tuple(skipped))
 
 
-@dataclass(frozen=True)
-class _Record:
-    """A record as read; ``mol`` is built on demand, so that what is not wanted costs nothing."""
-
-    where: str
-    smiles: str
-    split: str | None
-    positions: np.ndarray
-    mol: Chem.Mol | _Graph
-
-
-@dataclass(frozen=True)
-class _Graph:
-    numbers: np.ndarray
-    charges: np.ndarray | None
-    bonds: np.ndarray
-    orders: np.ndarray
-
-    def build(self, smiles: str) -> Chem.Mol:
-        """Without charges, the SMILES gives them and the bond orders."""
-        plain = self.charges is None
-        charges = np.zeros_like(self.numbers) if plain else self.charges
-        mol = Chem.RWMol()
-        for number, charge in zip(self.numbers.tolist(), charges.tolist(), strict=True):
-            atom = Chem.Atom(number)
-            atom.SetFormalCharge(charge)
-            atom.SetNoImplicit(True)
-            mol.AddAtom(atom)
-        for (i, j), order in zip(self.bonds.tolist(), self.orders.tolist(), strict=True):
-            if order not in _ORDERS or not (
-                0 <= i < len(self.numbers) and 0 <= j < len(self.numbers) and i != j
-            ):
-                raise InputError(f"the bond {i}-{j} of order {order} is none")
-            mol.AddBond(i, j, Chem.BondType.SINGLE if plain else _ORDERS[order])
-            if order == 1.5 and not plain:
-                for part in (mol.GetAtomWithIdx(i), mol.GetAtomWithIdx(j), mol.GetBondBetweenAtoms(i, j)):
-                    part.SetIsAromatic(True)
-        return orders_from(parse_smiles(smiles), mol.GetMol()) if plain else mol.GetMol()
-
-
-def _checked(record: _Record, seed: int, shares: tuple[float, float]) -> Conformers:
+def _checked(record: Record, seed: int, shares: tuple[float, float]) -> Conformers:
     try:
         return _usable(record, seed, shares)
     except InputError as error:
         raise InputError(f"{record.where}: {error}") from error
 
 
-def _usable(record: _Record, seed: int, shares: tuple[float, float]) -> Conformers:
+def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformers:
     x = np.asarray(record.positions, dtype=np.float64)
     if not len(x):
         raise InputError("it has no conformer")
@@ -235,7 +178,7 @@ def _usable(record: _Record, seed: int, shares: tuple[float, float]) -> Conforme
     if x.shape[1] < 2:
         raise InputError("a single atom has no conformers")
     mol = record.mol
-    if isinstance(mol, _Graph):
+    if isinstance(mol, Graph):
         wrong = (mol.numbers < 1) | (mol.numbers > 118)
         if wrong.any():
             raise InputError(
@@ -299,77 +242,28 @@ def _drawn_split(name: str, seed: int, shares: tuple[float, float]) -> Split:
     return "val" if u < shares[0] else "test" if u < sum(shares) else "train"
 
 
-def _sdf_records(path: Path, skip_bad: bool) -> Iterator[_Record | InputError]:
-    skipped: list[str] | None = [] if skip_bad else None
-    for frames in read_sdf(path, skipped=skipped):
-        name = Chem.MolToSmiles(Chem.RemoveHs(frames.mol))
-        yield _Record(f"{frames.where[0]} ({name})", name, None, frames.positions_angstrom, frames.mol)
-    yield from map(InputError, skipped or ())
+def read_smiles(path: str | Path, seed: int = 0) -> list[Conformers]:
+    """Molecules from a file with one SMILES in each line (a name may follow), each with one RDKit embedding.
 
-
-def _npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Iterator[_Record]:
+    Stereochemistry that is left open is chosen by the embedding, which also says which of two equal hydrogens is on
+    which side. Raises ``InputError`` with the line of a SMILES that cannot be used.
+    """
     try:
-        with np.load(path) as file:
-            data = {key: file[key] for key in file.files if key not in ("qcarchive_record", "mol_id")}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz archive of plain arrays ({error})") from None
-    missing = [key for key in _NEEDED if key not in data]
-    place = next((key for key in ("positions", "positions_milliangstrom") if key in data), None)
-    if missing or place is None:
-        missing += [] if place else ["positions (or positions_milliangstrom)"]
-        raise InputError(f"{path}: the archive has no {', '.join(missing)}; it has {', '.join(sorted(data))}")
-    atoms, bonds, frames = (data[f"{k}_offsets"].astype(np.int64) for k in ("atom", "bond", "conformer"))
-    count = len(data["smiles"])
-    sizes, conformers = np.diff(atoms), np.diff(frames)
-    start = np.concatenate([[0], np.cumsum(sizes * conformers)])
-    ends = (
-        ("atom", atoms, len(data["atomic_numbers"])),
-        ("bond", bonds, len(data["bonds"])),
-        ("position", start, len(data[place])),
-    )
-    for name, offsets, length in ends:
-        if len(offsets) != count + 1 or offsets[-1] != length:
-            raise InputError(
-                f"{path}: the offsets of the {name}s give {len(offsets) - 1} molecules and {offsets[-1]} {name}s; "
-                f"there are {count} and {length}"
-            )
-    scale = 1e-3 if place == "positions_milliangstrom" else 1.0
-    split = data.get("split")
-    for i in range(count):
-        if (max_atoms is not None and sizes[i] > max_atoms) or (split is not None and split[i] not in splits):
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
-        a, b = slice(*atoms[i : i + 2]), slice(*bonds[i : i + 2])
-        smiles = str(data.get("smiles_3d_first", data["smiles"])[i])
-        charges = data["formal_charge"][a] if "formal_charge" in data else None
-        yield _Record(
-            f"{path}, record {i + 1} ({smiles})",
-            smiles,
-            None if split is None else str(split[i]),
-            data[place][start[i] : start[i + 1]].reshape(conformers[i], sizes[i], 3) * scale,
-            _Graph(data["atomic_numbers"][a].astype(int), charges, data["bonds"][b], data["bond_order"][b]),
-        )
-
-
-def write_conformer_set(path: str | Path, molecules: Sequence[Conformers]) -> None:
-    """Write molecules with their conformers as an ``.npz`` archive that ``read_conformer_set`` reads."""
-    numbers, charges, bonds, orders = [], [], [], []
-    for m in molecules:  # ragged
-        numbers += [a.GetAtomicNum() for a in m.mol.GetAtoms()]
-        charges += [a.GetFormalCharge() for a in m.mol.GetAtoms()]
-        bonds += [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in m.mol.GetBonds()]
-        orders += [1.5 if b.GetIsAromatic() else b.GetBondTypeAsDouble() for b in m.mol.GetBonds()]
-    offsets = lambda counts: np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)  # noqa: E731
-    with replacing(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            smiles=np.array([m.smiles for m in molecules]),
-            split=np.array([m.split for m in molecules]),
-            atom_offsets=offsets([m.atoms for m in molecules]),
-            atomic_numbers=np.array(numbers, dtype=np.uint8),
-            formal_charge=np.array(charges, dtype=np.int8),
-            bond_offsets=offsets([m.mol.GetNumBonds() for m in molecules]),
-            bonds=np.array(bonds, dtype=np.int16),
-            bond_order=np.array(orders, dtype=np.float32),
-            conformer_offsets=offsets([len(m) for m in molecules]),
-            positions=np.concatenate([m.positions_angstrom.reshape(-1, 3) for m in molecules]).astype("f4"),
-        )
+        try:
+            mol = choose_isomer(parse_smiles(line.split()[0]), seed)
+            x = embed(mol, 1, seed)
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
+        x = (x - x.mean(1, keepdims=True)).astype(np.float32)
+        found.append(Conformers(mol, x, smiles, f"{path}, line {number}", "test"))
+    if not found:
+        raise InputError(f"{path}: there is no SMILES in it")
+    return found

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from rdkit import Chem
 
-from orbitwise.data.conformer_sets import Conformers, write_conformer_set
+from orbitwise.data.conformer_files import write_conformer_sdf, write_conformer_set
+from orbitwise.data.conformer_sets import read_smiles
 from orbitwise.data.files import replacing, writable_folder
 from orbitwise.data.molecule_batch import ConformerData
-from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
 from orbitwise.methods import molecule_report
 from orbitwise.methods.config import Plan, load_run, save_run
@@ -109,7 +107,7 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path
         for m, x in zip(asked, drawn.positions, strict=True)
     ]
     write_conformer_set(run / "samples.npz", result)
-    _write_sdf(run / "samples.sdf", result)
+    write_conformer_sdf(run / "samples.sdf", result)
     about = {
         "evaluations": drawn.evaluations,
         "seed": seed,
@@ -132,45 +130,6 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path
             f"the first: {large[0]}"
         )
     return Outcome(run, drawn, text)
-
-
-def read_smiles(path: str | Path, seed: int = 0) -> list[Conformers]:
-    """Molecules from a file with one SMILES in each line (a name may follow). Stereochemistry that is left open is
-    chosen by one RDKit embedding, which also says which of two equal hydrogens is on which side."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from None
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        try:
-            mol = choose_isomer(parse_smiles(line.split()[0]), seed)
-            x = embed(mol, 1, seed)
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-        x = (x - x.mean(1, keepdims=True)).astype(np.float32)
-        found.append(Conformers(mol, x, smiles, f"{path}, line {number}", "test"))
-    if not found:
-        raise InputError(f"{path}: there is no SMILES in it")
-    return found
-
-
-def _write_sdf(path: Path, molecules: Sequence[Conformers]) -> None:
-    with replacing(path) as temporary:
-        writer = Chem.SDWriter(str(temporary))
-        for m in molecules:
-            mol = Chem.Mol(m.mol)
-            mol.SetProp("_Name", m.smiles)
-            mol.RemoveAllConformers()
-            mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()), assignId=True)
-            mol.GetConformer().Set3D(True)
-            for x in m.positions_angstrom:
-                mol.GetConformer().SetPositions(x.astype(np.float64))
-                writer.write(mol)
-        writer.close()
 
 
 def evaluate(run: str | Path) -> Outcome:

@@ -45,8 +45,8 @@ class MoleculeSamplingConfig(Config):
     molecule; ``count``: for a molecule without; ``atoms_at_once`` bounds the memory."""
 
     stepper: Literal["heun", "euler", "ancestral"] = "heun"
-    steps: int = Field(15, ge=2)
-    noise_min: float = Field(0.05, gt=0)
+    steps: int = Field(12, ge=2)
+    noise_min: float = Field(0.15, gt=0)
     noise_max: float = Field(20.0, gt=0)
     rho: float = Field(5.0, gt=0)
     per_reference: int = Field(2, ge=1)

@@ -35,13 +35,11 @@ def draw(
     *,
     seed: int = 0,
     device: str = "cpu",
-    start: Callable | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
     """``counts[k]`` samples of each molecule; of its ``positions_angstrom`` only the handedness is used.
 
-    Molecules of nearly one size share a batch. ``start(batch, index, t, generator) -> x_t`` gives states at the first
-    noise level ``noise_max`` instead of the prior. Raises ``InputError`` for a count below 1 or an unknown element.
+    Molecules of nearly one size share a batch. Raises ``InputError`` for a count below 1 or an unknown element.
     """
     if min(counts, default=0) < 1:
         raise InputError("every molecule needs at least one sample")
@@ -53,8 +51,6 @@ def draw(
     grid = edm_grid(
         denoiser.process, config.steps, noise_min=config.noise_min, noise_max=config.noise_max, rho=config.rho
     )
-    if start is not None:
-        grid = grid[1:]  # the first is the prior, at t = 0
     found: list[list[Tensor]] = [[] for _ in molecules]
     done, calls = 0, 0
     while done < len(owner):  # chunks of memory
@@ -63,13 +59,11 @@ def draw(
         blank = torch.zeros(len(index), int(graphs.size[index].max()), 3)
         batch = graphs.batch(index, blank).to(device)
         process = denoiser.process.on(batch) if hasattr(denoiser.process, "on") else denoiser.process
-        begin = None if start is None else start(batch, index, grid[0], generator)
         result = integrate(
             lambda xt, t, batch=batch: denoiser(xt, t, batch),
             process,
-            batch.x.shape if begin is None else None,
+            batch.x.shape,
             grid=grid,
-            start=begin,
             stepper=STEPPERS[config.stepper](),
             mask=batch.mask,
             generator=generator,
