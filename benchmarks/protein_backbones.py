@@ -13,16 +13,19 @@ import argparse
 import math
 from pathlib import Path
 
-from orbitwise.data.proteins import ATOMS
+import torch
+
+from orbitwise.data.proteins import ATOMS, chain_batch
 from orbitwise.methods import protein_backbones as method
 from orbitwise.methods.config import load
 from orbitwise.methods.protein_judge import Mean, ProteinVerdict
-from orbitwise.training.checkpoint import read_checkpoint
+from orbitwise.training.checkpoint import NAME, load_weights, read_checkpoint
 from rows import Row, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "protein_small_chains" / "protein_small_chains.npz"
 SAMPLES = 200
+DRAWS = 40  # of noise per held-out chain, for the loss
 
 
 def configuration(mode: str, target: str):
@@ -77,10 +80,23 @@ def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: fl
     return found
 
 
+def held_out_loss(run: Path, mode: str) -> tuple[float, float]:
+    """Loss of the averaged weights on held-out chains against the exact target, the same noise for every run; its
+    error is over chains."""
+    made = method.parts(configuration(mode, "exact"))
+    load_weights(run / NAME, made.denoiser)
+    chains = chain_batch(made.data.held_out)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        losses = torch.stack([made.objective(made.denoiser, chains, generator) for _ in range(DRAWS)])
+    of_chains = losses.mean(0)
+    return float(of_chains.mean()), float(of_chains.std() / len(of_chains) ** 0.5)
+
+
 def judged(run: Path, mode: str, target: str) -> None:
     method.sample(run, n=SAMPLES, seed=0)
     verdict = method.evaluate(run).result.verdict
-    saved, config = read_checkpoint(run / method.NAME), configuration(mode, target)
+    saved, config = read_checkpoint(run / NAME), configuration(mode, target)
     parameters = method.plan(config).parameters
     note = (
         f"{mode}, chains of {config.shortest} to {config.longest} residues, {verdict.samples.chains} samples beside "
@@ -89,7 +105,11 @@ def judged(run: Path, mode: str, target: str) -> None:
         "training chains gapless (a lower bound)"
     )
     held = f"proteins.held_out.{mode}"
-    write_rows("matter", rows(verdict, f"proteins.{mode}.{target}", held, note, saved.seconds))
+    prefix = f"proteins.{mode}.{target}"
+    loss = Row(
+        f"{prefix}.held_out_loss", *held_out_loss(run, mode), seeds=[0], seconds=saved.seconds, note=note
+    )
+    write_rows("matter", [*rows(verdict, prefix, held, note, saved.seconds), loss])
 
 
 def main() -> None:

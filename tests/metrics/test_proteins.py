@@ -98,8 +98,10 @@ def test_radius_of_gyration_and_its_law():
     assert torch.allclose(
         law.excess(lengths, 2.2 * lengths**0.38 * math.e), torch.ones(4, dtype=torch.float64)
     )
-    with pytest.raises(InputError, match="two lengths"):
-        SizeLaw.of(torch.tensor([9, 9]), torch.tensor([5.0, 6.0]))
+    same = SizeLaw.of(torch.tensor([9, 9]), torch.tensor([4.0, 9.0]))
+    assert (same.scale, same.power) == pytest.approx((6.0, 0.0))
+    with pytest.raises(InputError, match="two chains"):
+        SizeLaw.of(torch.tensor([9]), torch.tensor([5.0]))
 
 
 def test_handedness_of_helices_strands_and_mirror_images():

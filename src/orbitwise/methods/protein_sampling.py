@@ -79,6 +79,10 @@ def draw(
                 dtype=batch.x.dtype,
                 progress=lambda k, of, at=start, size=len(own): bar(Progress(at + size * k // of, n)),
             )
+            if not bool(done.x.isfinite().all()):
+                raise InputError(
+                    "the samples are not finite: the model is not trained far enough to be sampled"
+                )
             x = done.x.unflatten(1, (-1, batch.atoms)).double().cpu().numpy()
             found |= dict(zip(own.tolist(), x, strict=True))
             calls = done.evaluations

@@ -125,11 +125,12 @@ class SizeLaw:
 
     @staticmethod
     def of(lengths: Tensor, radii: Tensor) -> SizeLaw:
-        """Fitted to chains ``(C,)``; raises ``InputError`` for chains of fewer than two lengths."""
+        """Fitted to chains ``(C,)``, with power 0 where all have one length; raises ``InputError`` for fewer than two."""
         x, y = lengths.double().log(), radii.double().log()
-        if len(x) < 2 or float(x.std()) < 1e-9:
-            raise InputError("a law of sizes needs chains of two lengths at least")
-        power = float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+        if len(x) < 2:
+            raise InputError("a law of sizes needs two chains at least")
+        square = float((x - x.mean()).square().sum())
+        power = float(((x - x.mean()) * (y - y.mean())).sum()) / square if square > 1e-12 else 0.0
         rest = y - y.mean() - power * (x - x.mean())
         return SizeLaw(math.exp(float(y.mean()) - power * float(x.mean())), power, float(rest.std()))
 
