@@ -125,7 +125,7 @@ class SizeLaw:
 
     @staticmethod
     def of(lengths: Tensor, radii: Tensor) -> SizeLaw:
-        """Fitted to chains ``(C,)``, with power 0 where all have one length; raises ``InputError`` for fewer than two."""
+        """Fitted to chains ``(C,)``, power 0 where all have one length; raises ``InputError`` for fewer than two."""
         x, y = lengths.double().log(), radii.double().log()
         if len(x) < 2:
             raise InputError("a law of sizes needs two chains at least")
