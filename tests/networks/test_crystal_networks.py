@@ -56,7 +56,9 @@ def test_shapes_padding_and_whole_cells(name, dtype):
     torch.testing.assert_close(whole.cell, out.cell, **tolerance)
     for i, size in enumerate(batch.atoms.tolist()):
         alone = CrystalBatch(*(v[i : i + 1] for v in (batch.frac, batch.lattice, batch.species, batch.mask)))
-        alone = CrystalBatch(alone.frac[:, :size], alone.lattice, alone.species[:, :size], alone.mask[:, :size])
+        alone = CrystalBatch(
+            alone.frac[:, :size], alone.lattice, alone.species[:, :size], alone.mask[:, :size]
+        )
         g = torch.Generator().manual_seed(1)
         noisy = torch.randn(3, 6, generator=g, dtype=torch.float64).to(dtype)[i : i + 1]
         single = net(alone.frac, noisy, torch.linspace(0.2, 0.8, 3, dtype=dtype)[i : i + 1], alone)
@@ -68,7 +70,9 @@ def test_permutes_with_the_atoms_and_reads_everything(name):
     batch, net = crystals(sizes=(6, 6), prompt=4), build(name, prompt=4)
     out = call(net, batch)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
-    moved = CrystalBatch(batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, batch.prompt)
+    moved = CrystalBatch(
+        batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, batch.prompt
+    )
     torch.testing.assert_close(call(net, moved).frac, out.frac[:, order], rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(call(net, moved).cell, out.cell, rtol=1e-9, atol=1e-11)
     other = CrystalBatch(batch.frac, batch.lattice, batch.species.roll(1, 1), batch.mask, batch.prompt)
@@ -81,7 +85,9 @@ def test_only_the_periodic_network_ignores_a_shift():
     batch = crystals(sizes=(5, 5))
     shifted = batch.frac + torch.tensor([0.13, 0.4, -0.21], dtype=torch.float64)
     free = build("cspnet", centred=False)
-    torch.testing.assert_close(call(free, batch, frac=shifted).frac, call(free, batch).frac, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        call(free, batch, frac=shifted).frac, call(free, batch).frac, rtol=1e-9, atol=1e-11
+    )
     assert call(free, batch).frac.sum(1).abs().max() > 1e-3
     assert call(build("cspnet"), batch).frac.sum(1).abs().max() < 1e-13
     plain = build("transformer")

@@ -99,7 +99,12 @@ def test_padded_atoms_stay_and_generators_decide():
 
 def test_bad_settings_are_refused():
     mask = torch.ones(1, 2, dtype=torch.bool)
-    for grid in (torch.tensor([0.5]), torch.tensor([0.5, 0.1]), torch.tensor([0.0, 1.0]), torch.tensor([-0.1, 0.5])):
+    for grid in (
+        torch.tensor([0.5]),
+        torch.tensor([0.5, 0.1]),
+        torch.tensor([0.0, 1.0]),
+        torch.tensor([-0.1, 0.5]),
+    ):
         with pytest.raises(InputError, match="grid"):
             PredictorCorrector().sample(lambda *_: None, PROCESS, mask, grid)
     with pytest.raises(InputError, match="stochasticity"):

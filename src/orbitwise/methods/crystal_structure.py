@@ -61,7 +61,8 @@ class CrystalStructureConfig(Config):
     max_order: int = Field(24, ge=1)
     beyond: Literal["gibbs", "mode", "translations"] = "translations"
     states: int = Field(32, ge=1)
-    times: Literal["uniform", "choosing"] = "uniform"
+    times: Literal["uniform", "choosing"] = "choosing"
+    mirror: bool = True
     prompt: Prompt = "none"
     prompt_dropout: float = Field(0.1, ge=0, lt=1)
     cell_weight: float = Field(1.0, ge=0)
@@ -124,6 +125,7 @@ def objective(config: CrystalStructureConfig) -> CrystalDenoising:
         config.beyond,
         config.states,
         config.times,
+        config.mirror,
         prompt_dropout=config.prompt_dropout,
     )
 
@@ -150,8 +152,6 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers", "generation_items"}
     if config.prompt == "none":
         unused |= {"prompt", "prompt_dropout"}
-    if config.times == "uniform":  # runs begun before there was a choice can still be resumed
-        unused |= {"times"}
     key = config.model_dump(mode="json", exclude=unused)
     key["domain"] = asdict(Domain.of(data.crystals, words))
     result = fit(denoiser, objective(config), data.batch, config.train, out, key)

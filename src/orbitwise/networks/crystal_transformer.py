@@ -47,4 +47,6 @@ class CrystalTransformer(nn.Module):
         h = self.norm(h)
         real = batch.mask[..., None].to(h.dtype)
         pooled = (h * real).sum(1) / real.sum(1).clamp(min=1)
-        return CrystalOutput(place(self.frac(h), real, self.centred), self.cell(torch.cat([pooled, graph], -1)))
+        return CrystalOutput(
+            place(self.frac(h), real, self.centred), self.cell(torch.cat([pooled, graph], -1))
+        )

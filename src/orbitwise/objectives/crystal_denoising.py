@@ -19,7 +19,7 @@ from orbitwise.errors import InputError
 from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.product import Product
-from orbitwise.groups.torus import PeriodicTranslation
+from orbitwise.groups.torus import PeriodicTranslation, wrap
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior import orbit_posterior
 from orbitwise.processes.crystal import CrystalProcess
@@ -55,6 +55,7 @@ class CrystalDenoising:
     translations and permutations of equal atoms together. Crystals with more than ``max_order`` permutations are left
     out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states in all), ``"mode"``
     (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes less, without bias).
+    ``mirror``: a crystal and its mirror image ``-x`` count as one orbit, for they have one energy.
     ``times``: ``"uniform"``, or ``"choosing"``, most of them at the noise where atoms choose their sites.
     ``cell_weight``: of the loss of the cell beside that of the coordinates. ``prompt_dropout``: share of the texts that
     are left out, so that one model works with and without (Ho & Salimans 2207.12598).
@@ -68,6 +69,7 @@ class CrystalDenoising:
     beyond: str = "translations"
     states: int = 32
     times: str = "uniform"
+    mirror: bool = False
     prompt_dropout: float = 0.0
 
     def __post_init__(self):
@@ -116,14 +118,14 @@ class CrystalDenoising:
         labels = torch.where(batch.mask, batch.species, -1)
         whole = Product(shifts, Permutation(labels.shape[-1], labels))
         g = whole.sample(t.shape, generator=generator, device=t.device, dtype=t.dtype)
-        moved = whole.act(g, batch.frac, mask=batch.mask)
+        moved = self._turned(whole.act(g, batch.frac, mask=batch.mask), batch.mask, generator)
         noise = self.process.frac
         xt = noise.perturb(moved, t, generator=generator, mask=batch.mask)
         given = (moved, xt, t, batch.mask)
         if self.target == "augmentation":
             score = noise.score(xt, moved, t, batch.mask)
         elif self.target == "translations":
-            score = orbit_posterior(shifts, noise, *given).score
+            score = orbit_posterior(shifts, noise, *self._with_mirror(given)).score
         elif self.target == "exact":
             score = self._over_both(shifts, labels, given, generator)
         else:
@@ -131,6 +133,19 @@ class CrystalDenoising:
             options = {"proposals": self.proposals, "include_identity": True, "proposal_width": width}
             score = orbit_posterior(shifts, noise, *given, "snis", generator=generator, **options).score
         return xt, beside(noise.wrapped_sigma(t).square()) * score.to(xt)
+
+    def _turned(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+        """With ``mirror`` half of the items as their mirror images."""
+        if not self.mirror:
+            return x
+        where = x.device if generator is None else generator.device
+        sign = torch.randint(0, 2, (len(x), 1, 1), generator=generator, device=where).to(x) * 2 - 1
+        return wrap(sign * x) * mask[..., None]
+
+    def _with_mirror(self, given):
+        """The crystals as sets of two where their mirror images are part of the orbit."""
+        x1, *rest = given
+        return (torch.stack([x1, wrap(-x1)]), *rest) if self.mirror else (x1, *rest)
 
     def _over_both(self, shifts: PeriodicTranslation, labels: Tensor, given, generator) -> Tensor:
         """The mean score over translations and permutations, exact where these can be enumerated."""
@@ -143,9 +158,9 @@ class CrystalDenoising:
             some = [value[part] for value in given]
             if enumerable:
                 group = Product(shifts, ItemPermutations.within(labels[part], self.max_order))
-                found = orbit_posterior(group, self.process.frac, *some)
+                found = orbit_posterior(group, self.process.frac, *self._with_mirror(some))
             elif self.beyond == "translations":
-                found = orbit_posterior(shifts, self.process.frac, *some)
+                found = orbit_posterior(shifts, self.process.frac, *self._with_mirror(some))
             else:
                 group = Product(shifts, Permutation(size, labels[part]))
                 options = {"proposals": self.states, "generator": generator}

@@ -20,7 +20,7 @@ from orbitwise.groups.item_permutations import entries
 from orbitwise.orbits.noise import Gaussian, Wrapped, noise_of
 from orbitwise.orbits.result import OrbitPosterior, map_element
 
-MEMORY = 2**27  # bytes of working memory that one chunk of an outer sum may take
+MEMORY = 2**25  # bytes of working memory that one chunk of an outer sum may take: more is slower on a CPU
 
 Inner = Callable[[Tensor], OrbitPosterior]  # clouds (S, *B, N, D) -> posterior with batch (S, *B)
 

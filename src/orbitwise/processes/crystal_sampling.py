@@ -64,10 +64,12 @@ class PredictorCorrector:
         mask: Tensor,
         grid: Tensor,
         *,
+        start: tuple[Tensor, Tensor] | None = None,
         generator: torch.Generator | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> CrystalSamples:
         """From noise along the increasing times ``grid: (K,)`` to the estimate at the last one; ``mask: (B, N)``.
+        ``start``: noisy coordinates and cells at the first time, instead of pure noise.
 
         ``K + corrections (K - 1)`` network calls. ``progress(done, K)`` after every step. Raises ``InputError`` for a
         grid that does not increase within [0, 1] or ends without noise.
@@ -76,8 +78,11 @@ class PredictorCorrector:
         if not inside or grid[0] < 0 or grid[-1] > 1 or not process.cell.sigma(grid[-1]) > 0:
             raise InputError("grid must be at least two increasing times in [0, 1], and end where noise is left")
         size = len(mask)
-        frac = process.frac.prior((*mask.shape, 3), generator=generator, mask=mask)
-        cell = process.cell.prior((size, 1, 6), generator=generator, device=mask.device)
+        if start is None:
+            frac = process.frac.prior((*mask.shape, 3), generator=generator, mask=mask)
+            cell = process.cell.prior((size, 1, 6), generator=generator, device=mask.device)
+        else:
+            frac, cell = start
         times = grid.to(frac)[:, None].expand(-1, size)
         lifted = VE(process.frac.sigma_min, process.frac.sigma_max)
         step = Ancestral(self.stochasticity).step
