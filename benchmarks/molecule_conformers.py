@@ -14,8 +14,9 @@ each target is from the exact posterior mean, in the units of the loss, without 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from orbitwise.methods import molecule_conformers
 from orbitwise.methods.config import load
 from orbitwise.methods.molecule_evaluation import Scores, comparable, embedded, score
 from orbitwise.methods.molecule_parts import build, data_scale
-from orbitwise.methods.molecule_sampling import draw
-from orbitwise.metrics.coverage import average
+from orbitwise.methods.molecule_sampling import Handedness, draw
+from orbitwise.methods.parts import STEPPERS
+from orbitwise.metrics.coverage import Coverage, average
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior import orbit_posterior
 from rows import Row, write_rows
@@ -75,13 +77,44 @@ class TestSet:
         return [k for k, m in enumerate(self.molecules) if m.atoms <= SMALL]
 
 
+def kept(path: Path, key: dict, make) -> Scores:
+    """``make()``, or what it gave before for the same ``key``."""
+    if path.is_file() and (saved := json.loads(path.read_text()))["key"] == key:
+        return Scores(
+            saved["name"],
+            tuple(
+                Coverage(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})
+                for c in saved["coverage"]
+            ),
+            tuple(Handedness(**h) for h in saved["handedness"]),
+        )
+    scores = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"key": key, **asdict(scores)}))
+    return scores
+
+
 def thinned(m: Conformers) -> Conformers:
     """At most ``MOST_REFERENCES`` conformers, evenly picked."""
     pick = np.unique(np.linspace(0, len(m) - 1, min(len(m), MOST_REFERENCES)).round().astype(int))
     return replace(m, positions_angstrom=m.positions_angstrom[pick])
 
 
-def test_sets() -> list[TestSet]:
+def embeddings_of(molecules: list[Conformers], counts: list[int]) -> Scores:
+    """Scores of ETKDGv3; a molecule that RDKit cannot embed has an entry without samples."""
+    samples, failed = embedded(molecules, counts)
+    fine = [k for k in range(len(molecules)) if k not in set(failed)]
+    some = score("etkdg", [molecules[k] for k in fine], [samples[k] for k in fine])
+    at = {k: i for i, k in enumerate(fine)}
+    nothing = Coverage(np.inf, np.inf, (), (), (), 0, 0)
+    return Scores(
+        "etkdg",
+        tuple(some.coverage[at[k]] if k in at else nothing for k in range(len(molecules))),
+        tuple(some.handedness[at[k]] if k in at else Handedness(0.0, 0.0) for k in range(len(molecules))),
+    )
+
+
+def test_sets(runs: Path) -> list[TestSet]:
     config = configuration("exact", 0, False).model_copy(update={"max_atoms": LARGEST})
     held_out = config.read("test").molecules
     trained = {flat_smiles(m.mol) for m in config.read("train", "val").molecules}
@@ -96,14 +129,13 @@ def test_sets() -> list[TestSet]:
     for name, molecules in groups.items():
         molecules = [thinned(molecules[k]) for k in comparable(molecules)]
         counts = [2 * len(m) for m in molecules]
-        samples, failed = embedded(molecules, counts)
-        kept = [k for k in range(len(molecules)) if k not in set(failed)]
+        key = {"molecules": [m.smiles for m in molecules], "counts": counts}
+        scores = kept(runs / f"etkdg_{name}.json", key, lambda m=molecules, c=counts: embeddings_of(m, c))
+        embeds = [k for k, c in enumerate(scores.coverage) if c.samples]
         print(
-            f"{name}: {len(kept)} molecules of {len(molecules)} (the others cannot be embedded)", flush=True
+            f"{name}: {len(embeds)} molecules of {len(molecules)} (the others cannot be embedded)", flush=True
         )
-        chosen = [molecules[k] for k in kept]
-        scores = score("etkdg", chosen, [samples[k] for k in kept])
-        found.append(TestSet(name, chosen, scores, [counts[k] for k in kept]))
+        found.append(TestSet(name, molecules, scores, counts).at(embeds))
     return found
 
 
@@ -121,11 +153,22 @@ class Trained:
 def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
     config, made, step = molecule_conformers.load(run)
     sampling = configuration(target, seed, False).sampling  # the same for all, whenever they were trained
-    begin, found, calls = time.perf_counter(), {}, 0
+    begin, found = time.perf_counter(), {}
+    calls = STEPPERS[sampling.stepper].calls * (sampling.steps - 1) + 1
     for test in sets:
-        drawn = draw(made.denoiser, test.molecules, test.counts, sampling, seed=1000 + seed)
-        found[test.name] = score(target, test.molecules, drawn.positions)
-        calls = drawn.evaluations
+        key = {
+            "step": step,
+            "sampling": sampling.resolved(),
+            "molecules": [m.smiles for m in test.molecules],
+            "counts": test.counts,
+        }
+
+        def samples_of(test=test) -> Scores:
+            drawn = draw(made.denoiser, test.molecules, test.counts, sampling, seed=1000 + seed)
+            assert drawn.evaluations == calls
+            return score(target, test.molecules, drawn.positions)
+
+        found[test.name] = kept(run / f"scores_{test.name}.json", key, samples_of)
     parameters = sum(p.numel() for p in made.denoiser.parameters())
     note = (
         f"{step} steps of {config.train.batch_size}, molecules up to {config.max_atoms} atoms, {parameters:,} "
@@ -192,7 +235,7 @@ def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple
             note=f"{len(values)} molecules, RDKit ETKDGv3 as it comes, as many samples",
         )
     )
-    for s in sets:
+    for s in (s for s in sets if s.name in tables):
         rows += table(s.name, "", "etkdg", [s.baseline], [0], "RDKit ETKDGv3, as many samples")
     return rows
 
@@ -283,7 +326,7 @@ def main() -> None:
     if given.what == "targets":
         write_rows("matter", target_rows())
         return
-    sets = test_sets()
+    sets = test_sets(given.runs)
     only_small = [s.at(s.small()) if s.name == "openff" else s for s in sets if s.name != "geom"]
     for longer, prefix, own, tables in (
         (False, "", only_small, ("spice",)),
