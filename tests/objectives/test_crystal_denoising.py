@@ -32,7 +32,7 @@ def crystals(sizes=((38, 22, 8, 8, 8), (11, 17), (6,) * 6)):
     )
 
 
-def brute_force(frac, xt, sigma, species, shifts):
+def brute_force(frac, xt, sigma, species, shifts, mirror=False):
     """The score of the orbit mixture by summing over all permutations and a grid of shifts, one axis after the other
     being impossible once permutations are there."""
     n = len(species)
@@ -41,10 +41,10 @@ def brute_force(frac, xt, sigma, species, shifts):
     ]
     logs, scores = [], []
     grid = torch.linspace(0, 1, shifts + 1, dtype=torch.float64)[:-1]
-    for table in tables:
+    for table, sign in itertools.product(tables, (1, -1) if mirror else (1,)):
         log_w, score = torch.zeros((), dtype=torch.float64), torch.zeros(n, 3, dtype=torch.float64)
         for axis in range(3):  # given the permutation the axes are independent
-            r = xt[:, axis] - frac[list(table), axis]
+            r = xt[:, axis] - sign * frac[list(table), axis]
             kernel = wrapped_normal(r[:, None] - grid, torch.tensor(sigma, dtype=torch.float64))
             total = kernel.log_density.sum(0)
             weights = torch.softmax(total, 0)
@@ -76,6 +76,20 @@ def test_the_exact_target_is_the_score_of_the_whole_orbit(t):
     torch.testing.assert_close(pull2[2], pull[2], rtol=1e-9, atol=1e-12)
     if t < 0.4:  # wide noise: the three equal atoms may have changed places
         assert (pull2[0] - pull[0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("t", [0.1, 0.3])
+def test_mirror_images_belong_to_the_orbit_where_asked(t):
+    batch = crystals().repeat(4)
+    batch = batch.with_structure(batch.frac.double(), batch.lattice.double())
+    times = torch.full((12,), t, dtype=torch.float64)
+    objective = CrystalDenoising(PROCESS, "exact", mirror=True)
+    xt, pull = objective.pair(batch, times, torch.Generator().manual_seed(0))
+    sigma = float(PROCESS.frac.wrapped_sigma(times[:1]))
+    for i in range(4):  # of the first crystal
+        species = batch.species[i, :5].tolist()
+        expected = brute_force(batch.frac[i, :5], xt[i, :5], sigma, species, 1000, mirror=True)
+        torch.testing.assert_close(pull[i, :5] / sigma**2, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("beyond", ["gibbs", "mode"])
