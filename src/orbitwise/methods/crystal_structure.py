@@ -152,7 +152,11 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers", "generation_items"}
     if config.prompt == "none":
         unused |= {"prompt", "prompt_dropout"}
+    if not config.mirror:  # runs begun before there was a choice can still be resumed
+        unused |= {"mirror"}
     key = config.model_dump(mode="json", exclude=unused)
+    if config.sampling.consensus == 1:
+        del key["sampling"]["consensus"]
     key["domain"] = asdict(Domain.of(data.crystals, words))
     result = fit(denoiser, objective(config), data.batch, config.train, out, key)
     save_run(config, out)
