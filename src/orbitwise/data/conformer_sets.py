@@ -80,7 +80,7 @@ def read_conformer_sets(
     """Several files as one set, in which no molecule of a test or validation split is trained on.
 
     Arguments as in ``read_conformer_set``. A molecule that is held out in one file is taken out of the training
-    molecules of all; one that stands in two files is kept once per split.
+    molecules of all, its stereoisomers too; one that stands in two files is kept once.
     """
     sets = [
         read_conformer_set(
@@ -92,12 +92,11 @@ def read_conformer_sets(
     first: dict[str, int] = {}
     for m, name in every:
         first[name] = max(first.get(name, 0), SPLITS.index(m.split))
-    kept, seen = [], set()
+    kept: dict[str, Conformers] = {}
     for m, name in every:
-        if SPLITS.index(m.split) == first[name] and m.split in splits and name not in seen:
-            kept.append(m)
-            seen.add(name)
-    return ConformerSet(tuple(kept), tuple(line for found in sets for line in found.skipped))
+        if SPLITS.index(m.split) == first[name] and m.split in splits:
+            kept.setdefault(m.smiles, m)
+    return ConformerSet(tuple(kept.values()), tuple(line for found in sets for line in found.skipped))
 
 
 def read_conformer_set(

@@ -19,7 +19,6 @@ from orbitwise.groups.automorphism import Automorphism
 from orbitwise.groups.item_permutations import ItemPermutations
 
 MARKS = ("ring3", "ring4", "ring5", "ring6", "ring7+", "conjugated", "cis", "trans")  # bits of ``pairs``
-_LARGEST_RING = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,8 @@ class Graph:
 def _automorphisms(mol: Chem.Mol, x: np.ndarray, most: int) -> tuple[Automorphism, int]:
     group = Automorphism.from_mol(mol, x, max_order=most)
     whole = group.order
+    if most == 1:
+        return Automorphism(mol.GetNumAtoms(), []), whole
     hydrogens = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() == 1]
     others = [i for i in range(mol.GetNumAtoms()) if i not in set(hydrogens)]
     fixed: list[int] = []
@@ -120,8 +121,7 @@ def _marks(mol: Chem.Mol, x: np.ndarray) -> np.ndarray:
     marks = np.zeros((n, n), dtype=np.int64)
     bit = {name: 1 << k for k, name in enumerate(MARKS)}
     for ring in mol.GetRingInfo().AtomRings():
-        if len(ring) <= _LARGEST_RING or len(ring) < n:
-            marks[np.ix_(ring, ring)] |= bit[f"ring{len(ring)}" if len(ring) < 7 else "ring7+"]
+        marks[np.ix_(ring, ring)] |= bit[f"ring{len(ring)}" if len(ring) < 7 else "ring7+"]
     for bond in mol.GetBonds():
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
         if bond.GetIsConjugated():
