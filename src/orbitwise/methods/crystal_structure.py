@@ -155,8 +155,6 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     if not config.mirror:  # runs begun before there was a choice can still be resumed
         unused |= {"mirror"}
     key = config.model_dump(mode="json", exclude=unused)
-    if config.sampling.consensus == 1:
-        del key["sampling"]["consensus"]
     key["domain"] = asdict(Domain.of(data.crystals, words))
     result = fit(denoiser, objective(config), data.batch, config.train, out, key)
     save_run(config, out)
@@ -169,9 +167,10 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
 
 def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into ``RUN/guesses``; those that are
-    there already are kept."""
+    there already are kept. ``sampling`` in ``RUN/config.yaml`` may be changed after the training."""
     config, run = _config(run), writable_folder(run)
-    model, (data, lines) = load_model(run), with_texts(test_set(config), config.prompt, run)
+    model = replace(load_model(run), sampling=config.sampling)
+    data, lines = with_texts(test_set(config), config.prompt, run)
     device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
     found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", device)
     lines += [
