@@ -24,7 +24,7 @@ from rows import Row, write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "protein_small_chains" / "protein_small_chains.npz"
-SAMPLES = 200
+SAMPLES = 128
 DRAWS = 40  # of noise per held-out chain, for the loss
 
 
