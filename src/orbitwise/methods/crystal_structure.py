@@ -7,7 +7,7 @@ permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``, ``Cry
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
