@@ -42,6 +42,12 @@ SECTIONS = {
     "forces_3bpa": "Training dynamics of forces over temperatures (3BPA)",
     "protein": "Training dynamics of protein backbones",
     "voxels": "Training dynamics of voxelised molecules",
+    "crystal_target": "Targets of crystals: variance left, and time",
+    "perov5": "Crystal structure prediction: Perov-5",
+    "mp20_subset": "Crystal structure prediction: MP-20 subset",
+    "carbon24": "Crystal structure prediction: Carbon-24",
+    "perov5_text": "Crystals told by a text: Perov-5",
+    "proteins": "Protein backbones",
 }
 
 
