@@ -94,9 +94,12 @@ def held_out_loss(run: Path, mode: str) -> tuple[float, float]:
 
 
 def judged(run: Path, mode: str, target: str) -> None:
+    saved, config = read_checkpoint(run / NAME), configuration(mode, target)
+    if saved.step < config.train.steps:
+        raise SystemExit(f"{run}: the training stands at step {saved.step} of {config.train.steps}")
+    method.train(config, run)  # nothing is left to train: the preset's settings of sampling are taken over
     method.sample(run, n=SAMPLES, seed=0)
     verdict = method.evaluate(run).result.verdict
-    saved, config = read_checkpoint(run / NAME), configuration(mode, target)
     parameters = method.plan(config).parameters
     note = (
         f"{mode}, chains of {config.shortest} to {config.longest} residues, {verdict.samples.chains} samples beside "

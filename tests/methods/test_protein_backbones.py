@@ -85,7 +85,7 @@ def test_samples_are_written_and_reproducible(run):
     first = {p.name: p.read_text() for p in (run / "samples").glob("*.pdb")}
     assert sorted(first)[0] == "sample_0001.pdb" and len(first) == 10
     with np.load(run / "samples.npz") as file:
-        assert len(file["positions_angstrom"]) == file["lengths"].sum() and file["evaluations"] == 11
+        assert len(file["positions_angstrom"]) == file["lengths"].sum() and file["evaluations"] == 6
         lengths = file["lengths"].tolist()
     assert {8 <= n <= 14 for n in lengths} == {True}
     method.sample(run, n=10, seed=1)
@@ -95,7 +95,7 @@ def test_samples_are_written_and_reproducible(run):
 def test_evaluate_and_report(run):
     outcome = method.evaluate(run)
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["verdict"]["samples"]["chains"] == 10 and summary["verdict"]["evaluations"] == 11
+    assert summary["verdict"]["samples"]["chains"] == 10 and summary["verdict"]["evaluations"] == 6
     assert [g["name"] for g in summary["verdict"]["geometry"]] == ["ca_ca", "ca_ca_ca", "ca_torsion"]
     assert summary["provenance"]["versions"]["torch"]
     page = (run / "report.html").read_text()
