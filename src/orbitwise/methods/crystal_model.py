@@ -16,6 +16,7 @@ from torch import Tensor
 from orbitwise.data.crystals import Crystal, CrystalBatch
 from orbitwise.data.files import replacing
 from orbitwise.errors import InputError
+from orbitwise.methods.config import load_run
 from orbitwise.methods.crystal_consensus import agreed
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
@@ -147,7 +148,9 @@ def load_model(path: str | Path) -> CrystalModel:
     path = Path(path)
     if path.is_dir():
         saved = read_checkpoint(path / NAME)
-        header, weights = saved.config["run"], saved.ema
+        # how to sample may be changed in config.yaml after the training
+        header = saved.config["run"] | {"sampling": load_run(path).resolved().get("sampling")}
+        weights = saved.ema
     else:
         try:
             with safe_open(str(path), framework="pt") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,6 +18,11 @@ from orbitwise.processes.crystal import CrystalProcess
 from orbitwise.processes.crystal_sampling import PredictorCorrector
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess
 
+# share of the steps that are done, and the time reached by then
+_LEVELS = {
+    "uniform": ((0, 1), (0, 1)),
+    "choosing": ((0, 0.02, 0.08, 0.68, 0.85, 1), (0, 0.05, 0.1, 0.5, 0.75, 1)),
+}
 NETWORKS = {"cspnet": CSPNet, "transformer": CrystalTransformer}
 
 
@@ -66,6 +72,7 @@ class CrystalModelConfig(Config):
 
 class CrystalSamplingConfig(Config):
     """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one.
+    ``levels``: ``uniform`` times, or ``choosing``: most between t = 0.1 and 0.5, where atoms choose their sites.
     ``consensus`` draws are made for each structure, and the one that the others agree with is kept.
 
     ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w × that with it (Ho &
@@ -77,6 +84,7 @@ class CrystalSamplingConfig(Config):
     corrections: int = Field(0, ge=0)
     correction_size: float = Field(0.02, gt=0)
     last: float = Field(0.999, gt=0, lt=1)
+    levels: Literal["uniform", "choosing"] = "uniform"
     consensus: int = Field(1, ge=1)
     batch_size: int = Field(1024, ge=1)
     guidance: float | None = Field(None, ge=0)
@@ -85,8 +93,10 @@ class CrystalSamplingConfig(Config):
         return PredictorCorrector(self.stochasticity, self.corrections, self.correction_size)
 
     def grid(self) -> Tensor:
-        """Uniform times: geometric noise levels, ``(steps,)``."""
-        return torch.linspace(0.0, self.last, self.steps)
+        """Increasing times ``(steps,)``; uniform ones are geometric noise levels."""
+        share, time = _LEVELS[self.levels]
+        at = np.interp(np.linspace(0, 1, self.steps), share, time)
+        return torch.from_numpy(self.last * at).float()
 
     @property
     def evaluations(self) -> int:

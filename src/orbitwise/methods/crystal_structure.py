@@ -7,7 +7,7 @@ permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``, ``Cry
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -149,7 +149,16 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     words = f"{config.data.name}" + (f" ({', '.join(config.splits)})" if config.splits else "")
-    unused = {"train", "guesses", "test_data", "test_split", "test_items", "workers", "generation_items"}
+    unused = {
+        "train",
+        "sampling",
+        "guesses",
+        "test_data",
+        "test_split",
+        "test_items",
+        "workers",
+        "generation_items",
+    }
     if config.prompt == "none":
         unused |= {"prompt", "prompt_dropout"}
     if not config.mirror:  # runs begun before there was a choice can still be resumed
@@ -169,7 +178,7 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into ``RUN/guesses``; those that are
     there already are kept. ``sampling`` in ``RUN/config.yaml`` may be changed after the training."""
     config, run = _config(run), writable_folder(run)
-    model = replace(load_model(run), sampling=config.sampling)
+    model = load_model(run)
     data, lines = with_texts(test_set(config), config.prompt, run)
     device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
     found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", device)
