@@ -68,11 +68,11 @@ def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: fl
             *mean("clash_free_share", own.clean, of),
             *mean("helix_share", own.helix, of),
             *mean("strand_share", own.strand, of),
-            *mean("log_size_excess", own.size, of),
         ]
         if own.turns:
             share = own.right
             found.append(row("right_handed_share", share, math.sqrt(share * (1 - share) / own.turns), of))
+    found += mean("log_size_excess", s.size)  # that of the held-out chains, which the law is fitted to, is 0
     found += mean("diversity_tm", verdict.diversity) + mean("diversity_tm", verdict.diversity_training, held)
     found += mean("nearest_training_tm", verdict.novelty) + mean(
         "nearest_training_tm", verdict.novelty_held_out, held
