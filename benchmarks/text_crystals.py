@@ -26,6 +26,7 @@ from orbitwise.methods.crystal_guesses import guess
 from orbitwise.methods.crystal_model import load_model
 from orbitwise.methods.crystal_structure import test_set
 from orbitwise.methods.crystal_text import KEPT
+from orbitwise.training.checkpoint import NAME, read_checkpoint
 from rows import Row, write_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "perov5" / "perov5.npz"
@@ -59,7 +60,9 @@ def one(form: str, seed: int, steps: int, work: Path) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     if texts.is_file() and not (folder / KEPT).is_file():  # seeds share their training texts
         shutil.copy(texts, folder / KEPT)
-    trained = text_crystals.train(config, folder)
+    if not (folder / NAME).is_file() or read_checkpoint(folder / NAME).step < steps:
+        text_crystals.train(config, folder)
+    trained = read_checkpoint(folder / NAME)
     text_crystals.sample(folder)
     told = text_crystals.evaluate(folder).result
     silent = None
@@ -75,10 +78,10 @@ def one(form: str, seed: int, steps: int, work: Path) -> Run:
         told.rmse1.error,
         None if silent is None else silent.match1.value,
         None if silent is None else silent.rmse1.value,
-        sum(p.numel() for p in trained.result.model.parameters()),
+        sum(p.numel() for p in load_model(folder).denoiser.parameters()),
         told.evaluations,
         told.items,
-        trained.result.seconds,
+        trained.seconds,
     )
     kept.write_text(json.dumps(vars(answer) | {"steps": steps}))
     return answer
