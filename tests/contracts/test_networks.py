@@ -18,7 +18,15 @@ from orbitwise.groups.item_permutations import ItemPermutations
 # a small instance of every network; a network without one fails test_every_network_has_an_instance
 INSTANCES = {
     "EGNN": {"hidden": 16, "layers": 2, "pair": 12, "vectors": 8, "heads": 4, "radial": 8, "times": 8},
-    "MoleculeNetwork": {"hidden": 16, "layers": 2, "pair": 12, "vectors": 8, "heads": 4, "radial": 8, "times": 8},
+    "MoleculeNetwork": {
+        "hidden": 16,
+        "layers": 2,
+        "pair": 12,
+        "vectors": 8,
+        "heads": 4,
+        "radial": 8,
+        "times": 8,
+    },
     "PairNetwork": {"hidden": 16, "layers": 2, "pair": 8, "radial": 8, "times": 8},
     "PointTransformer": {"hidden": 16, "layers": 2, "heads": 4, "waves": 8, "times": 8},
 }

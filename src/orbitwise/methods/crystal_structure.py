@@ -6,7 +6,6 @@ permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``, ``Cry
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -161,8 +160,6 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     }
     if config.prompt == "none":
         unused |= {"prompt", "prompt_dropout"}
-    if not config.mirror:  # runs begun before there was a choice can still be resumed
-        unused |= {"mirror"}
     key = config.model_dump(mode="json", exclude=unused)
     key["domain"] = asdict(Domain.of(data.crystals, words))
     result = fit(denoiser, objective(config), data.batch, config.train, out, key)
@@ -208,8 +205,3 @@ def _config(run: str | Path) -> CrystalStructureConfig:
     if not isinstance(config, CrystalStructureConfig):
         raise InputError(f"{run}: not a run of crystal structures")
     return config
-
-
-def describe(config: CrystalStructureConfig) -> str:
-    """The configuration in one line of JSON, for keys of kept results."""
-    return json.dumps(config.resolved(), sort_keys=True)

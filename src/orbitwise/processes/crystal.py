@@ -18,8 +18,8 @@ _WEIGHT = (1.0, 1.0, 1.0, math.sqrt(2), math.sqrt(2), math.sqrt(2))  # so that l
 def cell_vector(lattice: Tensor, atoms: Tensor) -> Tensor:
     """Six numbers for the cell, whatever its orientation: ``½ log(L Lᵀ) - ⅓ log(atoms)``, ``(B, 6)``.
 
-    ``lattice: (B, 3, 3)`` rows in Å, ``atoms: (B,)``. The matrix logarithm of the polar factor (Jiao 2402.03992, eq. 6):
-    every vector stands for a cell, and the volume per atom is ``exp`` of the sum of the first three.
+    ``lattice: (B, 3, 3)`` rows in Å, ``atoms: (B,)``. The matrix logarithm of the polar factor (Jiao 2402.03992, eq.
+    6): every vector stands for a cell, and the volume per atom is ``exp`` of the sum of the first three.
     """
     values, vectors = torch.linalg.eigh(lattice @ lattice.mT)
     logs = 0.5 * values.clamp_min(torch.finfo(values.dtype).tiny).log() - atoms.log()[..., None] / 3
@@ -44,7 +44,7 @@ class CrystalProcess:
     """Both noises at one time. ``frac``: of the fractional coordinates ``(B, N, 3)``; ``cell``: of the cell vector
     ``(B, 1, 6)``, standardised; t = 0 noise, t = 1 data (Jiao 2309.04475, 4.1 and 4.2)."""
 
-    frac: WrappedNormalProcess = WrappedNormalProcess()
+    frac: WrappedNormalProcess = field(default_factory=WrappedNormalProcess)
     cell: GaussianProcess = field(default_factory=GaussianProcess.vp)
 
     def score_scale(self, t: Tensor) -> Tensor:

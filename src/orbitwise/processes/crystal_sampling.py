@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,9 @@ class PredictorCorrector:
         """
         inside = grid.ndim == 1 and len(grid) >= 2 and bool((grid.diff() > 0).all())
         if not inside or grid[0] < 0 or grid[-1] > 1 or not process.cell.sigma(grid[-1]) > 0:
-            raise InputError("grid must be at least two increasing times in [0, 1], and end where noise is left")
+            raise InputError(
+                "grid must be at least two increasing times in [0, 1], and end where noise is left"
+            )
         size = len(mask)
         if start is None:
             frac = process.frac.prior((*mask.shape, 3), generator=generator, mask=mask)
@@ -86,7 +89,7 @@ class PredictorCorrector:
         times = grid.to(frac)[:, None].expand(-1, size)
         lifted = VE(process.frac.sigma_min, process.frac.sigma_max)
         step = Ancestral(self.stochasticity).step
-        for k, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        for k, (t, s) in enumerate(pairwise(times)):
             now = estimate(frac, cell, t)
             mean = frac + now.shift
             frac = wrap(step(frac, Stage(lifted, lambda x, at, m=mean: m, t, s, False, mask, generator)))
@@ -96,7 +99,9 @@ class PredictorCorrector:
             for _ in range(self.corrections):
                 pull = estimate(frac, cell, s).shift
                 noise = standard_normal(frac.shape, generator, frac.device, frac.dtype) * mask[..., None]
-                frac = frac + self.correction_size * pull + math.sqrt(2 * self.correction_size) * sigma * noise
+                frac = (
+                    frac + self.correction_size * pull + math.sqrt(2 * self.correction_size) * sigma * noise
+                )
                 frac = wrap(frac)
             if progress is not None:
                 progress(k + 1, len(grid))
