@@ -20,8 +20,7 @@ def guesses_figure(rates: Sequence[float], rmses: Sequence[float], first: np.nda
     k = np.arange(1, len(rates) + 1)
     left.plot(k, 100 * np.asarray(rates), marker="o", ms=4, lw=1.4, color=SAMPLES)
     left.set(xlabel="guesses for each composition", ylabel="match rate (%)", ylim=(0, 102))
-    if len(k) < 12:
-        left.set_xticks(k)
+    left.set_xticks(k[:: max(1, len(k) // 10)])
     twin = left.twinx()
     twin.plot(k, rmses, marker="s", ms=3.5, lw=1.2, color=SEARCHER)
     twin.set_ylabel("RMSE of the matches, (V/N)^⅓", color=SEARCHER)
@@ -35,7 +34,7 @@ def guesses_figure(rates: Sequence[float], rmses: Sequence[float], first: np.nda
         values = np.clip(values[np.isfinite(values)], edges[0], None)
         right.stairs(np.histogram(values, edges)[0], edges, label=name, color=colour, lw=1.4)
     right.set(xscale="log", xlabel="distance to the true structure, (V/N)^⅓", ylabel="compositions")
-    legend(right, "upper left")
+    legend(right, "upper right")
     return fig
 
 
