@@ -64,7 +64,8 @@ def write_rows(name: str, rows: list[Row]) -> None:
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     old = {row["what"]: row for row in json.loads(path.read_text())} if path.exists() else {}
-    command = "python " + " ".join([os.path.relpath(sys.argv[0], RESULTS.parent.parent), *sys.argv[1:]])
+    given = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]  # no path of one machine
+    command = "python " + " ".join([os.path.relpath(sys.argv[0], RESULTS.parent.parent), *given])
     for row in rows:
         row.device = row.device or device_name()
         row.commit = row.commit or commit_id()
