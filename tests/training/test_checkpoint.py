@@ -108,7 +108,7 @@ def test_optimizer_state_goes_back_to_its_parameters():
     net(torch.ones(5, 3)).square().sum().backward()
     first.step()
     second = torch.optim.AdamW([{"params": biases}, {"params": weights}])
-    restore_optimizer(net, second, optimizer_state(net, first))
+    restore_optimizer(net, [second], optimizer_state(net, [first]))
     for p in net.parameters():
         for key in ("exp_avg", "exp_avg_sq", "step"):
             assert torch.equal(first.state[p][key], second.state[p][key])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,17 +166,23 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """The optimizer's state by parameter name."""
-    return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
+def optimizer_state(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, dict[str, Tensor]]:
+    """The optimizers' state by parameter name."""
+    states = {p: state for optimizer in optimizers for p, state in optimizer.state.items()}
+    return {name: dict(states[p]) for name, p in model.named_parameters() if p in states}
 
 
 def restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
     """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants it."""
     name_of = {p: name for name, p in model.named_parameters()}
-    order = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
-    groups = optimizer.state_dict()["param_groups"]
-    states = {i: dict(state[name]) for i, name in enumerate(order) if name in state}
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    for optimizer in optimizers:
+        order = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
+        groups = optimizer.state_dict()["param_groups"]
+        states = {i: dict(state[name]) for i, name in enumerate(order) if name in state}
+        optimizer.load_state_dict({"state": states, "param_groups": groups})

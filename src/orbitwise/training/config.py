@@ -10,16 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 # settings that leave the result as it is, so that a resumed run may change them
 NEUTRAL = frozenset({"checkpoint_every", "log_every", "accelerator", "devices", "strategy", "max_nonfinite"})
 
-MOMENTUM = 0.9  # of SGD
-
 
 class TrainConfig(BaseModel):
     """Settings of a training run. ``warmup``, ``*_every`` and the schedule count steps.
 
     ``shards``: parts a batch is cut into (None: one per process). Give it to get the same result on any
     number of processes that divides it, or more than one per process to save memory.
-    ``clip_norm`` None: no clipping. ``optimiser``: AdamW, or SGD with momentum 0.9.
-    ``precision="bf16-mixed"`` is meant for GPUs.
+    ``clip_norm`` None: no clipping. ``optimiser``: AdamW, Muon for the weights of
+    linear layers with AdamW for the rest, or SGD with momentum 0.9. ``precision="bf16-mixed"`` is meant for GPUs, and
+    for processors with instructions for it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,7 +26,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(5000, ge=1)
     batch_size: int = Field(128, ge=1)
     shards: int | None = Field(None, ge=1)
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = Field(3e-3, gt=0)
     warmup: int = Field(100, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.training import checkpoint as files
-from orbitwise.training.config import MOMENTUM, NEUTRAL, TrainConfig, learning_rate_at
+from orbitwise.training.config import NEUTRAL, TrainConfig, learning_rate_at
 from orbitwise.training.ema import averaged_model
 from orbitwise.training.interrupt import deferred_interrupt
 from orbitwise.training.log import MetricLog, Metrics
+from orbitwise.training.optimisers import optimisers
 from orbitwise.training.order import EpochOrder, mix
 from orbitwise.training.progress import Progress, ProgressBar
 
@@ -181,15 +182,7 @@ class _Run:
         self.model, self.objective, self.data, self.config = model, objective, data, config
         self.wrapped = self.fabric.setup_module(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [g for g in groups if g["params"]]
-        if config.optimiser == "sgd":
-            self.optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=MOMENTUM)
-        else:
-            self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimisers = optimisers(model, config)
         self.ema = averaged_model(model, config.ema_decay)
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.generator = torch.Generator(self.fabric.device)
@@ -214,15 +207,17 @@ class _Run:
         limit = config.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit).item()
         if math.isfinite(norm):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate_at(config, self.step)
-            self.optimizer.step()
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate_at(config, self.step)
+                optimiser.step()
             self.ema.update_parameters(self.model)
             self.nonfinite = 0
         else:
             self.skipped += 1
             self.nonfinite += 1
-        self.optimizer.zero_grad()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
         self.step += 1
         self.seconds += time.perf_counter() - begin
         if self.nonfinite >= config.max_nonfinite:
@@ -240,7 +235,7 @@ class _Run:
             step=self.step,
             model=self.model.state_dict(),
             ema=self.ema.module.state_dict(),
-            optimizer=files.optimizer_state(self.model, self.optimizer),
+            optimizer=files.optimizer_state(self.model, self.optimisers),
             config=stored,
             seconds=self.seconds,
             skipped=self.skipped,
@@ -255,7 +250,7 @@ class _Run:
         self.model.load_state_dict(saved.model)
         self.ema.module.load_state_dict(saved.ema)
         self.ema.n_averaged.fill_(saved.step - saved.skipped)
-        files.restore_optimizer(self.model, self.optimizer, saved.optimizer)
+        files.restore_optimizer(self.model, self.optimisers, saved.optimizer)
         if isinstance(self.objective, nn.Module):
             files.check_weights(path, saved.objective, self.objective)
             self.objective.load_state_dict(saved.objective)
