@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -16,11 +17,10 @@ from orbitwise.data.crystals import Crystal, crystal_batch
 from orbitwise.errors import InputError
 from orbitwise.methods import crystal_structure
 from orbitwise.methods.config import load
-from orbitwise.methods.crystal_consensus import agreed, medoid
+from orbitwise.methods.crystal_consensus import chosen, picked, representatives, signatures
 from orbitwise.methods.crystal_guesses import GuessedCrystals
 from orbitwise.methods.crystal_model import load_model, package, ratio_of
 from orbitwise.methods.crystal_parts import CrystalModelConfig
-from orbitwise.metrics.crystal_matching import CellMatcher
 
 IDEAL = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 
@@ -101,7 +101,7 @@ def test_an_interrupted_sampling_goes_on(tmp_path):
         == 0
     )
     crystal_structure.sample(run, 3)
-    rounds = sorted((run / "guesses" / "stages").glob("guess-*.safetensors"))
+    rounds = sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))
     whole = [r.read_bytes() for r in rounds]
     rounds[1].unlink()
     rounds[2].write_bytes(whole[2][:50])  # half written
@@ -110,7 +110,7 @@ def test_an_interrupted_sampling_goes_on(tmp_path):
         run / "guesses", crystal_structure.test_set(crystal_structure.load_run(run)).batch
     )
     assert again.guesses == 3
-    assert sorted((run / "guesses" / "stages").glob("guess-*.safetensors"))[0].read_bytes() == whole[0]
+    assert sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))[0].read_bytes() == whole[0]
 
 
 def test_what_cannot_be_done_is_said(tmp_path, capsys):
@@ -150,21 +150,67 @@ def test_a_dry_run_counts_network_calls(tmp_path):
     assert plan.energy_calls == 0 and plan.model_calls == 6 * 2 * 8 * 3 and plan.parameters > 5000
 
 
-def test_the_medoid_is_the_draw_that_others_agree_with():
+def moved(crystal: Crystal, shift: float) -> Crystal:
+    """With its second atom displaced, in fractions of the cell."""
+    return Crystal(
+        crystal.frac + shift * np.array([[0], [1], [0], [0], [0]]), crystal.lattice, crystal.species
+    )
+
+
+def signature(*crystals: Crystal) -> np.ndarray:
+    first = crystals[0]
+    order = [np.argsort(c.species, kind="stable") for c in crystals]
+    frac = np.stack([c.frac[i] for c, i in zip(crystals, order, strict=True)])
+    return signatures(frac, np.stack([c.lattice for c in crystals]), np.sort(first.species))
+
+
+def test_equal_crystals_have_equal_signatures():
     good = perovskites()[0]
-    near = [
-        Crystal(good.frac + d * np.array([[0], [1], [0], [0], [0]]), good.lattice, good.species)
-        for d in (0, 0.01, 0.02)
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    same = [
+        Crystal(good.frac + np.array([0.3, 0.1, 0.9]), good.lattice, good.species),
+        Crystal(good.frac[[4, 3, 2, 1, 0]], good.lattice, good.species[[4, 3, 2, 1, 0]]),
+        Crystal(-good.frac, good.lattice @ turned, good.species),
+        Crystal(
+            good.frac[:, [1, 2, 0]], 1.1 * good.lattice, good.species
+        ),  # lengths are in units of the cell
     ]
+    found = signature(good, *same)
+    np.testing.assert_allclose(found[1:], found[[0] * 4], atol=1e-9)
+    one, two = (np.abs(row - found[0]).max() for row in signature(moved(good, 0.01), moved(good, 0.02)))
+    assert 1e-3 < one < two
+
+
+def test_representatives_stand_for_all_draws():
+    good = perovskites()[0]
     swapped = Crystal(good.frac, good.lattice, good.species[[1, 0, 2, 3, 4]])
-    matcher = CellMatcher()
-    assert medoid([swapped, near[2], near[1], near[0]], matcher) == 2
-    assert medoid([None, swapped, None], matcher) in (0, 1, 2)
-    assert medoid([None, near[0], near[1]], matcher) in (1, 2)
-    rounds = [crystal_batch([c]) for c in (swapped, near[0], near[1])]
-    assert int(agreed(rounds).species[0, 0]) == int(rounds[0].species[0, 0])
-    flat = rounds[0].with_structure(rounds[0].frac, torch.full((1, 3, 3), float("nan")))
-    assert agreed([flat, rounds[1], rounds[2]]).lattice.isfinite().all()
+    draws = signature(swapped, moved(good, 0.02), moved(good, 0.01), good)
+    assert representatives(draws, 2) == [2, 0]  # the middle of the common answer, then the other one
+    assert sorted(representatives(draws, 4)) == [0, 1, 2, 3]
+    # against all choices: greedy is at most a little worse than the best two
+    crowd = np.random.default_rng(0).normal(size=(12, 3)) * 0.1
+
+    def left(which) -> float:
+        apart = np.sqrt(((crowd[:, None] - crowd[list(which)]) ** 2).mean(-1))
+        return np.minimum(apart, 0.25).min(1).mean()
+
+    assert left(representatives(crowd, 1)) == min(left([i]) for i in range(12))
+    assert left(representatives(crowd, 3)) < 1.15 * min(map(left, itertools.combinations(range(12), 3)))
+
+
+def test_the_consensus_leaves_out_what_is_no_structure():
+    good = perovskites()[0]
+    swapped = Crystal(good.frac, good.lattice, good.species[[1, 0, 2, 3, 4]])
+    rounds = [crystal_batch([c]) for c in (good, swapped, moved(good, 0.01))]
+    broken = rounds[0].with_structure(rounds[0].frac, torch.full((1, 3, 3), float("nan")))
+    flat = rounds[0].with_structure(rounds[0].frac, torch.zeros(1, 3, 3))
+    some = [broken, flat, rounds[0], rounds[2]]
+    which = chosen(some, 2)
+    assert which.shape == (2, 1) and int(which[0, 0]) in (2, 3)
+    frac, lattice = picked(some, which)
+    assert lattice[0].isfinite().all() and torch.equal(frac[0], some[int(which[0, 0])].frac)
+    assert chosen([broken, flat, broken], 1).shape == (1, 1)
+    assert chosen(rounds, 3)[:, 0].tolist() == [0, 1, 2]
 
 
 def test_ratios_of_elements():

@@ -1,4 +1,4 @@
-"""Structures guessed for many compositions, one file for each round, kept as they are finished."""
+"""Structures guessed for many compositions, one file for each draw, kept as they are finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from orbitwise.data.crystals import Crystal, CrystalBatch
 from orbitwise.errors import InputError
+from orbitwise.methods.crystal_consensus import chosen, picked
 from orbitwise.methods.crystal_model import CrystalModel
 from orbitwise.methods.stages import Stages
 from orbitwise.training.order import mix
@@ -47,9 +48,10 @@ class GuessedCrystals:
 
     @classmethod
     def load(cls, folder: str | Path, batch: CrystalBatch) -> GuessedCrystals:
-        """All rounds that were finished; ``InputError`` where there are none or they belong to other crystals."""
+        """All that were finished, of several draws for each guess those that represent them; ``InputError`` where there
+        are none or they belong to other crystals."""
         folder = Path(folder)
-        files = sorted((folder / "stages").glob("guess-*.safetensors"))
+        files = sorted((folder / "stages").glob("draw-*.safetensors"))
         if not files:
             raise InputError(
                 f"{folder.parent}: there are no guesses yet; draw some with: orbitwise sample {folder.parent}"
@@ -63,10 +65,11 @@ class GuessedCrystals:
                 f"{folder}: these guesses are for other compositions; delete the folder and sample again"
             )
         keep = [r for r in rounds if r["seed"].item() == rounds[-1]["seed"].item()]
+        draws = [batch.with_structure(r["frac"], r["lattice"]) for r in keep]
+        guesses = max(1, len(draws) // int(keep[-1]["consensus"]))
         return cls(
             batch,
-            torch.stack([r["frac"] for r in keep]),
-            torch.stack([r["lattice"] for r in keep]),
+            *picked(draws, chosen(draws, guesses)),
             int(keep[-1]["evaluations"]),
             int(keep[-1]["seed"]),
             float(sum(r["seconds"] for r in keep)),
@@ -76,14 +79,16 @@ class GuessedCrystals:
 def guess(
     model: CrystalModel, batch: CrystalBatch, guesses: int, seed: int, folder: str | Path, device: str = "cpu"
 ) -> GuessedCrystals:
-    """Draw ``guesses`` structures for every crystal of ``batch`` into ``folder``, one file a round: an interrupted
-    command goes on where it stopped. ``batch_size`` of the sampling bounds the memory."""
+    """Draw ``guesses`` times ``consensus`` structures for every crystal of ``batch`` into ``folder``, a file each: an
+    interrupted command goes on where it stopped. Those ``guesses`` of them that represent all are the guesses, the
+    first one best. ``batch_size`` of the sampling bounds the memory."""
     stages = Stages(folder)
     weights = [float(p.detach().double().abs().sum()) for p in model.denoiser.parameters()]
     texts = {} if batch.prompt is None else {"texts": sha256(batch.prompt.numpy().tobytes()).hexdigest()}
     model.denoiser.to(device).eval()
+    draws = guesses * model.sampling.consensus
     with ProgressBar("guessing") as bar:
-        for k in range(guesses):
+        for k in range(draws):
             key = {
                 "weights": sum(weights),
                 "sampling": model.sampling.model_dump(mode="json", exclude_none=True),
@@ -91,34 +96,39 @@ def guess(
                 "seed": seed,
                 "round": k,
             } | texts
-            name = f"guess-{k:03d}"
+            name = f"draw-{k:03d}"
             if stages.load(name, key) is None:
-                stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, guesses)))
-            bar(Progress((k + 1) * len(batch), guesses * len(batch)))
-    for file in sorted((Path(folder) / "stages").glob("guess-*.safetensors"))[guesses:]:
-        file.unlink()  # of an earlier command with more guesses
+                stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, draws)))
+            bar(Progress((k + 1) * len(batch), draws * len(batch)))
+    for file in sorted((Path(folder) / "stages").glob("draw-*.safetensors"))[draws:]:
+        file.unlink()  # of an earlier command with more
     return GuessedCrystals.load(folder, batch)
 
 
 def _round(
     model: CrystalModel, batch: CrystalBatch, number: int, seed: int, device: str, bar, of: tuple[int, int]
 ):
-    """One guess for every crystal, those of one size together: ``(tensors, info)``."""
+    """One draw for every crystal, those of one size together: ``(tensors, info)``."""
     import time
 
     begin = time.perf_counter()
     frac, lattice = torch.zeros_like(batch.frac), torch.zeros_like(batch.lattice)
     generator = torch.Generator(device).manual_seed(number)
-    order, calls, done = batch.atoms.argsort(stable=True), 0, 0
+    order, done = batch.atoms.argsort(stable=True), 0
     for part in order.split(model.sampling.batch_size):
         some = batch[part].to(device)
-        drawn, calls = model.draw(some, generator)
+        drawn = model.draw_once(some, generator)
         frac[part, : some.frac.shape[1]] = drawn.frac.cpu()
         lattice[part] = drawn.lattice.cpu()
         done += len(part)
         bar(Progress(of[0] * len(batch) + done, of[1] * len(batch)))
     seconds = time.perf_counter() - begin
-    numbers = {"seed": seed, "evaluations": calls, "seconds": seconds}
+    numbers = {
+        "seed": seed,
+        "evaluations": model.sampling.evaluations,
+        "consensus": model.sampling.consensus,
+        "seconds": seconds,
+    }
     tensors = {"frac": frac, "lattice": lattice, "species": batch.species}
     tensors |= {name: torch.tensor(float(value)) for name, value in numbers.items()}
     return tensors, numbers

@@ -17,7 +17,7 @@ from orbitwise.data.crystals import Crystal, CrystalBatch
 from orbitwise.data.files import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.config import load_run
-from orbitwise.methods.crystal_consensus import agreed
+from orbitwise.methods.crystal_consensus import chosen, picked
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
 from orbitwise.processes.crystal_sampling import CrystalEstimate, Estimator
@@ -71,10 +71,17 @@ class CrystalModel:
         per sample. Raises ``InputError`` for texts that the model does not take."""
         times = self.sampling.consensus
         parts = [None if progress is None else _part(progress, k, times) for k in range(times)]
-        rounds = [self._draw_once(batch, generator, part) for part in parts]
-        return agreed(rounds), self.sampling.evaluations
+        rounds = [self.draw_once(batch, generator, part) for part in parts]
+        frac, lattice = picked(rounds, chosen(rounds, 1))
+        return batch.with_structure(frac[0], lattice[0]), self.sampling.evaluations
 
-    def _draw_once(self, batch: CrystalBatch, generator: torch.Generator, progress) -> CrystalBatch:
+    def draw_once(
+        self,
+        batch: CrystalBatch,
+        generator: torch.Generator,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CrystalBatch:
+        """As ``draw`` without a consensus."""
         den = self.denoiser
         done = self.sampling.build().sample(
             self._estimator(batch),

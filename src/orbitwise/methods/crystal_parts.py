@@ -73,7 +73,8 @@ class CrystalModelConfig(Config):
 class CrystalSamplingConfig(Config):
     """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one.
     ``levels``: ``uniform`` times, or ``choosing``: most between t = 0.1 and 0.5, where atoms choose their sites.
-    ``consensus`` draws are made for each structure, and the one that the others agree with is kept.
+    ``consensus`` draws are made for each guess; of all that are made for a composition those are kept that stand for
+    all of them best, first the one that the others agree with.
 
     ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w × that with it (Ho &
     Salimans 2207.12598, eq. 6), at twice the network calls; none: the text as it is, as w = 1.
