@@ -5,7 +5,6 @@ The toy energies write down what they evaluate, before and after, so that what r
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -335,38 +334,72 @@ def test_a_missing_ray_names_the_extra(monkeypatch):
 
 
 SCRIPT = """
-import functools, sys, time, torch
+import os, signal, sys, time, torch
 from orbitwise.energies.base import Energy
-from orbitwise.energies.distributed import RayEnergy
+from orbitwise.energies.distributed import RayEnergy, _ray_processes
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "pytest &" hands down that it is ignored
+folder = sys.argv[1]
 
 class Slow(Energy):
     event_shape = (1, 3)
     def forward(self, x):
+        os.close(os.open(folder + "/busy", os.O_CREAT))
         time.sleep(3600)
 
 energy = RayEnergy(Slow, 1)
-print(*energy.pids, flush=True)
+import ray
+print(*energy.pids, *[process.pid for process in _ray_processes(ray)], flush=True)
 energy(torch.zeros(4, 1, 3))
 """
 
 
-def test_an_interrupt_leaves_no_process(tmp_path):
+@pytest.mark.parametrize("stuck", [False, True], ids=["ray-well", "ray-stuck"])
+def test_an_interrupt_leaves_no_process(tmp_path, stuck):
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    worker = int(process.stdout.readline())
-    os.kill(worker, 0)  # alive
-    time.sleep(0.3)
-    for _ in range(
-        6
-    ):  # Python drops an interrupt that falls into a destructor, and whoever pressed it presses again
+    command = [sys.executable, str(script), str(tmp_path)]
+    with open(tmp_path / "err", "wb") as err:  # no pipe: a process that stays behind would hold it open
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err)
+    family = []
+    try:
+        family = [int(word) for word in process.stdout.readline().split()]
+        assert len(family) >= 3, (tmp_path / "err").read_text()  # a worker, raylet and gcs_server
+        while not (tmp_path / "busy").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.0)  # the program has sent the point, and now comes to wait for the answer
+        for pid in family[1:] if stuck else []:
+            os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            _, err = process.communicate(timeout=20)
-            break
-    assert process.returncode != 0 and b"KeyboardInterrupt" in err
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+        process.wait(timeout=90)  # takes 2 s, stuck 12 s, and several times that on a machine with much to do
+        assert process.returncode != 0 and "KeyboardInterrupt" in (tmp_path / "err").read_text()
+        deadline = time.monotonic() + 60
+        while any(map(alive, family)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(alive, family))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for pid in filter(alive, family):
+            os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid: int) -> bool:
+    """A process that is not a zombie: an orphan waits for whoever inherits it to collect it."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return state.strip()[:1] not in ("", "Z")
+
+
+def test_an_interrupt_while_the_workers_start(monkeypatch):
+    """Nobody holds the object then, so nobody could stop the Ray that it has started."""
+    ray.shutdown()  # the module's own
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orbitwise.energies.distributed.Pool", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RayEnergy(functools.partial(LennardJones, 5), 1)
+    assert not ray.is_initialized()

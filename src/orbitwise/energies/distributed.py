@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,6 +24,8 @@ OBJECT_STORE = 128 * 2**20  # bytes; geometries are small
 # Read by the processes of a Ray that is started here: it reports its user's runs to nobody, and its workers, which
 # are the program's own work, get the same share of the processor as the program.
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+
+PATIENCE = 10.0  # seconds that a Ray started here may take to stop
 
 
 class RayEnergy(AnalyticEnergy):
@@ -44,10 +49,10 @@ class RayEnergy(AnalyticEnergy):
     ``last_failure``; ``replaced`` the workers. Points that are not finite get NaN and are not sent.
 
     The workers start with the object and stop with ``close()`` (or at the end of a ``with`` block, or of the
-    program); a closed or unpickled one starts them again when it is used. Raises ``MissingExtraError``
-    without ray, ``InputError`` for a factory that cannot be pickled or a mistake in the call, ``EnergyError``
-    where the factory fails on every worker, no worker starts within ``start_timeout`` seconds, or all points
-    of a batch fail and none has ever succeeded.
+    program, also after Ctrl-C); a closed or unpickled one starts them again when it is used. Raises
+    ``MissingExtraError`` without ray, ``InputError`` for a factory that cannot be pickled or a mistake in the
+    call, ``EnergyError`` where the factory fails on every worker, no worker starts within ``start_timeout``
+    seconds, or all points of a batch fail and none has ever succeeded.
     """
 
     def __init__(
@@ -81,7 +86,7 @@ class RayEnergy(AnalyticEnergy):
         self.timeout, self.retries, self.start_timeout = timeout, retries, start_timeout
         self.tally = Tally()
         self._pool: Pool | None = None
-        self._owns_ray = False
+        self._own: str | None = None  # the Ray that this object started
         self._worked = False  # whether any point has ever had a result
         try:
             facts = self._running().facts()
@@ -160,8 +165,8 @@ class RayEnergy(AnalyticEnergy):
         if not ray.is_initialized():
             self._pool = None
             _start_ray(ray, self.address, self.workers)
-            self._owns_ray = True
-        if self._pool is not None and self._pool.session != ray.get_runtime_context().get_node_id():
+            self._own = _session(ray)
+        if self._pool is not None and self._pool.session != _session(ray):
             self._pool = None
         if self._pool is None:
             cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -170,16 +175,15 @@ class RayEnergy(AnalyticEnergy):
 
     def close(self) -> None:
         """Stop the workers, and Ray where this object started it."""
-        pool, self._pool = self._pool, None
-        if pool is None:
+        (pool, own), self._pool, self._own = (self._pool, self._own), None, None
+        if pool is None and own is None:
             return
         ray = _import_ray()
-        here = ray.is_initialized() and pool.session == ray.get_runtime_context().get_node_id()
-        if here:
+        here = _session(ray) if ray.is_initialized() else None
+        if here is not None and own == here:
+            _stop_ray(ray)  # the workers too
+        elif here is not None and pool is not None and pool.session == here:
             pool.close()
-            if self._owns_ray:
-                ray.shutdown()
-        self._owns_ray = False
 
     def __enter__(self) -> RayEnergy:
         return self
@@ -188,7 +192,7 @@ class RayEnergy(AnalyticEnergy):
         self.close()
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_pool": None, "_owns_ray": False, "tally": replace(self.tally)}
+        return self.__dict__ | {"_pool": None, "_own": None, "tally": replace(self.tally)}
 
 
 def _import_ray():
@@ -197,6 +201,11 @@ def _import_ray():
     except ImportError as error:
         raise MissingExtraError("RayEnergy needs ray: pip install 'orbitwise[ray]'") from error
     return ray
+
+
+def _session(ray) -> str:
+    """Names the Ray that this process is in."""
+    return ray.get_runtime_context().get_node_id()
 
 
 def _start_ray(ray, address: str | None, workers: int | None) -> None:
@@ -222,10 +231,46 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
                     **quiet,
                 )
                 break
-            except Exception as error:
-                ray.shutdown()
+            except BaseException as error:
+                _stop_ray(ray)
+                if not isinstance(error, Exception):  # an interrupt
+                    raise
                 if not left:
                     raise EnergyError(f"Ray did not start on this machine: {one_line(error)}") from error
     finally:
         for name in new:
             os.environ.pop(name, None)
+    # Nothing between Ctrl-C and the end of the program may wait for a Ray that hangs: Ray's hook would first
+    # report the error to its server, and its own shutdown at exit has no end; this one comes before it.
+    hooks = ray._private.worker
+    if sys.excepthook is getattr(hooks, "custom_excepthook", None):
+        sys.excepthook = hooks.normal_excepthook
+    atexit.unregister(_stop_ray)
+    atexit.register(_stop_ray, ray)
+
+
+def _ray_processes(ray) -> list:
+    """The processes of a Ray that was started here, as ``Popen`` objects; none in a Ray that was joined."""
+    node = getattr(ray._private.worker, "_global_node", None)
+    running = getattr(node, "all_processes", {})
+    return [info.process for infos in list(running.values()) for info in infos]
+
+
+def _stop_ray(ray) -> None:
+    """``ray.shutdown()`` with an end: what has not stopped after ``PATIENCE``, or at Ctrl-C, is killed."""
+    processes = _ray_processes(ray)
+
+    def kill() -> None:
+        for process in processes:
+            process.kill()  # the workers end with them
+
+    timer = threading.Timer(PATIENCE, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        ray.shutdown()
+    except BaseException:
+        kill()
+        raise
+    finally:
+        timer.cancel()
