@@ -50,7 +50,13 @@ GOAL_EXACT = "lowest of the four targets, and below ETKDGv3"
 def configuration(target: str, seed: int, longer: bool):
     given = [f"data={FILES['openff']},{FILES['spice']}", f"target={target}", f"train.seed={seed}"]
     if not longer:
-        given += ["max_atoms=24", "network.layers=3", "train.steps=800", "train.ema_decay=0.995", "buckets=2"]
+        given += [
+            "max_atoms=24",
+            "network.layers=3",
+            "train.steps=1500",
+            "train.ema_decay=0.996",
+            "buckets=2",
+        ]
     return load("molecule_conformers/openff", given)
 
 
