@@ -333,3 +333,28 @@ def test_bar_on_a_terminal_lines_in_a_file(terminal):
     assert ("\x1b[" in text) == terminal
     if not terminal:
         assert len(text.splitlines()) == 11 and text.splitlines()[5].startswith("learning 50/100  loss")
+
+
+def test_mixed_precision_rounds_in_the_network_and_not_before(tmp_path):
+    """Inputs and batches reach the network as they are, its products are of bfloat16, what it returns is not."""
+    seen = []
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 1)
+
+        def forward(self, x, batch):
+            hidden = self.first(x)
+            seen.append((x.dtype, batch.x.dtype, hidden.dtype))
+            return self.last(hidden.tanh())
+
+    def loss(model, batch, generator):  # Rows is a frozen dataclass, as batches are
+        out = model(batch.x, batch)
+        seen.append(out.dtype)
+        return (out - batch.y).square().sum(-1)
+
+    torch.manual_seed(0)
+    done = go(tmp_path, Net(), loss, precision="bf16-mixed")
+    assert set(seen) == {(torch.float32, torch.float32, torch.bfloat16), torch.float32}
+    assert done.model.first.weight.dtype == torch.float32 and done.loss < 1.0

@@ -161,13 +161,15 @@ class _Run:
     def __init__(self, model: nn.Module, objective: Objective, data: Data, config: TrainConfig) -> None:
         from lightning_fabric import Fabric
 
+        from orbitwise.training.precision import precision_plugins
+
         if len(data) == 0:
             raise InputError("there is no training data: the data set is empty")
         self.fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices,
             strategy=config.strategy,
-            precision=config.precision,
+            plugins=precision_plugins(config),
         )
         self.fabric.launch()
         ranks = self.fabric.world_size
