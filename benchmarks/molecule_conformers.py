@@ -310,11 +310,36 @@ def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
     return rows
 
 
+def train(target: str, seed: int, longer: bool, runs: Path) -> None:
+    config = configuration(target, seed, longer)
+    print("\n".join(molecule_conformers.train(config, runs / folder_name(target, seed, longer)).lines))
+
+
+def evaluate(runs: Path) -> None:
+    """Score what is in the folder and write its rows."""
+    sets = test_sets(runs)
+    only_small = [s.at(s.small()) if s.name == "openff" else s for s in sets if s.name != "geom"]
+    for longer, prefix, own, tables in (
+        (False, "", only_small, ("spice",)),
+        (True, "best.", sets, ("spice", "openff", "geom")),
+    ):
+        found = [
+            scored(run, target, seed, own)
+            for target in TARGETS
+            for seed in range(10)
+            if (run := runs / folder_name(target, seed, longer)).is_dir()
+        ]
+        if found:
+            write_rows("matter", rows_of(own, found, prefix, tables))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("train", "evaluate", "targets"))
+    parser.add_argument(
+        "what", nargs="?", choices=("train", "evaluate", "targets"), help="nothing: all of it"
+    )
     parser.add_argument("--target", choices=TARGETS, default="exact")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longer", action="store_true", help="the preset's own size and steps")
@@ -323,29 +348,16 @@ def main() -> None:
     if not all(path.is_file() for path in FILES.values()):
         raise SystemExit(f"{DATA} does not hold the data sets; this benchmark reads them from there")
     if given.what == "train":
-        config = configuration(given.target, given.seed, given.longer)
-        done = molecule_conformers.train(
-            config, given.runs / folder_name(given.target, given.seed, given.longer)
-        )
-        print("\n".join(done.lines))
-        return
-    if given.what == "targets":
+        train(given.target, given.seed, given.longer, given.runs)
+    elif given.what is None:
+        for seed in (0, 1, 2):
+            for target in TARGETS:
+                train(target, seed, False, given.runs)
+        train("exact", 0, True, given.runs)
+    if given.what in ("targets", None):
         write_rows("matter", target_rows())
-        return
-    sets = test_sets(given.runs)
-    only_small = [s.at(s.small()) if s.name == "openff" else s for s in sets if s.name != "geom"]
-    for longer, prefix, own, tables in (
-        (False, "", only_small, ("spice",)),
-        (True, "best.", sets, ("spice", "openff", "geom")),
-    ):
-        runs = [
-            scored(run, target, seed, own)
-            for target in TARGETS
-            for seed in range(10)
-            if (run := given.runs / folder_name(target, seed, longer)).is_dir()
-        ]
-        if runs:
-            write_rows("matter", rows_of(own, runs, prefix, tables))
+    if given.what in ("evaluate", None):
+        evaluate(given.runs)
 
 
 if __name__ == "__main__":

@@ -117,18 +117,23 @@ def judged(run: Path, mode: str, target: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("train", "judge"))
-    parser.add_argument("mode", choices=tuple(ATOMS))
-    parser.add_argument("target", choices=("exact", "augmentation", "aligned", "snis"))
+    parser.add_argument(
+        "what", nargs="?", choices=("train", "judge"), help="nothing: both, with exact targets"
+    )
+    parser.add_argument("mode", nargs="?", choices=tuple(ATOMS))
+    parser.add_argument(
+        "target", nargs="?", choices=("exact", "augmentation", "aligned", "snis"), default="exact"
+    )
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "runs" / "protein_backbones", help="folder of the runs"
     )
     chosen = parser.parse_args()
-    run = chosen.runs / f"{chosen.mode}_{chosen.target}"
-    if chosen.what == "train":
-        print(*method.train(configuration(chosen.mode, chosen.target), run).lines, sep="\n")
-    else:
-        judged(run, chosen.mode, chosen.target)
+    for mode in ATOMS if chosen.mode is None else (chosen.mode,):
+        run = chosen.runs / f"{mode}_{chosen.target}"
+        if chosen.what != "judge":
+            print(*method.train(configuration(mode, chosen.target), run).lines, sep="\n")
+        if chosen.what != "train":
+            judged(run, mode, chosen.target)
 
 
 if __name__ == "__main__":
