@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orbitwise.data.crystal_text import long_prompt, prompts, short_prompt
+from orbitwise.data.crystal_text import about_element, long_prompt, prompts, short_prompt
 from orbitwise.data.crystals import Crystal
 from orbitwise.errors import InputError
 
@@ -106,3 +106,30 @@ def test_progress_counts_crystals():
     seen = []
     texts = prompts([perovskite(38, 22)] * 3, "short", progress=lambda done, of: seen.append((done, of)))
     assert len(texts) == 3 and seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("element", "said"),
+    [
+        (22, "Ti is bonded to six O atoms in an octahedron."),
+        (38, "Two Sr are bonded to twelve O atoms."),
+        (8, "O is bonded to two Ti and four Sr atoms."),
+        (82, "The cell has room for lead, 3.9 Å wide."),  # not its subject, but nothing else names it
+        (5, ""),  # B: no sentence, and no part of Ba or of a name
+    ],
+)
+def test_what_a_text_says_about_an_element(element, said):
+    text = (
+        "SrTiO3, cubic crystal system. Ti is bonded to six O atoms in an octahedron. Two Sr are bonded to twelve O "
+        "atoms. O is bonded to two Ti and four Sr atoms. The cell has room for lead, 3.9 Å wide. Shortest bonds: Ti-O "
+        "1.95 Å, Sr-O 2.76 Å."
+    )
+    assert about_element(text, element) == said
+
+
+def test_names_and_symbols_are_words():
+    assert about_element("TITANIUM sits in octahedra; strontium does not. I is iodine.", 22).startswith(
+        "TITANIUM"
+    )
+    assert about_element("I is iodine. In is indium.", 53) == "I is iodine."
+    assert about_element("in the octahedra", 49) == ""  # a symbol is written as one

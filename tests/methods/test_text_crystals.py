@@ -15,6 +15,7 @@ from orbitwise.methods import text_crystals
 from orbitwise.methods.config import load
 from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.methods.crystal_text import text_vectors
 from orbitwise.objectives.crystal_denoising import CrystalDenoising
 
 installed = pytest.mark.skipif(
@@ -68,7 +69,7 @@ def is_rock_salt(batch) -> torch.Tensor:
 
 def test_the_structure_that_is_told_is_made(trained, two):
     batch = two.repeat(4)
-    told = batch.prompt[:, 0] > 0.5
+    told = batch.prompt[:, 0, 0] > 0.5
     drawn, calls = trained.draw(batch, torch.Generator().manual_seed(1))
     assert calls == 20
     assert (is_rock_salt(drawn) == told).float().mean() > 0.9
@@ -87,7 +88,7 @@ def test_no_text_is_a_text_of_zeros(trained, two):
     with torch.no_grad():
         none = den(frac, cell, t, two.with_prompt(None))
         zeros = den(frac, cell, t, two.with_prompt(torch.zeros(32, 3)))
-        mixed = den(frac, cell, t, two.with_prompt(two.prompt * (torch.arange(32) < 16)[:, None]))
+        mixed = den(frac, cell, t, two.with_prompt(two.prompt * (torch.arange(32) < 16)[:, None, None]))
         told = den(frac, cell, t, two)
     for name in ("shift", "cell"):
         assert torch.equal(getattr(none, name), getattr(zeros, name))
@@ -122,7 +123,7 @@ def test_guidance_is_a_straight_line(trained, two):
 
 def test_texts_are_standardised_and_left_out(two):
     den = CrystalModelConfig(hidden=16, layers=1, prompt=3).fitted(two, 0)
-    told = den.told(two).prompt
+    told = den.told(two).prompt[:, 0]
     torch.testing.assert_close(told.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(told.std(0)[:2], torch.ones(2))
     assert told.isfinite().all()  # the third number is the same in all texts
@@ -136,6 +137,31 @@ def test_texts_are_standardised_and_left_out(two):
     assert CrystalDenoising(den.process).forget(many, None) is many
 
 
+@installed
+def test_what_a_text_says_of_an_element_goes_to_its_atoms():
+    from orbitwise.data.text_encoder import encode
+
+    texts = ["A perovskite. Ti is in the octahedra. Strontium fills the cages.", "Plain."]
+    species = torch.tensor([[38, 22, 8, 8, 8], [38, 22, 8, 0, 0]])
+    found = text_vectors(texts, species)
+    assert found.shape == (2, 6, 384)
+    sentences = ["Strontium fills the cages.", "Ti is in the octahedra."]
+    torch.testing.assert_close(found[0, :3], encode([texts[0], *sentences]), atol=2e-6, rtol=0)
+    assert not found[0, 3:].any() and not found[1, 1:].any() and found[1, 0].any()
+    with pytest.raises(InputError, match="empty"):
+        text_vectors(["Plain.", ""], species)
+
+
+def test_what_is_said_of_atoms_is_standardised_apart(two):
+    said = torch.cat(
+        [two.prompt, 5.0 + two.prompt, 0 * two.prompt], 1
+    )  # of the zinc, and nothing of the sulphur
+    den = CrystalModelConfig(hidden=16, layers=1, prompt=3).fitted(two.with_prompt(said), 0)
+    told = den.told(two.with_prompt(said)).prompt
+    torch.testing.assert_close(told[:, 0], told[:, 1], atol=1e-4, rtol=1e-4)
+    assert told[:, 1].any() and not told[:, 2].any()
+
+
 def test_texts_where_none_are_taken(trained, two):
     plain = CrystalModelConfig(hidden=16, layers=1)
     with pytest.raises(InputError, match=r"model.prompt is 0, the crystals come with texts of 3"):
@@ -147,7 +173,7 @@ def test_texts_where_none_are_taken(trained, two):
     with pytest.raises(InputError, match="trained without texts"):
         silent.draw_crystals(np.array([30, 16]), 1, prompt=torch.ones(3))
     with pytest.raises(InputError, match="texts have 2 numbers, the model takes 3"):
-        trained.draw(two.with_prompt(two.prompt[:, :2]), generator)
+        trained.draw(two.with_prompt(two.prompt[..., :2]), generator)
     guided = trained.sampling.model_copy(update={"guidance": 2.0})
     with pytest.raises(InputError, match="guidance needs a prompt"):
         dataclasses.replace(trained, sampling=guided).draw(two.with_prompt(None), generator)
@@ -194,13 +220,14 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
     run = tmp_path / "run"
     text_crystals.train(config, run)
     model = load_model(run)
-    assert model.denoiser.prompted and len(model.denoiser.prompt_mean) == text_encoder.SIZE
+    assert model.denoiser.prompted and model.denoiser.prompt_mean.shape == (2, text_encoder.SIZE)
     found = text_crystals.sample(run).result
-    assert found.batch.prompt.shape == (1, text_encoder.SIZE) and found.evaluations == 3
+    assert found.batch.prompt.shape == (1, 6, text_encoder.SIZE) and found.evaluations == 3
     words = (
         "crystal number 3" if form != "short" else "CaZrO3, space group Pm-3m (221), cubic crystal system."
     )
-    torch.testing.assert_close(found.batch.prompt, text_encoder.encode([words]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(found.batch.prompt[:, 0], text_encoder.encode([words]), atol=2e-6, rtol=0)
+    assert not found.batch.prompt[:, 1:].any()  # neither text says anything of an element
     told = text_crystals.evaluate(run).result
     assert told.items == 1 and (run / "report.html").is_file()
 

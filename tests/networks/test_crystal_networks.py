@@ -25,7 +25,7 @@ def crystals(sizes=(5, 3, 1), dtype=torch.float64, prompt: int = 0) -> CrystalBa
     frac = torch.rand(b, n, 3, generator=g, dtype=torch.float64) * mask[..., None]
     lattice = 4 * torch.eye(3) + torch.randn(b, 3, 3, generator=g, dtype=torch.float64) * 0.3
     species = torch.randint(1, 90, (b, n), generator=g) * mask
-    text = torch.randn(b, prompt, generator=g, dtype=torch.float64).to(dtype) if prompt else None
+    text = torch.randn(b, 1 + n, prompt, generator=g, dtype=torch.float64).to(dtype) if prompt else None
     return CrystalBatch(frac.to(dtype), lattice.to(dtype), species, mask, text)
 
 
@@ -70,15 +70,28 @@ def test_permutes_with_the_atoms_and_reads_everything(name):
     batch, net = crystals(sizes=(6, 6), prompt=4), build(name, prompt=4)
     out = call(net, batch)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
-    moved = CrystalBatch(
-        batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, batch.prompt
-    )
+    said = batch.prompt[:, torch.cat([torch.zeros(1, dtype=torch.long), 1 + order])]
+    moved = CrystalBatch(batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, said)
     torch.testing.assert_close(call(net, moved).frac, out.frac[:, order], rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(call(net, moved).cell, out.cell, rtol=1e-9, atol=1e-11)
     other = CrystalBatch(batch.frac, batch.lattice, batch.species.roll(1, 1), batch.mask, batch.prompt)
     text = CrystalBatch(batch.frac, batch.lattice, batch.species, batch.mask, batch.prompt + 1)
+    about_one = batch.with_prompt(
+        torch.cat([batch.prompt[:, :2] + torch.tensor([[0.0], [1.0]]), batch.prompt[:, 2:]], 1)
+    )
+    assert (call(net, about_one).frac - out.frac).abs().max() > 1e-5
+    alone = call(net, batch.with_prompt(batch.prompt[:, 0]))  # of the whole text only
+    silent = batch.prompt * torch.tensor([1.0] + [0.0] * 6)[:, None]
+    torch.testing.assert_close(alone.frac, call(net, batch.with_prompt(silent)).frac)
     for changed in (call(net, batch, t=0.1), call(net, batch, cell=0.5), call(net, other), call(net, text)):
         assert (changed.frac - out.frac).abs().max() > 1e-5 and (changed.cell - out.cell).abs().max() > 1e-5
+
+
+def test_a_part_of_a_batch_keeps_what_is_said_of_its_atoms():
+    batch = crystals(prompt=4)
+    some = batch[torch.tensor([1, 2])]
+    assert some.frac.shape[1] == 3 and torch.equal(some.prompt, batch.prompt[1:, :4])
+    assert torch.equal(batch.repeat(2).prompt[3], batch.prompt[1])
 
 
 def test_only_the_periodic_network_ignores_a_shift():

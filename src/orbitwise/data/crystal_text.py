@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -136,6 +137,18 @@ def prompts(
             raise InputError(f"column {name!r}, crystal {i + 1}{who}: expected a text, found {value!r}")
         texts.append(text.strip())
     return texts
+
+
+def about_element(text: str, number: int) -> str:
+    """The sentences of a text that are about the element of an atomic number: those with its symbol or English name
+    among their first two words, or, where there are none, all that name it; empty where none does."""
+    from ase.data import atomic_names, chemical_symbols
+
+    named = re.compile(rf"\b(?:{chemical_symbols[number]}|(?i:{atomic_names[number]}))\b")
+    sentences = re.split(r"(?<=[.;!?])\s+", text.strip())
+    naming = [sentence for sentence in sentences if named.search(sentence)]
+    own = [sentence for sentence in naming if named.search(" ".join(sentence.split()[:2]))]
+    return " ".join(own or naming)
 
 
 def _first(value: str) -> str:

@@ -50,8 +50,9 @@ class CrystalBatch:
     """Padded crystals.
 
     ``frac: (B, N, 3)`` in [0, 1); ``lattice: (B, 3, 3)`` rows are the cell vectors in Å; ``species: (B, N)`` long
-    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, P)`` embeddings of texts,
-    a row of zeros where there is no text, or None.
+    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, 1 + N, P)`` embeddings of
+    texts, first of the whole text, then of what it says about each atom; zeros where nothing is said; ``(B, 1, P)`` of
+    whole texts alone; None where there are none.
     """
 
     frac: Tensor
@@ -67,7 +68,7 @@ class CrystalBatch:
         """A part of the batch, without the padding that none of its crystals needs."""
         mask = self.mask[index]
         width = max(1, int(mask.sum(-1).max())) if len(mask) else self.mask.shape[1]
-        prompt = None if self.prompt is None else self.prompt[index]
+        prompt = None if self.prompt is None else self.prompt[index][:, : 1 + width]
         parts = (
             self.frac[index][:, :width],
             self.lattice[index],
@@ -86,8 +87,8 @@ class CrystalBatch:
         return replace(self, frac=frac, lattice=lattice)
 
     def with_prompt(self, prompt: Tensor | None) -> CrystalBatch:
-        """The same crystals with other texts, ``(B, P)``."""
-        return replace(self, prompt=prompt)
+        """The same crystals with other texts, ``(B, 1 + N, P)``, or ``(B, P)`` of whole texts alone."""
+        return replace(self, prompt=prompt[:, None] if prompt is not None and prompt.ndim == 2 else prompt)
 
     def repeat(self, times: int) -> CrystalBatch:
         """Every crystal ``times`` times in a row: ``(B times)``."""

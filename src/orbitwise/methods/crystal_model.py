@@ -98,9 +98,9 @@ class CrystalModel:
         den, w = self.denoiser, self.sampling.guidance
         if batch.prompt is not None and not den.prompted:
             raise InputError("this model was trained without texts; leave the prompt out")
-        if batch.prompt is not None and batch.prompt.shape[-1] != len(den.prompt_mean):
+        if batch.prompt is not None and batch.prompt.shape[-1] != den.prompt_mean.shape[-1]:
             raise InputError(
-                f"texts have {batch.prompt.shape[-1]} numbers, the model takes {len(den.prompt_mean)}"
+                f"texts have {batch.prompt.shape[-1]} numbers, the model takes {den.prompt_mean.shape[-1]}"
             )
         if w is None:
             return lambda frac, cell, t: den(frac, cell, t, batch)
@@ -124,7 +124,8 @@ class CrystalModel:
         device: str = "cpu",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Crystal]:
-        """``n`` structures of a cell with the atomic numbers ``species: (N,)``; ``prompt: (P,)`` embedding of a text.
+        """``n`` structures of a cell with the atomic numbers ``species: (N,)``; ``prompt: (1 + N, P)`` embeddings
+        of a text and of what it says about each atom (``crystal_text.text_vectors``), or ``(P,)`` of the text alone.
 
         Structures that are not finite are left out. Raises ``InputError`` for an element outside the domain.
         """
@@ -137,7 +138,7 @@ class CrystalModel:
             torch.eye(3, device=device).expand(n, 3, 3),
             atoms,
             torch.ones_like(atoms, dtype=torch.bool),
-            None if prompt is None else prompt.to(device).expand(n, -1),
+            None if prompt is None else prompt.to(device).view(-1, prompt.shape[-1]).expand(n, -1, -1),
         )
         self.denoiser.to(device).eval()
         drawn, _ = self.draw(batch, torch.Generator(device).manual_seed(seed), progress)

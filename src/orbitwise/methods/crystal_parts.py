@@ -52,7 +52,7 @@ class CrystalModelConfig(Config):
 
     def denoiser(self, cell_mean: Tensor, cell_std: Tensor) -> CrystalDenoiser:
         """With untrained weights and the given scale of the cells (6,)."""
-        texts = (torch.zeros(self.prompt), torch.ones(self.prompt)) if self.prompt else ()
+        texts = (torch.zeros(2, self.prompt), torch.ones(2, self.prompt)) if self.prompt else ()
         return CrystalDenoiser(self._network(), self.process(), cell_mean, cell_std, *texts)
 
     def fitted(self, batch, seed: int) -> CrystalDenoiser:

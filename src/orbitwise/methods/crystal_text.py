@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from orbitwise.data.crystal_files import CrystalFile
-from orbitwise.data.crystal_text import prompts
+from orbitwise.data.crystal_text import about_element, prompts
 from orbitwise.data.crystals import Crystal, CrystalBatch
-from orbitwise.data.text_encoder import encode
+from orbitwise.data.text_encoder import SIZE, encode
 from orbitwise.training.progress import Progress, ProgressBar
 
 KEPT = "texts.safetensors"
@@ -38,7 +42,30 @@ def with_texts(data: CrystalSet, form: str, run: Path) -> tuple[CrystalSet, list
     with ProgressBar("describing") as bar:
         texts = prompts(data.crystals, form, data.file.columns, lambda done, of: bar(Progress(done, of)))
     with ProgressBar("encoding texts") as bar:
-        vectors = encode(
-            texts, keep=run / KEPT, warn=lines.append, progress=lambda done, of: bar(Progress(done, of))
+        vectors = text_vectors(
+            texts,
+            data.batch.species,
+            keep=run / KEPT,
+            warn=lines.append,
+            progress=lambda done, of: bar(Progress(done, of)),
         )
     return CrystalSet(data.file, data.batch.with_prompt(vectors)), lines
+
+
+def text_vectors(texts: Sequence[str], species: Tensor, **options) -> Tensor:
+    """``(B, 1 + N, 384)``: of each text, and of what it says about the element of each atom of ``species (B, N)``;
+    zeros for padding and for elements of which nothing is said. ``options`` are those of ``encode``.
+
+    One vector of a whole text hardly tells which of two metals is in the octahedra; one of what is said about it does.
+    """
+    said: dict[str, int] = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+    rows = []
+    for text, numbers in zip(texts, species.tolist(), strict=True):
+        about = {z: about_element(text, z) for z in set(numbers) if z}
+        rows.append([said[text], *(said.setdefault(about.get(z, ""), len(said)) for z in numbers)])
+    words = [
+        text for text in said if text or "" in texts
+    ]  # an empty text is an error, an unnamed element none
+    found = torch.zeros(len(said), SIZE)
+    found[[said[text] for text in words]] = encode(words, **options)
+    return found[torch.tensor(rows)]

@@ -27,6 +27,7 @@ from orbitwise.methods import crystals_page, provenance
 from orbitwise.methods.config import Config, Plan
 from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model, ratio_of
 from orbitwise.methods.crystal_rank import SYMPREC, Candidate, ChgnetEnergies, rank
+from orbitwise.methods.crystal_text import text_vectors
 from orbitwise.metrics.crystals import structurally_valid
 from orbitwise.training.progress import Progress, ProgressBar
 
@@ -177,7 +178,7 @@ def run(config: CrystalsConfig) -> Outcome:
     folder = writable_folder(config.out or default_folder(config))
     seconds = {}
     with _timed(seconds, "draw"), ProgressBar("drawing") as bar:
-        prompt = _prompt(config, model, warnings.append)
+        prompt = _prompt(config, model, species, warnings.append)
         drawn = model.draw_crystals(
             species,
             config.n,
@@ -311,15 +312,15 @@ def _model(config: CrystalsConfig) -> CrystalModel:
     return load_model(config.run or SHIPPED)
 
 
-def _prompt(config: CrystalsConfig, model: CrystalModel, warn: Callable[[str], None]) -> torch.Tensor | None:
-    """The vector of the text, for a model that takes texts."""
+def _prompt(
+    config: CrystalsConfig, model: CrystalModel, species: np.ndarray, warn: Callable[[str], None]
+) -> torch.Tensor | None:
+    """The vectors of the text, for a model that takes texts."""
     if config.prompt is None:
         return None
     if not model.denoiser.prompted:
         raise InputError("this model was trained without texts; leave --prompt out")
-    from orbitwise.data.text_encoder import encode
-
-    return encode([config.prompt], warn=warn)[0]
+    return text_vectors([config.prompt], torch.from_numpy(species)[None], warn=warn)[0]
 
 
 class _timed:

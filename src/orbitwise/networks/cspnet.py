@@ -20,7 +20,9 @@ class CrystalLabels(Protocol):
 
     species: Tensor  # (B, N) long, atomic numbers
     mask: Tensor  # (B, N) bool, True = real atom
-    prompt: Tensor | None  # (B, P) embedding of a text, a row of zeros where there is none
+    prompt: (
+        Tensor | None
+    )  # (B, 1 + N, P) embeddings of a text and of what it says about each atom, zeros for nothing
 
 
 class CrystalOutput(NamedTuple):
@@ -45,17 +47,22 @@ class CrystalConditions(nn.Module):
         self.element = ElementFeatures(hidden)
         self.time = TimeFeatures(times)
         self.cell = nn.Sequential(nn.Linear(7 + times, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.prompt = (
+        self.prompt, self.detail = (
             nn.Sequential(nn.Linear(prompt, hidden), nn.SiLU(), nn.Linear(hidden, hidden)) if prompt else None
+            for _ in range(2)
         )
 
     def forward(self, cell: Tensor, t: Tensor, batch: CrystalLabels) -> tuple[Tensor, Tensor]:
         atoms = batch.mask.sum(-1, keepdim=True).to(cell.dtype).log() - 2.0
         graph = self.cell(torch.cat([cell, atoms, self.time(t)], -1))
+        atom = self.element(batch.species)
         if self.prompt is not None and batch.prompt is not None:
-            given = (batch.prompt != 0).any(-1, keepdim=True)
-            graph = graph + given * self.prompt(batch.prompt.to(graph.dtype))
-        return self.element(batch.species), graph
+            text = batch.prompt.to(graph.dtype)
+            given = (text != 0).any(-1, keepdim=True)
+            graph = graph + given[:, 0] * self.prompt(text[:, 0])
+            if text.shape[1] > 1:
+                atom = atom + given[:, 1:] * self.detail(text[:, 1:])
+        return atom, graph
 
 
 class PeriodicLayer(nn.Module):

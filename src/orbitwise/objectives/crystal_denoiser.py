@@ -19,8 +19,9 @@ class CrystalDenoiser(nn.Module):
     """``forward(frac, cell, t, batch) -> CrystalEstimate`` from ``network(frac, cell, t, batch)`` such as ``CSPNet``.
 
     Cells are standardised by ``cell_mean`` and ``cell_std`` (6,) of the training data (``fitted``), saved with the
-    weights; so are embedded texts, number by number, by ``prompt_mean`` and ``prompt_std`` (P,) where these are given:
-    sentences of one kind lie close together. A text of zeros is none, and stays so.
+    weights; so are embedded texts, number by number, by ``prompt_mean`` and ``prompt_std`` (2, P) where these are
+    given, of whole texts and of what they say about an atom: sentences of one kind lie close together. Zeros are no
+    text, and stay so.
     """
 
     cell_mean: Tensor
@@ -39,7 +40,7 @@ class CrystalDenoiser(nn.Module):
     ):
         super().__init__()
         self.prompted = prompt_mean is not None
-        if self.prompted:
+        if prompt_mean is not None:
             if (
                 prompt_std is None
                 or prompt_std.shape != prompt_mean.shape
@@ -57,12 +58,11 @@ class CrystalDenoiser(nn.Module):
     @classmethod
     def fitted(cls, network: nn.Module, process: CrystalProcess, batch) -> CrystalDenoiser:
         """With the mean and scatter of the cells of ``batch`` (``lattice (B, 3, 3)``, ``atoms (B,)``) and of its texts
-        (``prompt (B, P)`` or None)."""
+        (``prompt (B, 1 + N, P)`` or None)."""
         vectors = cell_vector(batch.lattice.double(), batch.atoms.double())
         scales = (vectors.mean(0), _scatter(vectors).clamp_min(_NARROWEST))
         if batch.prompt is not None:
-            std = _scatter(batch.prompt.double())
-            scales += (batch.prompt.double().mean(0), std.clamp_min(std.mean().clamp_min(_SAME) / 10))
+            scales += _text_scales(batch.prompt.double())
         return cls(network, process, *scales)
 
     def told(self, batch):
@@ -70,7 +70,8 @@ class CrystalDenoiser(nn.Module):
         if not self.prompted or batch.prompt is None:
             return batch
         given = (batch.prompt != 0).any(-1, keepdim=True)
-        return batch.with_prompt(given * (batch.prompt - self.prompt_mean) / self.prompt_std)
+        row = [0, *[1] * (batch.prompt.shape[1] - 1)]
+        return batch.with_prompt(given * (batch.prompt - self.prompt_mean[row]) / self.prompt_std[row])
 
     def standard_cell(self, lattice: Tensor, atoms: Tensor) -> Tensor:
         """``(B, 3, 3)`` in Å -> ``(B, 1, 6)``."""
@@ -94,6 +95,19 @@ class CrystalDenoiser(nn.Module):
             beside(self.pull_scale(t)) * out.frac.to(frac),
             beside(c.skip) * cell + beside(c.out) * out.cell[:, None].to(cell),
         )
+
+
+def _text_scales(prompt: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scatter ``(2, P)`` of whole texts and of what is said about atoms; 0 and 1 where nothing is."""
+    means, scatters = [], []
+    for rows in (prompt[:, 0], prompt[:, 1:].flatten(0, 1)):
+        rows = rows[(rows != 0).any(-1)]
+        if not len(rows):
+            rows = torch.stack([prompt.new_ones(prompt.shape[-1]), -prompt.new_ones(prompt.shape[-1])])
+        std = _scatter(rows)
+        means.append(rows.mean(0))
+        scatters.append(std.clamp_min(std.mean().clamp_min(_SAME) / 10))
+    return torch.stack(means), torch.stack(scatters)
 
 
 def _scatter(values: Tensor) -> Tensor:

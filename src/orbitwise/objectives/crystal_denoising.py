@@ -102,7 +102,7 @@ class CrystalDenoising:
         if batch.prompt is None or not self.prompt_dropout:
             return batch
         where = batch.prompt.device if generator is None else generator.device
-        keep = torch.rand(len(batch.prompt), 1, generator=generator, device=where) >= self.prompt_dropout
+        keep = torch.rand(len(batch.prompt), 1, 1, generator=generator, device=where) >= self.prompt_dropout
         return batch.with_prompt(batch.prompt * keep.to(batch.prompt))
 
     def draw_times(self, number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
