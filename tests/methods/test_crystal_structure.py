@@ -47,6 +47,7 @@ def settings(folder, **changes) -> list[str]:
         "train.warmup": 5,
         "train.ema_decay": 0.9,
         "sampling.steps": 8,
+        "sampling.consensus": 1,
         "workers": 1,
     }
     return [f"{key}={value}" for key, value in (given | changes).items()]
@@ -54,7 +55,18 @@ def settings(folder, **changes) -> list[str]:
 
 def test_train_sample_evaluate_report(tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["train", "crystal_structure/perov5", *settings(tmp_path), "--out", str(run)]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "crystal_structure/perov5",
+                *settings(tmp_path, **{"sampling.consensus": 2}),
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
+    )
     assert main(["sample", str(run)]) == 0
     before = {f: f.stat().st_mtime_ns for f in (run / "guesses" / "stages").iterdir()}
     assert main(["sample", str(run)]) == 0  # kept, not drawn again
@@ -63,7 +75,7 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
     told = capsys.readouterr().out
     summary = json.loads((run / "summary.json").read_text())
     figures = summary["figures"]
-    assert figures["items"] == 6 and figures["guesses"] == 2 and figures["evaluations"] == 8
+    assert figures["items"] == 6 and figures["guesses"] == 2 and figures["evaluations"] == 16
     assert 0 <= figures["match1"]["value"] <= figures["match_all"]["value"] <= 1
     assert summary["seeds"] == {"training": 0, "guesses": 0} and "torch" in summary["versions"]
     assert "6 compositions" in told and "Crystal structures" in (run / "report.html").read_text()
@@ -188,11 +200,11 @@ def test_representatives_stand_for_all_draws():
     assert representatives(draws, 2) == [2, 0]  # the middle of the common answer, then the other one
     assert sorted(representatives(draws, 4)) == [0, 1, 2, 3]
     # against all choices: greedy is at most a little worse than the best two
-    crowd = np.random.default_rng(0).normal(size=(12, 3)) * 0.1
+    crowd = np.random.default_rng(0).normal(size=(12, 3)) * 0.02
 
     def left(which) -> float:
         apart = np.sqrt(((crowd[:, None] - crowd[list(which)]) ** 2).mean(-1))
-        return np.minimum(apart, 0.25).min(1).mean()
+        return np.minimum(apart, 0.05).min(1).mean()
 
     assert left(representatives(crowd, 1)) == min(left([i]) for i in range(12))
     assert left(representatives(crowd, 3)) < 1.15 * min(map(left, itertools.combinations(range(12), 3)))

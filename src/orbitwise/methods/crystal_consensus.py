@@ -11,7 +11,7 @@ from torch import Tensor
 from orbitwise.data.crystals import CrystalBatch
 
 _IMAGES = 4  # nearest images of each pair of atoms
-_FAR = 0.25  # rms difference of signatures, in (V/N)^⅓, from which two structures have nothing in common
+_FAR = 0.05  # rms difference of signatures, in (V/N)^⅓, from which one structure says nothing about another
 _SHIFTS = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
 
 
@@ -44,7 +44,8 @@ def representatives(signature: np.ndarray, k: int) -> list[int]:
     of a draw to the nearest chosen one (greedy k-medoids; Kaufman & Rousseeuw 1990, the BUILD phase of PAM).
 
     The first is the medoid, the draw that the others agree with most. ``signature (M, F)``; distances are their rms
-    differences, cut at 0.25, so that the middle of a common answer comes before a compromise between two.
+    differences, cut at 0.05: the middle of a common answer comes before a compromise between two, and of two answers
+    that are as common the one that is surer.
     """
     with np.errstate(invalid="ignore"):
         apart = np.sqrt(((signature[:, None] - signature) ** 2).mean(-1))

@@ -71,7 +71,8 @@ class CrystalModelConfig(Config):
 
 
 class CrystalSamplingConfig(Config):
-    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one.
+    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one, whose
+    answer is the structure; an early one answers with the mean of what is still open.
     ``levels``: ``uniform`` times, or ``choosing``: most between t = 0.1 and 0.5, where atoms choose their sites.
     ``consensus`` draws are made for each guess; of all that are made for a composition those are kept that stand for
     all of them best, first the one that the others agree with.
@@ -96,8 +97,8 @@ class CrystalSamplingConfig(Config):
     def grid(self) -> Tensor:
         """Increasing times ``(steps,)``; uniform ones are geometric noise levels."""
         share, time = _LEVELS[self.levels]
-        at = np.interp(np.linspace(0, 1, self.steps), share, time)
-        return torch.from_numpy(self.last * at).float()
+        end = np.interp(self.last, time, share)
+        return torch.from_numpy(np.interp(np.linspace(0, end, self.steps), share, time)).float()
 
     @property
     def evaluations(self) -> int:
