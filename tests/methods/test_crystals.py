@@ -16,7 +16,7 @@ from orbitwise.errors import InputError
 from orbitwise.methods import crystals as command
 from orbitwise.methods.crystal_model import CrystalModel, Domain, package
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.methods.crystal_rank import Candidate, ChgnetEnergies, merged, rank, with_space_group
+from orbitwise.methods.crystal_rank import Candidate, ChgnetEnergies, merged, rank, ranked, with_space_group
 from orbitwise.metrics.crystal_matching import CellMatcher
 
 pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
@@ -122,6 +122,18 @@ def test_duplicates_are_merged_and_counted():
     assert kept.crystal is crystals[2] and kept.energy == -1.0 and kept.count == 8
 
 
+def test_without_energies_bonds_decide_and_then_counts():
+    crystal = perovskite()
+    given = [
+        Candidate(crystal, n, None, index) for n, index in ((9, 1.5), (2, 0.3), (5, math.nan), (7, math.nan))
+    ]
+    assert [c.count for c in ranked(given)] == [2, 9, 7, 5]
+    assert [c.count for c in ranked([replace(c, energy=float(c.count)) for c in given])] == [2, 5, 7, 9]
+    often = [perovskite(4.5, swapped=True, seed=k) for k in range(3)]
+    first, second = rank([*often, perovskite()], None)
+    assert (first.count, second.count) == (1, 3) and first.instability < 0.4 < second.instability
+
+
 class Energies:
     """Low for the arrangement that was drawn less often; relaxation takes the noise away."""
 
@@ -165,7 +177,7 @@ def test_files_of_a_command(tmp_path, packaged, drawn, capfd):
     said = capfd.readouterr().out
     assert code == 0 and drawn == [([38, 22, 8, 8, 8], 11, 5)]
     assert "2 distinct structures of 11 drawn (1 were not valid), 4 network calls each" in said
-    assert "ranked by how often it was drawn" in said and "warning" not in said
+    assert "ranked by how well bonds fit charges" in said and "warning" not in said
     names = ["01_SrTiO3_Pm-3m.cif", "02_SrTiO3_Pm-3m.cif"]
     assert sorted(p.name for p in out.glob("*.cif")) == names
     for name, swapped in zip(names, (False, True), strict=True):

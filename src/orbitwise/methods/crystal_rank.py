@@ -1,4 +1,5 @@
-"""Drawn crystals put in order: duplicates merged, space groups, energies by CHGNet where it is installed."""
+"""Drawn crystals put in order: duplicates merged, space groups, energies by CHGNet where it is installed, else how well
+bonds fit charges."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from orbitwise.data.crystal_convert import wrapped
 from orbitwise.data.crystal_files import from_structure, to_structure
 from orbitwise.data.crystals import Crystal
 from orbitwise.errors import MissingExtraError
+from orbitwise.metrics.bond_valence import instability_index
 from orbitwise.metrics.crystal_matching import CellMatcher
 
 SYMPREC = 0.1  # Å; drawn atoms lie this near the places of a symmetric crystal
@@ -23,12 +25,14 @@ SAME = CellMatcher(stol=0.3, ltol=0.2, angle_tol=5.0)  # pymatgen's defaults
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct structure: ``count`` of the drawn ones that are it, ``energy`` in eV per atom (None: not computed,
-    NaN: could not be), ``space_group`` and its ``number`` with the tolerance ``SYMPREC`` (``?``, 0: not found)."""
+    """One distinct structure: drawn ``count`` times, ``energy`` in eV per atom and ``instability``
+    index in valence units (None: not computed, NaN: could not be), ``space_group`` and its ``number`` within
+    ``SYMPREC`` (``?``, 0: not found)."""
 
     crystal: Crystal
     count: int
     energy: float | None = None
+    instability: float | None = None
     space_group: str = "?"
     number: int = 0
 
@@ -61,11 +65,16 @@ def merged(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Lowest energy first where there are energies (those without one last), else what was drawn most often."""
+    """Lowest energy first where there are energies (those without one last), else lowest instability index, else what
+    was drawn most often."""
 
-    def order(candidate: Candidate) -> tuple[float, int]:
-        energy = candidate.energy
-        return (np.inf if energy is None or np.isnan(energy) else energy, -candidate.count)
+    def order(candidate: Candidate) -> tuple[float, float, int]:
+        unknown = [value is None or np.isnan(value) for value in (candidate.energy, candidate.instability)]
+        return (
+            np.inf if unknown[0] else candidate.energy,
+            np.inf if unknown[1] else candidate.instability,
+            -candidate.count,
+        )
 
     return sorted(candidates, key=order)
 
@@ -140,8 +149,8 @@ def rank(
     relax: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Candidate]:
-    """Distinct structures in order, with energies where there is a model for them; ``relax`` moves the distinct ones to
-    the nearest minimum first (those that then coincide are merged)."""
+    """Distinct structures in order, with energies where there is a model for them, else with instability indices;
+    ``relax`` moves the distinct ones to the nearest minimum first (those that then coincide are merged)."""
     found = merged([Candidate(crystal, 1) for crystal in crystals])
     if energies is not None:
         moved = []
@@ -151,6 +160,8 @@ def rank(
             if progress is not None:
                 progress(k, len(found))
         found = merged(moved) if relax else moved
+    else:
+        found = [replace(c, instability=instability_index(to_structure(c.crystal))) for c in found]
     return [with_space_group(settled(candidate)) for candidate in ranked(found)]
 
 

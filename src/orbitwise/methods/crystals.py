@@ -33,6 +33,8 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "perov5.safetensors"
 LIMIT = 100  # atoms
+BONDS = "how well bonds fit charges (global instability index)"
+COUNT = "how often it was drawn"
 
 
 class CrystalsConfig(Config):
@@ -73,6 +75,18 @@ class Found:
     gradient_calls: int
     warnings: tuple[str, ...]
     seconds: dict[str, float]
+
+    @property
+    def by_bonds(self) -> bool:
+        """Whether the candidates are ranked by their instability indices."""
+        return any(c.instability is not None and np.isfinite(c.instability) for c in self.candidates)
+
+    @property
+    def order(self) -> str:
+        """What the candidates are ranked by, in words."""
+        if self.energies:
+            return f"energy per atom ({self.energies})"
+        return BONDS if self.by_bonds else COUNT
 
 
 def species_of(formula: str) -> np.ndarray:
@@ -234,7 +248,7 @@ def _write(folder: Path, found: Found) -> Outcome:
     summary = {
         "config": found.config.resolved(),
         "formula": found.config.formula,
-        "ranked_by": f"energy per atom ({found.energies})" if found.energies else "how often it was drawn",
+        "ranked_by": found.order,
         "drawn": found.config.n,
         "valid": found.valid,
         "distinct": len(rows),
@@ -264,7 +278,6 @@ def _write(folder: Path, found: Found) -> Outcome:
 def _row(number: int, candidate: Candidate, file: str) -> dict:
     structure = to_structure(candidate.crystal)
     a, b, c, alpha, beta, gamma = (round(float(v), 4) for v in structure.lattice.parameters)
-    energy = candidate.energy
     return {
         "rank": number,
         "file": file,
@@ -278,9 +291,14 @@ def _row(number: int, candidate: Candidate, file: str) -> dict:
         "gamma": gamma,
         "volume": round(float(structure.volume), 3),
         "density_g_cm3": round(float(structure.density), 4),
-        "energy_eV_per_atom": None if energy is None or not np.isfinite(energy) else round(energy, 5),
+        "energy_eV_per_atom": _number(candidate.energy),
+        "instability_index": _number(candidate.instability),
         "count": candidate.count,
     }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(value, 5)
 
 
 def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
@@ -291,13 +309,14 @@ def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
         + (f" ({wrong} were not valid)" if wrong else "")
         + f", {found.evaluations} network calls each"
     )
-    by = found.energies or "how often it was drawn (for energies: pip install 'orbitwise[chgnet]')"
+    by = found.order + ("" if found.energies else " (for energies: pip install 'orbitwise[chgnet]')")
     lines.append(f"ranked by {by}; space groups within {SYMPREC} Å")
     for row in rows[:5]:
-        energy = row["energy_eV_per_atom"]
+        energy, index = row["energy_eV_per_atom"], row["instability_index"]
         lines.append(
             f"{row['rank']:>3}  {row['space_group']:<10} a b c {row['a']:.3f} {row['b']:.3f} {row['c']:.3f} Å"
             + ("" if energy is None else f"  {energy:.3f} eV/atom")
+            + ("" if index is None else f"  index {index:.2f}")
             + f"  drawn {row['count']} of {found.config.n} times"
         )
     lines.append(f"report: {folder / 'report.html'}")

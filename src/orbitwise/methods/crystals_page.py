@@ -93,6 +93,12 @@ def _words(found: Found, told: dict) -> tuple[str, ...]:
         + (f", {told['drawn'] - told['valid']} were not valid" if told["valid"] < told["drawn"] else "")
         + f". The first is {first['space_group']} (number {first['number']})"
     )
+    if first["instability_index"] is not None:
+        return (
+            f"{text}, whose bonds fit the charges of its atoms best: bond-valence sums are off by "
+            f"{first['instability_index']:.2f} valence units (rms; stable crystals mostly below 0.2). That is a rule, "
+            "no energy: install orbitwise[chgnet] to rank by energy.",
+        )
     if not found.energies:
         return (
             f"{text}, drawn most often. Without energies the order says what the model finds likely, not what is "
@@ -105,7 +111,9 @@ def _words(found: Found, told: dict) -> tuple[str, ...]:
 
 
 def _energy_head(found: Found) -> tuple[str, ...]:
-    return ("ΔE / meV per atom",) if found.energies else ()
+    if found.energies:
+        return ("ΔE / meV per atom",)
+    return ("instability index / v.u.",) if found.by_bonds else ()
 
 
 def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
@@ -116,6 +124,9 @@ def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
     if candidate.energy is not None:
         known, lowest = row["energy_eV_per_atom"], rows[0]["energy_eV_per_atom"]
         columns.append("–" if known is None else f"{1000 * (known - lowest):.0f}")
+    elif rows[0]["instability_index"] is not None:  # the first has one if any has
+        index = row["instability_index"]
+        columns.append("–" if index is None else f"{index:.2f}")
     columns.append(str(row["count"]))
     caption = f"{row['rank']}: {row['space_group']}, {row['density_g_cm3']:.2f} g/cm³"
     return CellRow(crystal.frac, crystal.lattice, crystal.species, tuple(columns), caption)
