@@ -78,6 +78,7 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
     assert figures["items"] == 6 and figures["guesses"] == 2 and figures["evaluations"] == 16
     assert 0 <= figures["match1"]["value"] <= figures["match_all"]["value"] <= 1
     assert summary["seeds"] == {"training": 0, "guesses": 0} and "torch" in summary["versions"]
+    assert "the first for most of the draws: it knows all 32 network calls" in told
     assert "6 compositions" in told and "Crystal structures" in (run / "report.html").read_text()
     # the guesses are those of the model: same seed, same structures
     config = crystal_structure.load_run(run)

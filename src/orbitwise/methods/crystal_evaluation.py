@@ -27,7 +27,8 @@ from orbitwise.training.progress import Progress, ProgressBar
 @dataclass(frozen=True)
 class CrystalFigures:
     """Match rates and RMSE (in units of (V/N)^⅓) with one and with all guesses, each with its standard error;
-    ``evaluations`` network calls for each guess; ``ceiling`` of the test set."""
+    ``evaluations`` network calls for each guess; ``consensus`` draws for each, of all of which they are chosen;
+    ``ceiling`` of the test set."""
 
     items: int
     guesses: int
@@ -39,6 +40,7 @@ class CrystalFigures:
     rmse_all: Measured
     invalid: int
     ceiling: Ceiling | None
+    consensus: int = 1
 
     def lines(self) -> list[str]:
         """In words."""
@@ -49,6 +51,11 @@ class CrystalFigures:
             f"{self.items} compositions, {self.evaluations} network calls for each guess; {self.invalid} guesses are "
             "no valid structures"
         )
+        if self.guesses > 1 and self.consensus > 1:
+            text.append(
+                f"the guesses are chosen together, the first for most of the draws: it knows all "
+                f"{self.guesses * self.evaluations} network calls"
+            )
         top = self.ceiling
         if top is not None:
             text.append(
@@ -80,6 +87,7 @@ def figures(found: GuessedCrystals, result: MatchResult, top: Ceiling | None) ->
         rmse_all=result.rmse(),
         invalid=int((~result.valid).sum()),
         ceiling=top,
+        consensus=found.consensus,
     )
 
 

@@ -21,7 +21,7 @@ from orbitwise.training.progress import Progress, ProgressBar
 @dataclass(frozen=True)
 class GuessedCrystals:
     """``frac: (G, B, N, 3)``, ``lattice: (G, B, 3, 3)`` in Å of G guesses for the B crystals of ``batch``;
-    ``evaluations``: network calls for each; ``seed``."""
+    ``evaluations``: network calls for each; ``seed``; ``consensus``: draws for each, of which they are chosen."""
 
     batch: CrystalBatch
     frac: Tensor
@@ -29,6 +29,7 @@ class GuessedCrystals:
     evaluations: int
     seed: int
     seconds: float
+    consensus: int = 1
 
     @property
     def guesses(self) -> int:
@@ -66,13 +67,15 @@ class GuessedCrystals:
             )
         keep = [r for r in rounds if r["seed"].item() == rounds[-1]["seed"].item()]
         draws = [batch.with_structure(r["frac"], r["lattice"]) for r in keep]
-        guesses = max(1, len(draws) // int(keep[-1]["consensus"]))
+        consensus = int(keep[-1]["consensus"])
+        guesses = max(1, len(draws) // consensus)
         return cls(
             batch,
             *picked(draws, chosen(draws, guesses)),
             int(keep[-1]["evaluations"]),
             int(keep[-1]["seed"]),
             float(sum(r["seconds"] for r in keep)),
+            consensus,
         )
 
 
