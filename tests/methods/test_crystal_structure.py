@@ -53,20 +53,16 @@ def settings(folder, **changes) -> list[str]:
     return [f"{key}={value}" for key, value in (given | changes).items()]
 
 
-def test_train_sample_evaluate_report(tmp_path, capsys):
+def trained(tmp_path, **changes):
+    """The folder of a run on the small set of this module, by the command."""
     run = tmp_path / "run"
-    assert (
-        main(
-            [
-                "train",
-                "crystal_structure/perov5",
-                *settings(tmp_path, **{"sampling.consensus": 2}),
-                "--out",
-                str(run),
-            ]
-        )
-        == 0
-    )
+    given = ["train", "crystal_structure/perov5", *settings(tmp_path, **changes), "--out", str(run)]
+    assert main(given) == 0
+    return run
+
+
+def test_train_sample_evaluate_report(tmp_path, capsys):
+    run = trained(tmp_path, **{"sampling.consensus": 2})
     assert main(["sample", str(run)]) == 0
     before = {f: f.stat().st_mtime_ns for f in (run / "guesses" / "stages").iterdir()}
     assert main(["sample", str(run)]) == 0  # kept, not drawn again
@@ -100,19 +96,7 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
 
 
 def test_an_interrupted_sampling_goes_on(tmp_path):
-    run = tmp_path / "run"
-    assert (
-        main(
-            [
-                "train",
-                "crystal_structure/perov5",
-                *settings(tmp_path, **{"train.steps": 5}),
-                "--out",
-                str(run),
-            ]
-        )
-        == 0
-    )
+    run = trained(tmp_path, **{"train.steps": 5})
     crystal_structure.sample(run, 3)
     rounds = sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))
     whole = [r.read_bytes() for r in rounds]

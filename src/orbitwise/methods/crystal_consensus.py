@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.crystals import CrystalBatch
+from orbitwise.metrics.crystal_matching import NEXT_CELLS
 
 _IMAGES = 4  # nearest images of each pair of atoms
 _FAR = 0.05  # rms difference of signatures, in (V/N)^⅓, from which one structure says nothing about another
-_SHIFTS = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
 
 
 def signatures(frac: np.ndarray, lattice: np.ndarray, species: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def signatures(frac: np.ndarray, lattice: np.ndarray, species: np.ndarray) -> np
     first, second = np.triu_indices(len(species))  # an atom and its own images too: the cell
     offset = frac[sound][:, first] - frac[sound][:, second]
     offset -= np.round(offset)
-    vectors = (offset[:, :, None] + _SHIFTS) @ lattice[sound][:, None]
+    vectors = (offset[:, :, None] + NEXT_CELLS) @ lattice[sound][:, None]
     apart = np.partition(np.linalg.norm(vectors, axis=-1), _IMAGES, -1)[..., :_IMAGES]
     apart /= np.cbrt(volume[sound] / len(species))[:, None, None]
     kinds = np.sort(np.stack([species[first], species[second]]), 0)

@@ -99,7 +99,7 @@ def guess(
                 "seed": seed,
                 "round": k,
             } | texts
-            name = f"draw-{k:03d}"
+            name = f"draw-{k:05d}"
             if stages.load(name, key) is None:
                 stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, draws)))
             bar(Progress((k + 1) * len(batch), draws * len(batch)))

@@ -25,9 +25,9 @@ SAME = CellMatcher(stol=0.3, ltol=0.2, angle_tol=5.0)  # pymatgen's defaults
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct structure: drawn ``count`` times, ``energy`` in eV per atom and ``instability``
-    index in valence units (None: not computed, NaN: could not be), ``space_group`` and its ``number`` within
-    ``SYMPREC`` (``?``, 0: not found)."""
+    """One distinct structure: drawn ``count`` times, ``energy`` in eV per atom, ``instability`` index in valence units
+    (None: not computed, NaN: could not be), ``space_group`` and its ``number`` within ``SYMPREC`` (``?``, 0: not
+    found)."""
 
     crystal: Crystal
     count: int
@@ -68,15 +68,10 @@ def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Lowest energy first where there are energies (those without one last), else lowest instability index, else what
     was drawn most often."""
 
-    def order(candidate: Candidate) -> tuple[float, float, int]:
-        unknown = [value is None or np.isnan(value) for value in (candidate.energy, candidate.instability)]
-        return (
-            np.inf if unknown[0] else candidate.energy,
-            np.inf if unknown[1] else candidate.instability,
-            -candidate.count,
-        )
+    def last(value: float | None) -> float:
+        return np.inf if value is None or np.isnan(value) else value
 
-    return sorted(candidates, key=order)
+    return sorted(candidates, key=lambda c: (last(c.energy), last(c.instability), -c.count))
 
 
 def with_space_group(candidate: Candidate) -> Candidate:

@@ -63,9 +63,8 @@ def text_vectors(texts: Sequence[str], species: Tensor, **options) -> Tensor:
     for text, numbers in zip(texts, species.tolist(), strict=True):
         about = {z: about_element(text, z) for z in set(numbers) if z}
         rows.append([said[text], *(said.setdefault(about.get(z, ""), len(said)) for z in numbers)])
-    words = [
-        text for text in said if text or "" in texts
-    ]  # an empty text is an error, an unnamed element none
+    # nothing said of an element is fine; a text that is empty goes to ``encode``, which refuses it
+    words = [text for text in said if text or "" in texts]
     found = torch.zeros(len(said), SIZE)
     found[[said[text] for text in words]] = encode(words, **options)
     return found[torch.tensor(rows)]

@@ -79,7 +79,7 @@ class Found:
     @property
     def by_bonds(self) -> bool:
         """Whether the candidates are ranked by their instability indices."""
-        return any(c.instability is not None and np.isfinite(c.instability) for c in self.candidates)
+        return any(_number(c.instability) is not None for c in self.candidates)
 
     @property
     def order(self) -> str:

@@ -38,7 +38,7 @@ def write(path: Path, found: Found, told: dict) -> Path:
         summary=_words(found, told),
         warnings=found.warnings,
         cells=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
-        cells_head=("Space group", "a / Å", "b / Å", "c / Å", "α β γ", *_energy_head(found), "drawn"),
+        cells_head=("Space group", "a / Å", "b / Å", "c / Å", "α β γ", *_value_head(found), "drawn"),
         cells_note=f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as drawn: the "
         "model does not know which setting is conventional. Bonds in the view join near neighbours."
         + (
@@ -110,7 +110,7 @@ def _words(found: Found, told: dict) -> tuple[str, ...]:
     return (f"{text}. Energies are those of a learned potential ({found.energies}), not of a calculation.",)
 
 
-def _energy_head(found: Found) -> tuple[str, ...]:
+def _value_head(found: Found) -> tuple[str, ...]:
     if found.energies:
         return ("ΔE / meV per atom",)
     return ("instability index / v.u.",) if found.by_bonds else ()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _LARGE = 1e20  # squared distance of atoms that must not be paired
-_SHIFTS = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
+NEXT_CELLS = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
 _CHUNK = 3_000_000  # numbers in the largest array
 
 
@@ -95,7 +95,7 @@ class CellMatcher:
         offset -= np.round(offset)
         far = (np.abs(offset) > self._tolerance(reduced, unit)[:, None]).any(-1)
         vectors = offset @ reduced
-        images = _SHIFTS @ reduced
+        images = NEXT_CELLS @ reduced
         # |v + s|² of all images s; |v|² is the same for all of them
         squares = 2 * vectors @ images.swapaxes(1, 2) + (images**2).sum(-1)[:, None]
         vectors += np.take_along_axis(images, squares.argmin(-1)[..., None], 1)

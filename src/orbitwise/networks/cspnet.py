@@ -20,9 +20,7 @@ class CrystalLabels(Protocol):
 
     species: Tensor  # (B, N) long, atomic numbers
     mask: Tensor  # (B, N) bool, True = real atom
-    prompt: (
-        Tensor | None
-    )  # (B, 1 + N, P) embeddings of a text and of what it says about each atom, zeros for nothing
+    prompt: Tensor | None  # (B, 1 + N, P), of a text and of what it says about each atom, zeros for nothing
 
 
 class CrystalOutput(NamedTuple):
@@ -38,6 +36,10 @@ def fourier(displacement: Tensor) -> Tensor:
     return torch.cat([phase.sin(), phase.cos()], -1).flatten(-2)
 
 
+def _reader(size: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+
+
 class CrystalConditions(nn.Module):
     """What atoms and cell know before they talk: element, time, noisy cell and prompt; ``(B, N, hidden)`` and
     ``(B, hidden)``."""
@@ -46,11 +48,9 @@ class CrystalConditions(nn.Module):
         super().__init__()
         self.element = ElementFeatures(hidden)
         self.time = TimeFeatures(times)
-        self.cell = nn.Sequential(nn.Linear(7 + times, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.prompt, self.detail = (
-            nn.Sequential(nn.Linear(prompt, hidden), nn.SiLU(), nn.Linear(hidden, hidden)) if prompt else None
-            for _ in range(2)
-        )
+        self.cell = _reader(7 + times, hidden)
+        self.prompt = _reader(prompt, hidden) if prompt else None
+        self.detail = _reader(prompt, hidden) if prompt else None
 
     def forward(self, cell: Tensor, t: Tensor, batch: CrystalLabels) -> tuple[Tensor, Tensor]:
         atoms = batch.mask.sum(-1, keepdim=True).to(cell.dtype).log() - 2.0

@@ -102,10 +102,8 @@ def _text_scales(prompt: Tensor) -> tuple[Tensor, Tensor]:
     means, scatters = [], []
     for rows in (prompt[:, 0], prompt[:, 1:].flatten(0, 1)):
         rows = rows[(rows != 0).any(-1)]
-        if not len(rows):
-            rows = torch.stack([prompt.new_ones(prompt.shape[-1]), -prompt.new_ones(prompt.shape[-1])])
-        std = _scatter(rows)
-        means.append(rows.mean(0))
+        std = _scatter(rows) if len(rows) else prompt.new_ones(prompt.shape[-1])
+        means.append(rows.mean(0) if len(rows) else torch.zeros_like(std))
         scatters.append(std.clamp_min(std.mean().clamp_min(_SAME) / 10))
     return torch.stack(means), torch.stack(scatters)
 
