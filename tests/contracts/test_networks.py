@@ -168,8 +168,10 @@ def test_gradients_are_finite_and_reach_every_parameter(name, dtype):
         net.zero_grad()
         net(x, t.to(dtype), batch).square().sum().backward()
         assert x.grad.isfinite().all()
-        for key, p in net.named_parameters():
-            assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, key
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+        largest = max(p.grad.abs().max() for p in net.parameters())
+        for key, p in net.named_parameters():  # more than rounding leaves of a parameter without effect
+            assert p.grad.abs().max() > 100 * torch.finfo(dtype).eps * largest, key
 
 
 @pytest.mark.parametrize("name", NETWORKS)

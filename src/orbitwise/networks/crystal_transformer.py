@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.networks.cspnet import WAVES, CrystalConditions, CrystalLabels, CrystalOutput, fourier, place
+from orbitwise.networks.former import Former
 from orbitwise.networks.transformer import TransformerLayer
 
 
-class CrystalTransformer(nn.Module):
+class CrystalTransformer(Former):
     """Same call as ``CSPNet``. One token per atom, from its element and the Fourier features of its own coordinates:
     periodic and permuting with the atoms, but it has to learn that a shift of all atoms changes nothing.
 
@@ -34,7 +35,8 @@ class CrystalTransformer(nn.Module):
         self.lift = nn.Linear(6 * len(WAVES), hidden)
         self.layers = nn.ModuleList(TransformerLayer(hidden, heads, hidden, expand) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
-        self.frac = nn.Linear(hidden, 3)
+        self.frac = nn.Linear(hidden, 3, bias=not centred)  # the same for all atoms: removed with their mean
+        self.gone = ("frac.bias",) if centred else ()
         self.cell = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 6))
 
     def forward(self, frac: Tensor, cell: Tensor, t: Tensor, batch: CrystalLabels) -> CrystalOutput:

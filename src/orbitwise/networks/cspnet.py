@@ -11,6 +11,7 @@ from torch.nn.functional import silu
 
 from orbitwise.networks.elements import ElementFeatures
 from orbitwise.networks.embedding import TimeFeatures
+from orbitwise.networks.former import Former
 
 WAVES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # whole numbers: the features are periodic
 
@@ -85,7 +86,7 @@ class PeriodicLayer(nn.Module):
         return h + self.update(torch.cat([n, gathered], -1))
 
 
-class CSPNet(nn.Module):
+class CSPNet(Former):
     """``net(frac, cell, t, batch) -> CrystalOutput`` for crystals: ``frac (B, N, 3)`` fractional coordinates, ``cell
     (B, 6)`` the noisy cell vector in units of order one, ``t (B,)`` in [0, 1].
 
@@ -102,7 +103,8 @@ class CSPNet(nn.Module):
         self.conditions = CrystalConditions(hidden, times, prompt)
         self.layers = nn.ModuleList(PeriodicLayer(hidden) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
-        self.frac = nn.Linear(hidden, 3)
+        self.frac = nn.Linear(hidden, 3, bias=not centred)  # the same for all atoms: removed with their mean
+        self.gone = ("frac.bias",) if centred else ()
         self.cell = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 6))
 
     def forward(self, frac: Tensor, cell: Tensor, t: Tensor, batch: CrystalLabels) -> CrystalOutput:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from orbitwise.networks.embedding import GraphFeatures, Labels, RadialBasis, TimeFeatures, remove_mean
+from orbitwise.networks.former import Former
 
 SOFTENING = 1e-2  # directions are r / sqrt(r² + SOFTENING): smooth where two atoms coincide
 
@@ -37,7 +38,7 @@ class PairLayer(nn.Module):
         return h + self.feed(h)
 
 
-class PairNetwork(nn.Module):
+class PairNetwork(Former):
     """Network without rotational symmetry, ``net(x, t, batch) -> (B, N, 3)``; same signature as ``EGNN``.
 
     ``x: (B, N, 3)`` in units where a bond is of order one. Invariant under translations of ``x``, permutes with the
@@ -61,8 +62,10 @@ class PairNetwork(nn.Module):
         self.time = TimeFeatures(times)
         inputs = 4 * radial + self.graph.pair_features
         self.layers = nn.ModuleList(PairLayer(hidden, pair, inputs, times) for _ in range(layers))
-        self.norm = nn.LayerNorm(hidden)
-        self.readout = nn.Linear(hidden, 3)
+        # what is the same for all atoms is removed with the mean
+        self.norm = nn.LayerNorm(hidden, bias=not zero_com)
+        self.readout = nn.Linear(hidden, 3, bias=not zero_com)
+        self.gone = ("norm.bias", "readout.bias") if zero_com else ()
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
         x = x.masked_fill(~batch.mask[..., None], 0)

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from orbitwise.networks.attention import Projections
 from orbitwise.networks.embedding import RadialBasis, TimeFeatures, remove_mean
+from orbitwise.networks.former import Former
 from orbitwise.networks.transformer import TransformerLayer
 
 FARTHEST = 32  # residues apart beyond which places in the chain look alike
@@ -89,7 +91,7 @@ class Surroundings(nn.Module):
         return torch.cat([phase.sin(), phase.cos(), handed], -1), torch.cat([steps, crosses], 2)
 
 
-class ResidueTransformer(nn.Module):
+class ResidueTransformer(Former):
     """Network without rotational symmetry, ``net(x, t, chain) -> (B, L·A, 3)``.
 
     One token per residue: the coordinates of its ``atoms`` A (1: Cα; 3: N, Cα, C), plain and as random Fourier
@@ -126,12 +128,15 @@ class ResidueTransformer(nn.Module):
         self.apart = nn.Parameter(torch.randn((layers + 1) * heads, 2 * FARTHEST + 1))
         self.layers = nn.ModuleList(TransformerLayer(hidden, heads, times, expand) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
-        self.look = nn.Linear(hidden, 2 * hidden)
-        self.plain = nn.Linear(hidden, 3 * atoms)
+        self.look = Projections(hidden, values=False)
+        alike = zero_com and atoms == 1  # for all atoms: removed with their mean
+        self.plain = nn.Linear(hidden, 3 * atoms, bias=not alike)
+        self.gone = ("plain.bias",) if alike else ()
         self.along = nn.Linear(hidden, atoms * (self.around.vectors + heads))
         for readout in (self.plain, self.along):  # near the linear estimate at the start
             nn.init.normal_(readout.weight, std=0.01)
-            nn.init.zeros_(readout.bias)
+            if readout.bias is not None:
+                nn.init.zeros_(readout.bias)
 
     def forward(self, x: Tensor, t: Tensor, chain: Residues) -> Tensor:
         mask = chain.mask

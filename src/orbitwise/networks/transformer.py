@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from orbitwise.networks.attention import Projections
 from orbitwise.networks.embedding import GraphFeatures, Labels, TimeFeatures, remove_mean
+from orbitwise.networks.former import Former
 
 
 class TransformerLayer(nn.Module):
@@ -19,7 +21,7 @@ class TransformerLayer(nn.Module):
         self.heads = heads
         self.norm = nn.LayerNorm(hidden, elementwise_affine=False)
         self.modulate = nn.Linear(times, 6 * hidden)
-        self.inward = nn.Linear(hidden, 3 * hidden)
+        self.inward = Projections(hidden)
         self.outward = nn.Linear(hidden, hidden)
         self.feed = nn.Sequential(
             nn.Linear(hidden, expand * hidden), nn.GELU(), nn.Linear(expand * hidden, hidden)
@@ -38,7 +40,7 @@ class TransformerLayer(nn.Module):
         return h + (0.5 + gate2) * self.feed(self.norm(h) * (1 + scale2) + shift2)
 
 
-class PointTransformer(nn.Module):
+class PointTransformer(Former):
     """Network without rotational symmetry, ``net(x, t, batch) -> (B, N, 3)``; same signature as ``EGNN``.
 
     One token per atom: its coordinates (as they are and as ``waves`` random Fourier features), its element
@@ -64,10 +66,12 @@ class PointTransformer(nn.Module):
         self.time = TimeFeatures(times)
         self.waves = nn.Buffer(torch.randn(3, waves) * torch.logspace(-0.5, 1.0, waves))
         self.lift = nn.Linear(3 + 2 * waves, hidden)
-        self.bias = nn.Linear(self.graph.pair_features, layers * heads)
+        self.bias = nn.Linear(self.graph.pair_features, layers * heads, bias=False)
         self.layers = nn.ModuleList(TransformerLayer(hidden, heads, times, expand) for _ in range(layers))
-        self.norm = nn.LayerNorm(hidden)
-        self.readout = nn.Linear(hidden, 3)
+        # what is the same for all atoms is removed with the mean
+        self.norm = nn.LayerNorm(hidden, bias=not zero_com)
+        self.readout = nn.Linear(hidden, 3, bias=not zero_com)
+        self.gone = ("bias.bias", *(("norm.bias", "readout.bias") if zero_com else ()))
 
     def forward(self, x: Tensor, t: Tensor, batch: Labels) -> Tensor:
         x = x.masked_fill(~batch.mask[..., None], 0)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.errors import InputError, OrbitwiseError
+from orbitwise.networks.former import upgraded
 
 FORMAT = "orbitwise-checkpoint-1"
 NAME = "checkpoint.safetensors"
@@ -124,7 +125,7 @@ def load_weights(path: Path, model: nn.Module, averaged: bool = True) -> Checkpo
     Raises ``InputError`` where names or shapes differ, naming the first ones.
     """
     checkpoint = read_checkpoint(path)
-    weights = checkpoint.ema if averaged else checkpoint.model
+    weights = upgraded(model, checkpoint.ema if averaged else checkpoint.model)
     check_weights(path, weights, model)
     model.load_state_dict(weights)
     return checkpoint
@@ -181,8 +182,14 @@ def restore_optimizer(
 ) -> None:
     """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants it."""
     name_of = {p: name for name, p in model.named_parameters()}
+    slots = dict.fromkeys(slot for values in state.values() for slot in values)
+    by_slot = {s: upgraded(model, {k: v[s] for k, v in state.items() if s in v}) for s in slots}
     for optimizer in optimizers:
         order = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
         groups = optimizer.state_dict()["param_groups"]
-        states = {i: dict(state[name]) for i, name in enumerate(order) if name in state}
+        states = {
+            i: {slot: values[name] for slot, values in by_slot.items() if name in values}
+            for i, name in enumerate(order)
+            if name in state
+        }
         optimizer.load_state_dict({"state": states, "param_groups": groups})

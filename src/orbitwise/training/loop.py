@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.errors import InputError, OrbitwiseError
+from orbitwise.networks.former import upgraded
 from orbitwise.training import checkpoint as files
 from orbitwise.training.config import NEUTRAL, TrainConfig, learning_rate_at
 from orbitwise.training.ema import averaged_model
@@ -248,8 +249,9 @@ class _Run:
         saved = files.read_checkpoint(path)
         longer = {"steps"} if self.config.schedule == "constant" else set()
         files.check_config(path, saved.config, stored, NEUTRAL | longer)
-        files.check_weights(path, saved.model, self.model)
-        self.model.load_state_dict(saved.model)
+        weights = upgraded(self.model, saved.model)
+        files.check_weights(path, weights, self.model)
+        self.model.load_state_dict(weights)
         self.ema.module.load_state_dict(saved.ema)
         self.ema.n_averaged.fill_(saved.step - saved.skipped)
         files.restore_optimizer(self.model, self.optimisers, saved.optimizer)
