@@ -160,7 +160,7 @@ def main() -> None:
                 config = ConformersConfig(
                     smiles=MOLECULES[name], n=SAMPLES, budget=budget, seed=SEED, out=folder, reference=path
                 )
-                summary = run(config).summary
+                summary = run(config).result
         rows = judged(name, summary) + etkdg(name, reference)
         rows += profile(name, reference) if name in PROFILES else []
         rows.append(

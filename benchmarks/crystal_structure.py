@@ -25,9 +25,10 @@ from orbitwise.data.crystal_files import read_crystals, to_structure
 from orbitwise.data.crystals import crystal_batch
 from orbitwise.methods import crystal_structure
 from orbitwise.methods.config import load
+from orbitwise.methods.crystal_domain import Domain
 from orbitwise.methods.crystal_evaluation import matched
 from orbitwise.methods.crystal_guesses import GuessedCrystals, guess
-from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model
+from orbitwise.methods.crystal_model import CrystalModel, load_model
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.metrics.crystal_matching import CellMatcher
 from orbitwise.metrics.crystals import match

@@ -29,10 +29,10 @@ from orbitwise.methods.config import load
 from orbitwise.methods.molecule_evaluation import Scores, comparable, embedded, score
 from orbitwise.methods.molecule_parts import build, data_scale
 from orbitwise.methods.molecule_sampling import Handedness, draw
-from orbitwise.methods.parts import STEPPERS
 from orbitwise.metrics.coverage import Coverage, average
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior import orbit_posterior
+from orbitwise.processes.sampling import STEPPERS
 from rows import Row, write_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.data.molecules import embed
 from orbitwise.energies import Counted, OpenMMEnergy, alanine_peptide
 from orbitwise.metrics.divergence import compare_angles
 from orbitwise.metrics.mixing import block_average, effective_sample_size, split_rhat
-from orbitwise.metrics.torsions import dihedral
+from orbitwise.metrics.torus import dihedral
 from orbitwise.search import (
     HMC,
     Cycle,

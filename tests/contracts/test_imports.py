@@ -21,7 +21,7 @@ LEVELS = [
     {"orbits", "processes", "energies", "networks", "data", "metrics"},
     {"groups"},
 ]
-FOR_ALL = {"errors", "lazy"}
+FOR_ALL = {"errors", "lazy", "units"}
 BANNED_NAMES = ("util", "common", "misc", "helper")
 EARLY = {"torch", "numpy", "scipy", "roma", "rdkit", "ase", "matplotlib", "plotly", "pydantic", "rich", "ot"}
 

@@ -16,7 +16,7 @@ from rdkit import Chem  # noqa: E402
 import orbitwise.energies.openmm as torch_openmm  # noqa: E402
 from orbitwise.energies import OpenMMEnergy, alanine_peptide  # noqa: E402
 from orbitwise.errors import InputError  # noqa: E402
-from orbitwise.metrics.torsions import dihedral  # noqa: E402
+from orbitwise.metrics.torus import dihedral  # noqa: E402
 
 COMBINATIONS = [
     ("ff14SB", "vacuum"),

@@ -54,7 +54,7 @@ def finished(tmp_path_factory):
 def test_files_and_numbers(finished):
     folder, outcome = finished
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary == json.loads(json.dumps(outcome.summary))
+    assert summary == json.loads(json.dumps(outcome.result))
     assert {p.name for p in folder.iterdir()} >= {
         "ensemble.sdf",
         "ensemble.extxyz",
@@ -78,7 +78,7 @@ def test_files_and_numbers(finished):
 
 def test_free_energies_and_weights(finished):
     _, outcome = finished
-    summary, kt = outcome.summary, 0.0019872042586408316 * 300
+    summary, kt = outcome.result, 0.0019872042586408316 * 300
     first, *rest = summary["conformers"]
     assert first["relative_free_energies"]["ensemble"]["kT"] == 0
     for row in rest:
@@ -111,7 +111,7 @@ def test_energies_in_the_file_are_those_of_the_positions(finished):
     mine = MMFF94(mols[0]).double().kcal_per_mol(x)
     difference = mine - written  # the zero is the lowest minimum
     assert float((difference - difference.median()).abs().max()) < 0.05  # SDF keeps four decimals of an Å
-    lowest = min(row["minimum_energy_kcal_mol"] for row in outcome.summary["conformers"])
+    lowest = min(row["minimum_energy_kcal_mol"] for row in outcome.result["conformers"])
     assert lowest == pytest.approx(0, abs=1e-6) and float(written.min()) > 0
 
 
@@ -125,7 +125,7 @@ def test_repeating_reuses_every_stage(finished, monkeypatch):
         monkeypatch.setattr(module, name, forbidden)
     again = report(folder)
     for key in ("conformers", "evaluations", "samples", "weights", "free_energies"):
-        assert again.summary[key] == outcome.summary[key]
+        assert again.result[key] == outcome.result[key]
 
 
 def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
@@ -133,7 +133,7 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     monkeypatch.setattr(conformer_stages, "search", None)
     monkeypatch.setattr(conformer_stages, "learn", None)
     monkeypatch.setattr(conformer_weights, "weigh", None)
-    assert run(config(folder, n=60)).summary["samples"] == 60
+    assert run(config(folder, n=60)).result["samples"] == 60
 
 
 @pytest.mark.parametrize("stage", ["search", "learn", "weigh", "draw", "relax"])
@@ -152,16 +152,16 @@ def test_an_interruption_keeps_what_was_finished(tmp_path, monkeypatch, stage):
     order = ["plan", *STAGES]
     assert set(kept) == set(order[: order.index(stage)])
     monkeypatch.setattr(module, stage, real)
-    assert run(small).summary["samples"] > 2
+    assert run(small).result["samples"] > 2
     now = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
     assert all(now[name] == kept[name] for name in kept)
 
 
 def test_the_same_seed_gives_the_same_ensemble(tmp_path):
     short = EFFORT.model_copy(update={"train_steps": 100})
-    first = run(config(tmp_path / "a", smiles="CO", effort=short)).summary
-    second = run(config(tmp_path / "b", smiles="CO", effort=short)).summary
-    other = run(config(tmp_path / "c", smiles="CO", effort=short, seed=1)).summary
+    first = run(config(tmp_path / "a", smiles="CO", effort=short)).result
+    second = run(config(tmp_path / "b", smiles="CO", effort=short)).result
+    other = run(config(tmp_path / "c", smiles="CO", effort=short, seed=1)).result
     assert first["mean_energy_kcal_mol"] == second["mean_energy_kcal_mol"]
     assert first["mean_energy_kcal_mol"] != other["mean_energy_kcal_mol"]
 

@@ -18,8 +18,9 @@ from orbitwise.errors import InputError
 from orbitwise.methods import crystal_structure
 from orbitwise.methods.config import load
 from orbitwise.methods.crystal_consensus import chosen, picked, representatives, signatures
+from orbitwise.methods.crystal_domain import ratio_of
 from orbitwise.methods.crystal_guesses import GuessedCrystals
-from orbitwise.methods.crystal_model import load_model, package, ratio_of
+from orbitwise.methods.crystal_model import load_model, package
 from orbitwise.methods.crystal_parts import CrystalModelConfig
 
 IDEAL = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])

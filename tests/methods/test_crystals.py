@@ -14,7 +14,8 @@ from orbitwise.data.crystal_files import read_crystals, to_structure
 from orbitwise.data.crystals import Crystal
 from orbitwise.errors import InputError
 from orbitwise.methods import crystals as command
-from orbitwise.methods.crystal_model import CrystalModel, Domain, package
+from orbitwise.methods.crystal_domain import Domain
+from orbitwise.methods.crystal_model import CrystalModel, package
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.methods.crystal_rank import Candidate, ChgnetEnergies, merged, rank, ranked, with_space_group
 from orbitwise.metrics.crystal_matching import CellMatcher

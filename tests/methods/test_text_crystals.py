@@ -13,7 +13,8 @@ from orbitwise.data.crystals import Crystal, crystal_batch
 from orbitwise.errors import InputError
 from orbitwise.methods import text_crystals
 from orbitwise.methods.config import load
-from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model
+from orbitwise.methods.crystal_domain import Domain
+from orbitwise.methods.crystal_model import CrystalModel, load_model
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.methods.crystal_text import text_vectors
 from orbitwise.objectives.crystal_denoising import CrystalDenoising

@@ -12,7 +12,7 @@ from orbitwise.energies import GaussianMixture, LennardJones, ManyWell
 from orbitwise.metrics.divergence import angle_kl
 from orbitwise.metrics.evidence import evidence
 from orbitwise.metrics.modes import mixture_modes, well_coverage
-from orbitwise.metrics.torsions import torus_w2
+from orbitwise.metrics.torus import torus_w2
 from orbitwise.metrics.transport import pair_distances
 from orbitwise.report.canvas import save
 from orbitwise.report.sampler_figures import (

@@ -11,7 +11,8 @@ import numpy as np
 from rdkit import Chem
 
 from orbitwise.data.bonds import orders_from
-from orbitwise.data.files import read_sdf, replacing
+from orbitwise.data.files import read_sdf
+from orbitwise.data.folder import replacing
 from orbitwise.data.molecules import parse_smiles
 from orbitwise.errors import InputError
 

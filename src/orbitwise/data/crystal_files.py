@@ -22,7 +22,7 @@ from orbitwise.data.crystal_convert import (
 )
 from orbitwise.data.crystal_tables import Record, csv_records, npz_records
 from orbitwise.data.crystals import Crystal
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 
 __all__ = [

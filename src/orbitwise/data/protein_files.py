@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.data.proteins import ATOMS, Chain, ChainFile, read_npz
 from orbitwise.errors import InputError, MissingExtraError
 

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 
 

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import read as ase_read
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from orbitwise.data.files import check_extxyz
+from orbitwise.data.extxyz import check_extxyz
 from orbitwise.errors import InputError
 
 OUTPUTS = ("energy", "forces", "stress")

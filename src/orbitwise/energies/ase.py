@@ -14,8 +14,8 @@ from torch import Tensor
 
 from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.errors import EnergyError, InputError, MissingExtraError
+from orbitwise.units import EV_PER_K
 
-EV_PER_K = 1.380649e-23 / 1.602176634e-19  # Boltzmann's constant, exact in SI (ASE's own is CODATA 2014)
 # What a calculator raises when a single point fails (a self-consistent field that does not converge, atoms on
 # top of one another). Anything else is a mistake in the call and is passed on.
 FAILURES = (CalculatorError, ArithmeticError, np.linalg.LinAlgError)

@@ -21,8 +21,8 @@ from torch import Tensor
 from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.energies.mmff_parameters import MMFFParameters, mmff_parameters
 from orbitwise.errors import InputError
+from orbitwise.units import KCAL_PER_MOL_K
 
-KCAL_PER_MOL_K = 8.31446261815324 / 4184.0  # the gas constant, exact in SI
 MDYNE_A = 143.9325  # kcal/mol in 1 md Å
 COULOMB = 332.0716  # kcal/mol Å/e²
 DEGREE = math.pi / 180.0

@@ -11,8 +11,8 @@ from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.energies.openmm_parameters import openmm_parameters
 from orbitwise.energies.openmm_terms import Tables, evaluate, tables
 from orbitwise.errors import InputError
+from orbitwise.units import KJ_PER_MOL_K
 
-KJ_PER_MOL_K = 8.31446261815324e-3  # the gas constant, exact in SI
 # Bytes of one array (pairs × batch): what stays in a CPU's cache between operations; what a GPU has room for.
 CHUNK, CHUNK_GPU = 1 << 18, 1 << 27
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.methods import provenance
 from orbitwise.methods.audit_words import MEANINGS, SYMMETRIC, Words, share
 from orbitwise.report import Citation, KeyFigure, Picture, ReportData, Table, write_report

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
-from orbitwise.data.files import writable_folder
+from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.audit_energy_zero import with_common_zero
 from orbitwise.methods.audit_report import Cost, write_audit
@@ -20,7 +20,7 @@ from orbitwise.methods.audit_structures import calculator_subject, force_field_s
 from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.methods.audit_words import Words
 from orbitwise.methods.config import Plan, method_of_run
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.methods.registry import binding, cards
 from orbitwise.training.progress import Progress, ProgressBar
 

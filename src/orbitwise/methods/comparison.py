@@ -12,7 +12,8 @@ from orbitwise.data.handedness import relabel
 from orbitwise.energies import MMFF94, Counted
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
-from orbitwise.metrics.torsions import dihedral, find_torsions
+from orbitwise.metrics.torsions import find_torsions
+from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import DistanceComparison, compare_distances, wasserstein_1d
 
 

@@ -20,7 +20,8 @@ from orbitwise.methods.conformer_weights import Worth, worth
 from orbitwise.metrics.conformers import Clusters, Populations, assign, find_conformers, matching, populations
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.mixing import effective_sample_size, split_rhat
-from orbitwise.metrics.torsions import Torsion, dihedral, find_torsions, map_pair
+from orbitwise.metrics.torsions import Torsion, find_torsions, map_pair
+from orbitwise.metrics.torus import dihedral
 from orbitwise.search.quench import minimise
 
 RESOLVED = 0.01  # a basin counts above this population

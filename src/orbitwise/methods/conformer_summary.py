@@ -21,8 +21,8 @@ from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformer_system import Effort, System
 from orbitwise.methods.conformer_weights import Weighed
 from orbitwise.report import CheckRow
+from orbitwise.units import KCAL_PER_MOL_K
 
-KCAL_PER_KT = 0.0019872042586408316  # per kelvin
 GOALS = {"js": 0.05, "energy": 0.5, "bond": 0.01}
 
 
@@ -46,7 +46,7 @@ class Case:
     @property
     def kt(self) -> float:
         """kcal/mol."""
-        return KCAL_PER_KT * self.config.temperature
+        return KCAL_PER_MOL_K * self.config.temperature
 
     def kcal(self, energy: Tensor | np.ndarray) -> np.ndarray:
         """kT to kcal/mol above the lowest minimum."""

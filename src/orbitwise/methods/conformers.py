@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -24,7 +23,8 @@ from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from orbitwise import __version__
-from orbitwise.data.files import replacing, write_extxyz, write_sdf
+from orbitwise.data.files import write_extxyz, write_sdf
+from orbitwise.data.folder import replacing
 from orbitwise.data.molecules import choose_isomer, parse_smiles, unspecified_stereo
 from orbitwise.data.reference import Reference
 from orbitwise.energies import MMFF94, Counted, RayEnergy
@@ -38,6 +38,7 @@ from orbitwise.methods.conformer_learner import NETWORK, network_size, restore
 from orbitwise.methods.conformer_stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformer_system import Effort, System
 from orbitwise.methods.conformer_weights import Weighed
+from orbitwise.methods.outcome import Outcome
 from orbitwise.methods.stages import Pipeline, Stages
 
 
@@ -55,15 +56,6 @@ class ConformersConfig(Config):
     reference: Path | None = None
     workers: int = Field(1, ge=1)
     effort: Effort | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the command left in ``folder``, and what to say about it."""
-
-    folder: Path
-    summary: dict
-    lines: tuple[str, ...]
 
 
 def build_system(config: ConformersConfig) -> tuple[System, list[str]]:

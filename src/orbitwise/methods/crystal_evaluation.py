@@ -12,12 +12,12 @@ import torch
 
 from orbitwise.data.crystal_files import CrystalFile, to_structure
 from orbitwise.data.crystals import Crystal
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods import provenance
 from orbitwise.methods.crystal_guesses import GuessedCrystals
 from orbitwise.methods.crystal_page import write_page
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.metrics.crystal_ceiling import Ceiling, ceiling
 from orbitwise.metrics.crystal_generation import GenerationMetrics, generation_metrics
 from orbitwise.metrics.crystals import MatchResult, Measured, match

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,43 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.crystals import Crystal, CrystalBatch
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.config import load_run
 from orbitwise.methods.crystal_consensus import chosen, picked
+from orbitwise.methods.crystal_domain import Domain
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
 from orbitwise.processes.crystal_sampling import CrystalEstimate, Estimator
 from orbitwise.training.checkpoint import NAME, read_checkpoint
 
 FORMAT = "orbitwise-crystal-model-1"
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What a model was trained on: ``elements`` (atomic numbers), ``ratios`` of the elements of a cell in reduced form,
-    as (1, 1, 3), ``smallest`` and ``largest`` number of atoms in a cell, ``crystals`` how many; ``data`` in words."""
-
-    elements: tuple[int, ...]
-    ratios: tuple[tuple[int, ...], ...]
-    smallest: int
-    largest: int
-    crystals: int
-    data: str
-
-    @classmethod
-    def of(cls, crystals: Sequence[Crystal], data: str) -> Domain:
-        """Of the training set."""
-        sizes = [len(c) for c in crystals]
-        elements = np.unique(np.concatenate([c.species for c in crystals]))
-        ratios = {ratio_of(c.species) for c in crystals}
-        return cls(tuple(map(int, elements)), tuple(sorted(ratios)), min(sizes), max(sizes), len(sizes), data)
-
-
-def ratio_of(species: np.ndarray) -> tuple[int, ...]:
-    """Counts of the elements in ascending order, divided by what they have in common: SrTiO3 -> (1, 1, 3)."""
-    counts = np.unique(species, return_counts=True)[1]
-    return tuple(int(c) for c in np.sort(counts) // np.gcd.reduce(counts))
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,17 @@ from pydantic import AfterValidator, Field, model_validator
 from orbitwise.data.crystal_files import CrystalFile, read_crystals
 from orbitwise.data.crystal_text import check_form
 from orbitwise.data.crystals import crystal_batch
-from orbitwise.data.files import writable_folder
+from orbitwise.data.folder import writable_folder
 from orbitwise.data.text_encoder import SIZE
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config, Plan, load_run, save_run
+from orbitwise.methods.crystal_domain import Domain
 from orbitwise.methods.crystal_evaluation import evaluate_run
 from orbitwise.methods.crystal_guesses import GuessedCrystals, guess
-from orbitwise.methods.crystal_model import Domain, load_model
+from orbitwise.methods.crystal_model import load_model
 from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.methods.crystal_text import CrystalSet, with_texts
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.objectives.crystal_denoising import CrystalDenoising
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit

@@ -11,123 +11,29 @@ import csv
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from orbitwise.data.crystal_convert import require_pymatgen
 from orbitwise.data.crystal_files import to_structure, write_cif, write_crystal_extxyz
-from orbitwise.data.files import replacing, writable_folder
+from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods import crystals_page, provenance
-from orbitwise.methods.config import Config, Plan
-from orbitwise.methods.crystal_model import CrystalModel, Domain, load_model, ratio_of
+from orbitwise.methods.config import Plan
+from orbitwise.methods.crystal_domain import Domain, ratio_of
+from orbitwise.methods.crystal_formula import species_of, symbols_of
+from orbitwise.methods.crystal_model import CrystalModel, load_model
 from orbitwise.methods.crystal_rank import SYMPREC, Candidate, ChgnetEnergies, rank
 from orbitwise.methods.crystal_text import text_vectors
+from orbitwise.methods.crystals_found import CrystalsConfig, Found, _number
+from orbitwise.methods.outcome import Outcome
 from orbitwise.metrics.crystals import structurally_valid
 from orbitwise.training.progress import Progress, ProgressBar
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "perov5.safetensors"
-LIMIT = 100  # atoms
-BONDS = "how well bonds fit charges (global instability index)"
-COUNT = "how often it was drawn"
-
-
-class CrystalsConfig(Config):
-    """``run``: folder of a trained run or a packaged model (default: the shipped one); ``n`` structures are drawn;
-    ``prompt``: a text, for a model that was trained with texts; ``relax`` with CHGNet before ranking."""
-
-    formula: str
-    run: Path | None = None
-    n: int = Field(20, ge=1, le=10_000)
-    prompt: str | None = None
-    relax: bool = False
-    seed: int = Field(0, ge=0)
-    out: Path | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the command left in ``folder``, and what to say about it."""
-
-    folder: Path
-    candidates: list[Candidate]
-    summary: dict
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the report needs: the candidates, in order, and where they came from."""
-
-    config: CrystalsConfig
-    candidates: list[Candidate]
-    files: list[str]
-    valid: int
-    evaluations: int
-    domain: Domain
-    energies: str | None
-    energy_calls: int
-    gradient_calls: int
-    warnings: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def by_bonds(self) -> bool:
-        """Whether the candidates are ranked by their instability indices."""
-        return any(_number(c.instability) is not None for c in self.candidates)
-
-    @property
-    def order(self) -> str:
-        """What the candidates are ranked by, in words."""
-        if self.energies:
-            return f"energy per atom ({self.energies})"
-        return BONDS if self.by_bonds else COUNT
-
-
-def species_of(formula: str) -> np.ndarray:
-    """Atomic numbers ``(N,)`` of the cell that a formula spells, SrTiO3: 38 22 8 8 8.
-
-    Raises ``InputError`` for what is no formula, an unknown element, amounts that are not whole, and more atoms than
-    ``LIMIT``.
-    """
-    require_pymatgen()
-    from pymatgen.core import Composition
-    from pymatgen.core.periodic_table import DummySpecies
-
-    text = formula.strip()
-    problem = f"{formula!r} is no chemical formula"
-    if not text or not text.isascii():
-        raise InputError(f"{problem}; write it as in SrTiO3 or Ca(OH)2")
-    try:
-        composition = Composition(text)
-    except Exception as error:  # pymatgen raises many kinds here
-        raise InputError(f"{problem} ({' '.join(str(error).split())}); write it as in SrTiO3") from error
-    if not composition:
-        raise InputError(f"{problem}: there are no atoms in it")
-    strange = [str(e) for e in composition if isinstance(e, DummySpecies)]
-    if strange:
-        raise InputError(f"{problem}: unknown element {strange[0]}")
-    counts = {e.Z: amount for e, amount in composition.items()}
-    if any(abs(amount - round(amount)) > 1e-6 or amount < 0.5 for amount in counts.values()):
-        raise InputError(f"{formula!r}: amounts must be whole numbers; multiply it until they are")
-    total = round(sum(counts.values()))
-    if total > LIMIT:
-        raise InputError(
-            f"{formula!r} has {total:,} atoms, the limit is {LIMIT}; give one formula unit or a few"
-        )
-    return np.repeat(list(counts), [round(amount) for amount in counts.values()]).astype(np.int64)
-
-
-def symbols_of(numbers: Sequence[int]) -> str:
-    """Element symbols, comma between."""
-    from ase.data import chemical_symbols
-
-    return ", ".join(chemical_symbols[int(z)] for z in numbers)
 
 
 def check_domain(species: np.ndarray, domain: Domain, formula: str) -> tuple[str, ...]:
@@ -272,7 +178,7 @@ def _write(folder: Path, found: Found) -> Outcome:
         with replacing(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     crystals_page.write(folder / "report.html", found, summary)
-    return Outcome(folder, found.candidates, summary, _lines(folder, found, rows))
+    return Outcome(folder, found, _lines(folder, found, rows))
 
 
 def _row(number: int, candidate: Candidate, file: str) -> dict:
@@ -295,10 +201,6 @@ def _row(number: int, candidate: Candidate, file: str) -> dict:
         "instability_index": _number(candidate.instability),
         "count": candidate.count,
     }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else round(value, 5)
 
 
 def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from orbitwise.report.data import CellRow, Citation, KeyFigure, ReportData, Stag
 from orbitwise.report.page import write_report
 
 if TYPE_CHECKING:
-    from orbitwise.methods.crystals import Found
+    from orbitwise.methods.crystals_found import Found
 
 CHGNET = Citation(
     "Deng et al., CHGNet as a pretrained universal neural network potential, Nat. Mach. Intell. 5, 1031 (2023)",

@@ -16,13 +16,13 @@ from torch import nn
 
 from orbitwise.audit import AuditEvery, read_audits
 from orbitwise.audit.dynamics import on_device
-from orbitwise.data.files import replacing, writable_folder
+from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 from orbitwise.methods.config import Plan, load_run, save_run
 from orbitwise.methods.dynamics_summary import THRESHOLD, Summary, curve_of, in_words, level_name, summary
 from orbitwise.methods.dynamics_task import DynamicsConfig, Task, build
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.report.canvas import save
 from orbitwise.report.dynamics_figures import dynamics_figure
 from orbitwise.training import load_weights

@@ -16,7 +16,7 @@ import torch
 
 from orbitwise.data.conformer_files import write_conformer_sdf, write_conformer_set
 from orbitwise.data.conformer_sets import read_smiles
-from orbitwise.data.files import replacing, writable_folder
+from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.data.molecule_batch import ConformerData
 from orbitwise.errors import InputError
 from orbitwise.methods import molecule_report
@@ -24,7 +24,7 @@ from orbitwise.methods.config import Plan, load_run, save_run
 from orbitwise.methods.molecule_evaluation import compare
 from orbitwise.methods.molecule_parts import MoleculeConformersConfig, Parts, build, data_scale
 from orbitwise.methods.molecule_sampling import draw
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME

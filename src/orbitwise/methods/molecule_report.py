@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from orbitwise.data.conformer_sets import Conformers
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.methods import provenance
 from orbitwise.methods.molecule_evaluation import Comparison, Scores
 from orbitwise.methods.registry import card

@@ -14,8 +14,7 @@ from orbitwise.data.handedness import relabel, stereo_elements
 from orbitwise.data.molecule_batch import Graph, Graphs
 from orbitwise.errors import InputError
 from orbitwise.methods.molecule_parts import MoleculeSamplingConfig
-from orbitwise.methods.parts import STEPPERS
-from orbitwise.processes.sampling import edm_grid
+from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
 
 

@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 
 from orbitwise.data.ensemble import Ensemble, read_ensemble
-from orbitwise.data.files import replacing, writable_folder, write_extxyz, write_sdf
+from orbitwise.data.files import write_extxyz, write_sdf
+from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.data.molecules import to_batch
 from orbitwise.errors import InputError
 from orbitwise.methods.audit_denoiser import denoiser_subject
@@ -24,7 +25,8 @@ from orbitwise.methods.audit_subject import AuditConfig, AuditSubject
 from orbitwise.methods.comparison import compare
 from orbitwise.methods.config import Config, Plan, load_run, save_run
 from orbitwise.methods.orbit_diffusion_report import write as write_page
-from orbitwise.methods.parts import GroupConfig, NetworkConfig, Outcome, ProcessConfig, SamplingConfig
+from orbitwise.methods.outcome import Outcome
+from orbitwise.methods.parts import GroupConfig, NetworkConfig, ProcessConfig, SamplingConfig
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit

@@ -16,7 +16,8 @@ from orbitwise.energies import MMFF94
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.methods.comparison import Comparison
 from orbitwise.methods.registry import card
-from orbitwise.metrics.torsions import dihedral, find_torsions, map_pair
+from orbitwise.metrics.torsions import find_torsions, map_pair
+from orbitwise.metrics.torus import dihedral
 from orbitwise.report.data import CheckRow, Citation, Ensembles, KeyFigure, ReportData, TorsionPanel
 from orbitwise.report.page import write_report
 

@@ -6,8 +6,7 @@ Bindings for molecules share these, so that a key means the same in all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,13 +22,12 @@ from orbitwise.groups.so3 import O3, SO3
 from orbitwise.methods.config import Config
 from orbitwise.networks import EGNN, PointTransformer
 from orbitwise.processes.gaussian import GaussianProcess
-from orbitwise.processes.sampling import Ancestral, Euler, Heun, edm_grid
+from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
 from orbitwise.training.progress import Progress, ProgressBar
 
 ROTATIONS = {"so3": SO3, "o3": O3}
 NETWORKS = {"egnn": EGNN, "transformer": PointTransformer}
-STEPPERS = {"heun": Heun, "euler": Euler, "ancestral": Ancestral}
 
 
 class GroupConfig(Config):
@@ -78,15 +76,6 @@ class NetworkConfig(Config):
                 return NETWORKS[self.name](hidden=self.hidden, layers=self.layers)
             except ValueError as error:
                 raise InputError(f"network: {error}") from error
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an action left in ``folder``: its ``result`` object, and ``lines`` to say about it."""
-
-    folder: Path
-    result: Any
-    lines: list[str]
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
-from orbitwise.data.files import replacing, writable_folder
+from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.data.proteins import ATOMS, LONGEST, ChainBatch, chain_batch
 from orbitwise.errors import InputError
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods.config import Config, Plan, load_run, save_run
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.methods.protein_data import ProteinData, read_data
 from orbitwise.methods.protein_designability import Designability, DesignabilityConfig, designability
 from orbitwise.methods.protein_judge import JudgeConfig, ProteinVerdict, judge

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.data.proteins import Chain, ChainBatch, chain_batch
 from orbitwise.methods.protein_designability import DESIGNABLE, Designability
 from orbitwise.methods.protein_judge import Mean, ProteinVerdict

@@ -13,13 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.data.protein_files import write_pdb
 from orbitwise.data.proteins import LONGEST, Chain, blank_batch
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config
-from orbitwise.methods.parts import STEPPERS
-from orbitwise.processes.sampling import edm_grid
+from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
 from orbitwise.training.progress import Progress, ProgressBar
 

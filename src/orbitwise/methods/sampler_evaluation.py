@@ -14,11 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.energies import Counted, Energy
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.methods.sampler_judge import DrawnPaths, ReferenceSet, judge
 from orbitwise.methods.sampler_report import write_report
 from orbitwise.methods.sampler_search import SearchConfig

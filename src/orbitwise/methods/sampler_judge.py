@@ -17,7 +17,7 @@ from orbitwise.errors import InputError
 from orbitwise.metrics.divergence import AngleKL, JensenShannon, angle_kl, compare_angles
 from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.metrics.modes import ModeWeights, WellCoverage, mixture_modes, well_coverage
-from orbitwise.metrics.torsions import TorusW2, dihedral, torus_w2
+from orbitwise.metrics.torus import TorusW2, dihedral, torus_w2
 from orbitwise.metrics.transport import compare_distances, wasserstein_1d
 
 _VIRIAL, _DISTANCES = 2000, 5000

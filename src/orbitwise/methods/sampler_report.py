@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from orbitwise.data.files import replacing
+from orbitwise.data.folder import replacing
 from orbitwise.energies import Energy
 from orbitwise.methods.sampler_judge import DrawnPaths, ReferenceSet, SamplerVerdict
 from orbitwise.methods.sampler_words import MEANINGS, Calls, calls_of, checks, key_figures, warnings, words
 from orbitwise.metrics.modes import ModeWeights, WellCoverage
-from orbitwise.metrics.torsions import dihedral
+from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import pair_distances
 from orbitwise.report import Citation, Picture, ReportData, StageRow
 from orbitwise.report import write_report as write_page

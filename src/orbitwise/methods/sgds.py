@@ -17,11 +17,11 @@ from pydantic import Field
 from torch import Tensor
 
 from orbitwise.data.buffer import ReplayBuffer
-from orbitwise.data.files import writable_folder
+from orbitwise.data.folder import writable_folder
 from orbitwise.energies import Counted
 from orbitwise.errors import InputError
 from orbitwise.methods.config import Config, Plan, load_run, save_run
-from orbitwise.methods.parts import Outcome
+from orbitwise.methods.outcome import Outcome
 from orbitwise.methods.sampler_evaluation import EvaluationConfig, draw, judge_run, with_steps, write_samples
 from orbitwise.methods.sampler_parts import ObjectiveConfig, SamplerConfig
 from orbitwise.methods.sampler_search import Found, SearchConfig

@@ -76,9 +76,7 @@ class EnergyConfig(Config):
             return Target(LennardJones(self.points), group=O3(), labels=identical(self.points, 3))
         if self.name == "function":
             return _own(self.function, self.arguments)
-        from orbitwise.methods.peptide_target import peptide_target
-
-        return peptide_target(PEPTIDES[self.name], self.force_field, self.solvent, self.temperature)
+        return _peptide(PEPTIDES[self.name], self.force_field, self.solvent, self.temperature)
 
 
 def identical(points: int, dim: int) -> PointBatch:
@@ -104,3 +102,24 @@ def _own(name: str | None, arguments: dict[str, Any]) -> Target:
     three = points and made.event_shape[1] == 3
     labels = identical(*made.event_shape) if points else None
     return Target(made, group=O3() if three and made.zero_com else None, labels=labels)
+
+
+def _peptide(residues: int, force_field: str, solvent: str, temperature: float) -> Target:
+    """ACE-(ALA)n-NME in Å at ``temperature`` in K. Raises ``InputError`` for an unknown force field or solvent."""
+    from orbitwise.data.molecules import to_batch
+    from orbitwise.energies.openmm import OpenMMEnergy
+    from orbitwise.energies.peptides import alanine_peptide
+    from orbitwise.methods.conformer_learner import symmetry
+
+    peptide = alanine_peptide(residues, field=force_field, solvent=solvent)
+    start = peptide.positions[0]
+    torsions = []
+    for k, (phi, psi) in enumerate(zip(peptide.phi.tolist(), peptide.psi.tolist(), strict=True), start=1):
+        torsions += [(f"phi{k}", tuple(phi)), (f"psi{k}", tuple(psi))]
+    return Target(
+        OpenMMEnergy(peptide.system, temperature=temperature).to(torch.float32),
+        group=symmetry(peptide.mol, start),
+        labels=to_batch(peptide.mol, start[None], dtype=torch.float32),
+        start=start.to(torch.float32),
+        torsions=torsions,
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.metrics.torsions import dihedral
+from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import wasserstein_1d
 
 CLASH, APART = 3.0, 2  # Å; Cα of residues at least so many places apart that are nearer than this clash

@@ -231,3 +231,6 @@ def sample(
     if progress is not None:
         progress(len(grid), len(grid))
     return Samples(x, stepper.calls * (len(grid) - 1) + 1)
+
+
+STEPPERS = {"heun": Heun, "euler": Euler, "ancestral": Ancestral}

@@ -8,8 +8,8 @@ from itertools import product
 
 import numpy as np
 
+from orbitwise.report.atoms import colour_of, radius_of
 from orbitwise.report.data import CellRow
-from orbitwise.report.viewer import colour_of, radius_of
 
 _BORDER = 0.04  # fractional; an atom this near a face is drawn on the other side too
 _SHELL = 1.3  # bonds up to this multiple of the shortest distance of both atoms

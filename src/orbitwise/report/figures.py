@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from orbitwise.energies.mmff import KCAL_PER_MOL_K
 from orbitwise.report.data import ConformerRow, Ensembles, ReportData, TorsionPanel, beside
+from orbitwise.units import KCAL_PER_MOL_K
 
 SAMPLES, REFERENCE, SEARCHER, BEFORE = "#1f6fb4", "#1c2430", "#e08214", "#8e63b0"
 INK, GRID = "#3b4656", "#e6eaf0"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from orbitwise.energies.mmff import KCAL_PER_MOL_K
 from orbitwise.report.data import ConformerRow, ReportData, beside
 from orbitwise.report.figures import (
     DEPTHS,
@@ -22,6 +21,7 @@ from orbitwise.report.figures import (
     present,
     torsion_pair,
 )
+from orbitwise.units import KCAL_PER_MOL_K
 
 STYLE = {
     "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,

@@ -14,7 +14,7 @@ import numpy as np
 from orbitwise.metrics.divergence import AngleKL
 from orbitwise.metrics.evidence import Evidence
 from orbitwise.metrics.modes import ModeWeights, WellCoverage
-from orbitwise.metrics.torsions import TorusW2
+from orbitwise.metrics.torus import TorusW2
 from orbitwise.report.canvas import FILL, PALE, canvas, depths, figure, legend, plain, stairs, styled
 from orbitwise.report.figures import INK, REFERENCE, SAMPLES, SEARCHER, TICKS, free_energy_map
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orbitwise.report.atoms import colour_of, radius_of
 from orbitwise.report.data import ReportData
 
 
@@ -39,21 +40,3 @@ def superpose(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     u, _, vt = np.linalg.svd(np.swapaxes(x[:, chosen], 1, 2) @ x[0, chosen])
     u[:, :, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
     return np.concatenate([x[:1], (x @ (u @ vt))[1:]])
-
-
-def colour_of(number: int) -> str:
-    """Of an element; white and grey that show on a light page."""
-    from ase.data.colors import jmol_colors
-
-    return {1: "#eef1f4", 6: "#4d5663"}.get(int(number)) or _hex(jmol_colors[number])
-
-
-def radius_of(number: int) -> float:
-    """Of the ball of an element, in Å."""
-    from ase.data import covalent_radii
-
-    return round(0.16 + 0.22 * float(covalent_radii[number]), 3)
-
-
-def _hex(rgb) -> str:
-    return "#" + "".join(f"{round(255 * float(v)):02x}" for v in rgb)
