@@ -17,7 +17,7 @@ import orbitwise as ow
 from orbitwise.audit import AuditReport
 from orbitwise.audit.calculator import CALCULATORS, CalculatorModel, ModelCalculator, structure_batches
 from orbitwise.data.structures import Structure
-from orbitwise.methods.equivariance_dynamics import trained
+from orbitwise.methods.dynamics.dynamics import trained
 from rows import Row, write_rows
 
 RUN = Path(__file__).resolve().parents[1] / "runs" / "dynamics" / "forces" / "base_10000"

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.audit import AuditBatch, Quadrature
-from orbitwise.audit.conditioning import condition_numbers, conditioning
-from orbitwise.audit.landscape import loss_landscape
-from orbitwise.audit.loss_surface import LossTerms
-from orbitwise.audit.spectrum import hessian_spectrum
-from orbitwise.methods.equivariance_dynamics import trained
-from orbitwise.report.audit_landscape import landscape_figure, spectrum_figure
+from orbitwise.audit.landscape.conditioning import condition_numbers, conditioning
+from orbitwise.audit.landscape.loss_surface import LossTerms
+from orbitwise.audit.landscape.plane import loss_landscape
+from orbitwise.audit.landscape.spectrum import hessian_spectrum
+from orbitwise.methods.audits.landscape_figures import landscape_figure, spectrum_figure
+from orbitwise.methods.dynamics.dynamics import trained
 from orbitwise.report.canvas import save
 from rows import Row, write_rows
 

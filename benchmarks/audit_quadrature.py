@@ -16,9 +16,9 @@ from torch import Tensor
 
 from orbitwise.audit import LOSSES, AuditBatch, Haar, Quadrature, loss_terms, over_orbit
 from orbitwise.data.batch import PointBatch
-from orbitwise.data.molecules import embed, parse_smiles, to_batch
-from orbitwise.energies import MMFF94
 from orbitwise.groups.so3 import SO3
+from orbitwise.molecules import MMFF94
+from orbitwise.molecules.molecule import embed, parse_smiles, to_batch
 from orbitwise.networks import PointTransformer
 from rows import Row, write_rows
 

@@ -17,7 +17,7 @@ import torch
 import orbitwise as ow
 from orbitwise.audit import AuditBatch, Haar, Quadrature
 from orbitwise.groups.polyhedral import icosahedral, tetrahedral
-from orbitwise.methods.equivariance_dynamics import trained
+from orbitwise.methods.dynamics.dynamics import trained
 from rows import Row, write_rows
 
 RUN = Path(__file__).resolve().parents[1] / "runs" / "dynamics" / "forces" / "base_10000"

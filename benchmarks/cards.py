@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from orbitwise.methods.registry import MEASURED, cards, matching_rows
+from orbitwise.runs.registry import MEASURED, cards, matching_rows
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = ("what", "value", "error", "goal", "device", "commit", "command")

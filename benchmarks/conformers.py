@@ -22,11 +22,11 @@ import torch
 from rdkit.Chem import AllChem, rdMolTransforms
 
 from molecules import MOLECULES
-from orbitwise.data.molecules import embed, with_conformers
-from orbitwise.data.reference import Reference
-from orbitwise.methods.conformer_judge import SAME_ATOM, SAME_RMSD
-from orbitwise.methods.conformers import ConformersConfig, build_system, run
-from orbitwise.metrics.conformers import assign, find_conformers, matching
+from orbitwise.methods.conformers.command import ConformersConfig, build_system, run
+from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD
+from orbitwise.molecules.files.reference import Reference
+from orbitwise.molecules.metrics.conformers import assign, find_conformers, matching
+from orbitwise.molecules.molecule import embed, with_conformers
 from orbitwise.search.quench import minimise
 from rows import Row, write_rows
 

@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from orbitwise.data.crystal_files import read_crystals, to_structure
-from orbitwise.data.crystals import crystal_batch
-from orbitwise.methods import crystal_structure
-from orbitwise.methods.config import load
-from orbitwise.methods.crystal_domain import Domain
-from orbitwise.methods.crystal_evaluation import matched
-from orbitwise.methods.crystal_guesses import GuessedCrystals, guess
-from orbitwise.methods.crystal_model import CrystalModel, load_model
-from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.metrics.crystal_matching import CellMatcher
-from orbitwise.metrics.crystals import match
-from orbitwise.objectives.crystal_denoising import CrystalDenoising
+from orbitwise.crystals.crystal import crystal_batch
+from orbitwise.crystals.denoising import CrystalDenoising
+from orbitwise.crystals.domain import Domain
+from orbitwise.crystals.files.read import read_crystals, to_structure
+from orbitwise.crystals.matching.cells import CellMatcher
+from orbitwise.crystals.matching.match import match
+from orbitwise.methods.crystals import structure as crystal_structure
+from orbitwise.methods.crystals.evaluation import matched
+from orbitwise.methods.crystals.guesses import GuessedCrystals, guess
+from orbitwise.methods.crystals.model import CrystalModel, load_model
+from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.runs.config import load
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit
 from rows import Row, write_rows

@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 import orbitwise as ow
-from orbitwise.data.crystal_files import read_crystals
-from orbitwise.data.crystals import crystal_batch
+from orbitwise.crystals.crystal import crystal_batch
+from orbitwise.crystals.files.read import read_crystals
 from rows import Row, write_rows
 
 SIGMAS = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5)

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from orbitwise.audit import read_audits
-from orbitwise.methods import equivariance_dynamics
-from orbitwise.methods.config import load, load_run
+from orbitwise.methods.dynamics import dynamics
+from orbitwise.methods.dynamics.figures import Curve, dynamics_figure, efficiency_figure, variants_figure
 from orbitwise.report.canvas import save
-from orbitwise.report.dynamics_figures import Curve, dynamics_figure, efficiency_figure, variants_figure
+from orbitwise.runs.config import load, load_run
 from orbitwise.training import estimate_step_seconds
 from rows import Row, write_rows
 
@@ -125,7 +125,7 @@ class Bench:
         out = self.folder / f"{variant}_{self.given[0].partition('=')[2]}"
         config = load(f"dynamics/{self.task}", [f"data={DATA / FILES[self.task]}", *self.given, *changes])
         print(f"{self.task} {variant}: {', '.join(changes) or 'base'}")
-        print("\n".join(equivariance_dynamics.train(config, out).lines))
+        print("\n".join(dynamics.train(config, out).lines))
         return out
 
     def rows(self, variant: str | None, out: Path) -> list[Row]:
@@ -160,8 +160,8 @@ class Bench:
         write_rows("audit", self.rows(None, out))
         audits = read_audits(out)
         levels = [row.level for row in audits[-1].rows]
-        parts = [equivariance_dynamics.curve_of(audits, str(v), v) for v in levels] if len(levels) > 1 else []
-        whole = equivariance_dynamics.curve_of(audits, "all")
+        parts = [dynamics.curve_of(audits, str(v), v) for v in levels] if len(levels) > 1 else []
+        whole = dynamics.curve_of(audits, "all")
         self.draw("base", dynamics_figure(parts or [whole], whole, f"{self.task}: base"))
         return out
 
@@ -204,7 +204,7 @@ class Bench:
 
 def step_seconds(runs: dict[str, Path], rounds: int = 7) -> dict[str, float]:
     """Median seconds of a training step of each run, the runs taking turns so that a busy machine is unfair to none."""
-    tasks = {name: equivariance_dynamics.trained(run)[0] for name, run in runs.items()}
+    tasks = {name: dynamics.trained(run)[0] for name, run in runs.items()}
     settings = {name: load_run(run).train for name, run in runs.items()}
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -227,7 +227,7 @@ def seconds_to(curve: Curve, level: float) -> float | None:
 
 
 def _curve(name: str, run: Path) -> Curve:
-    return equivariance_dynamics.curve_of(read_audits(run), name)
+    return dynamics.curve_of(read_audits(run), name)
 
 
 def _finite(value: float | None) -> float | None:

@@ -31,10 +31,10 @@ from torch.func import functional_call, vjp, vmap
 
 import orbitwise as ow
 from orbitwise.data.batch import PointBatch
-from orbitwise.data.bonds import perceive_bonds
-from orbitwise.data.molecules import to_batch
-from orbitwise.networks.egnn import EGNN
-from orbitwise.networks.transformer import PointTransformer
+from orbitwise.molecules.bonds import perceive_bonds
+from orbitwise.molecules.molecule import to_batch
+from orbitwise.networks.points.egnn import EGNN
+from orbitwise.networks.points.transformer import PointTransformer
 from orbitwise.objectives.denoiser import Denoiser, Preconditioning, coordinate_scale
 from orbitwise.objectives.denoising import Denoising
 from rows import Row, commit_id, device_name, write_rows

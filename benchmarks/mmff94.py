@@ -19,7 +19,7 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdForceFieldHelpers
 
-from orbitwise.energies import MMFF94
+from orbitwise.molecules import MMFF94
 from rows import Row, write_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "smiles"

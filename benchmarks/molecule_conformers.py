@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from orbitwise.data.conformer_sets import Conformers, flat_smiles, read_conformer_set
-from orbitwise.data.molecule_batch import ConformerData
-from orbitwise.methods import molecule_conformers
-from orbitwise.methods.config import load
-from orbitwise.methods.molecule_evaluation import Scores, comparable, embedded, score
-from orbitwise.methods.molecule_parts import build, data_scale
-from orbitwise.methods.molecule_sampling import Handedness, draw
-from orbitwise.metrics.coverage import Coverage, average
+from orbitwise.methods.molecules.many import conformers
+from orbitwise.methods.molecules.many.evaluation import Scores, comparable, embedded, score
+from orbitwise.methods.molecules.many.parts import build, data_scale
+from orbitwise.methods.molecules.many.sampling import Handedness, draw
+from orbitwise.molecules.batch import ConformerData
+from orbitwise.molecules.files.sets import Conformers, flat_smiles, read_conformer_set
+from orbitwise.molecules.metrics.coverage import Coverage, average
 from orbitwise.objectives.denoiser import Preconditioning
-from orbitwise.orbits.posterior import orbit_posterior
+from orbitwise.orbits.posterior.entrance import orbit_posterior
 from orbitwise.processes.sampling import STEPPERS
+from orbitwise.runs.config import load
 from rows import Row, write_rows
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -157,7 +157,7 @@ class Trained:
 
 
 def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
-    config, made, step = molecule_conformers.load(run)
+    config, made, step = conformers.load(run)
     sampling = configuration(target, seed, False).sampling  # the same for all, whenever they were trained
     begin, found = time.perf_counter(), {}
     calls = STEPPERS[sampling.stepper].calls * (sampling.steps - 1) + 1
@@ -312,7 +312,7 @@ def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
 
 def train(target: str, seed: int, longer: bool, runs: Path) -> None:
     config = configuration(target, seed, longer)
-    print("\n".join(molecule_conformers.train(config, runs / folder_name(target, seed, longer)).lines))
+    print("\n".join(conformers.train(config, runs / folder_name(target, seed, longer)).lines))
 
 
 def evaluate(runs: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import openmm
 import torch
 
-from orbitwise.energies import OpenMMEnergy, alanine_peptide
+from orbitwise.molecules import OpenMMEnergy, alanine_peptide
 from rows import Row, write_rows
 
 COMBINATIONS = [

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from orbitwise.data.files import write_extxyz
-from orbitwise.data.molecules import parse_smiles, to_batch
-from orbitwise.methods import orbit_diffusion
-from orbitwise.methods.config import load
+from orbitwise.methods.molecules import orbit_diffusion
+from orbitwise.molecules.files.structures import write_extxyz
+from orbitwise.molecules.molecule import parse_smiles, to_batch
+from orbitwise.runs.config import load
 from orbitwise.training import estimate_step_seconds
 from rows import Row, write_rows
 
@@ -30,7 +30,7 @@ FRAMES, SAMPLES = 2000, 1000
 
 def frames_file(molecule: str, folder: Path) -> Path:
     """Evenly spaced frames of a trajectory as extxyz, as a user would have them."""
-    from orbitwise.data.bonds import perceive_bonds
+    from orbitwise.molecules.bonds import perceive_bonds
 
     with np.load(DATA / f"{molecule}.npz") as file:
         species, x = file["atomic_numbers"], file["positions"].astype(float)

@@ -149,7 +149,7 @@ def clock(work, device: str) -> float:
 def step_share(prefix: str, device: str) -> list[Row]:
     """Exact target over one training step of the equivariant network of the package, N = 22, float32."""
     from orbitwise.data.batch import PointBatch
-    from orbitwise.networks.egnn import EGNN
+    from orbitwise.networks.points.egnn import EGNN
     from orbitwise.objectives.denoiser import Denoiser
 
     points, generator = 22, torch.Generator().manual_seed(SEED)

@@ -19,13 +19,13 @@ import torch
 
 from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.energies import LennardJones, ManyWell
-from orbitwise.methods.targets import identical
+from orbitwise.methods.samplers.targets import identical
 from orbitwise.networks import EGNN, MLP
-from orbitwise.objectives.maximum_likelihood import MaximumLikelihood
-from orbitwise.objectives.paths import bridges, first_state, log_weight, roll_out, with_log_ratio
-from orbitwise.objectives.sampler import DiffusionSampler
-from orbitwise.objectives.trajectory_balance import VarGrad
-from orbitwise.processes.noise_schedule import Decaying
+from orbitwise.objectives.paths.maximum_likelihood import MaximumLikelihood
+from orbitwise.objectives.paths.path import bridges, first_state, log_weight, roll_out, with_log_ratio
+from orbitwise.objectives.paths.sampler import DiffusionSampler
+from orbitwise.objectives.paths.schedule import Decaying
+from orbitwise.objectives.paths.trajectory_balance import VarGrad
 from orbitwise.search import HMC, GaussianPrior, run, warmup
 from rows import Row, write_rows
 

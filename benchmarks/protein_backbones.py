@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from orbitwise.data.proteins import ATOMS, chain_batch
-from orbitwise.methods import protein_backbones as method
-from orbitwise.methods.config import load
-from orbitwise.methods.protein_judge import Mean, ProteinVerdict
+from orbitwise.methods.proteins import backbones as method
+from orbitwise.proteins.chain import ATOMS, chain_batch
+from orbitwise.proteins.judge import Mean, ProteinVerdict
+from orbitwise.runs.config import load
 from orbitwise.training.checkpoint import NAME, load_weights, read_checkpoint
 from rows import Row, write_rows
 

@@ -17,13 +17,13 @@ import torch
 from rdkit import Chem
 
 from molecules import MOLECULES
-from orbitwise.data.reference import Reference
-from orbitwise.methods.conformer_judge import angles, bond_lengths, mixing_of
-from orbitwise.methods.conformer_stages import search
-from orbitwise.methods.conformer_system import Effort
-from orbitwise.methods.conformers import ConformersConfig, build_system
-from orbitwise.metrics.conformers import find_conformers, matching, populations
-from orbitwise.metrics.torsions import find_torsions
+from orbitwise.methods.conformers.command import ConformersConfig, build_system
+from orbitwise.methods.conformers.judge import angles, bond_lengths, mixing_of
+from orbitwise.methods.conformers.stages import search
+from orbitwise.methods.conformers.system import Effort
+from orbitwise.molecules.files.reference import Reference
+from orbitwise.molecules.metrics.conformers import find_conformers, matching, populations
+from orbitwise.molecules.metrics.torsions import find_torsions
 from orbitwise.search.quench import minimise
 from rows import commit_id
 

@@ -2,7 +2,7 @@
 
     python benchmarks/reference_peptides.py [NAME ...]        three to ten minutes each on one core
 
-Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.data.reference.Reference`` reads (torsions
+Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.molecules.files.reference.Reference`` reads (torsions
 φ1 ψ1 φ2 ..., energies in kT, mean bond lengths, one minimum per backbone state with its population) and
 ``positions: (F, N, 3)`` float32 in Å, frames of the target temperature. All kernels are exact; torsion moves turn
 the amides too, so that cis amides have their proper share. Where the published ensemble of alanine dipeptide lies
@@ -22,23 +22,13 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
-from orbitwise.data.molecules import embed
-from orbitwise.energies import Counted, OpenMMEnergy, alanine_peptide
+from orbitwise.energies import Counted
 from orbitwise.metrics.divergence import compare_angles
 from orbitwise.metrics.mixing import block_average, effective_sample_size, split_rhat
 from orbitwise.metrics.torus import dihedral
-from orbitwise.search import (
-    HMC,
-    Cycle,
-    KeepStereo,
-    ReplicaExchange,
-    Stereo,
-    TorsionMove,
-    geometric_ladder,
-    minimise,
-    run,
-    warmup,
-)
+from orbitwise.molecules import KeepStereo, OpenMMEnergy, Stereo, TorsionMove, alanine_peptide
+from orbitwise.molecules.molecule import embed
+from orbitwise.search import HMC, Cycle, ReplicaExchange, geometric_ladder, minimise, run, warmup
 from rows import Row, commit_id, write_rows
 
 FOLDER = Path(__file__).parent / "references"

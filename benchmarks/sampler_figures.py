@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from orbitwise.methods.samplers.figures import GapCurve, PublishedGap, gap_figure
 from orbitwise.report.canvas import save
-from orbitwise.report.sampler_figures import GapCurve, PublishedGap, gap_figure
 from rows import RESULTS
 
 RUNS = Path("runs/sgds")

@@ -15,8 +15,8 @@ import math
 import statistics
 from pathlib import Path
 
-from orbitwise.methods import sgds
-from orbitwise.methods.config import load
+from orbitwise.methods.samplers import sgds
+from orbitwise.runs.config import load
 from rows import Row, write_rows
 
 RUNS = Path("runs/sgds")

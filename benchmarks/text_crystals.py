@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orbitwise.methods import text_crystals
-from orbitwise.methods.config import load
-from orbitwise.methods.crystal_evaluation import figures, matched
-from orbitwise.methods.crystal_guesses import guess
-from orbitwise.methods.crystal_model import load_model
-from orbitwise.methods.crystal_structure import test_set
-from orbitwise.methods.crystal_text import KEPT
+from orbitwise.crystals.text.told import KEPT
+from orbitwise.methods.crystals import text_crystals
+from orbitwise.methods.crystals.evaluation import figures, matched
+from orbitwise.methods.crystals.guesses import guess
+from orbitwise.methods.crystals.model import load_model
+from orbitwise.methods.crystals.structure import test_set
+from orbitwise.runs.config import load
 from orbitwise.training.checkpoint import NAME, read_checkpoint
 from rows import Row, write_rows
 

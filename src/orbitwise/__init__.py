@@ -21,7 +21,7 @@ _WHERE = {
     "GaussianProcess": "processes.gaussian",
     "HarmonicProcess": "processes.harmonic",
     "WrappedNormalProcess": "processes.wrapped_normal",
-    "orbit_posterior": "orbits.posterior",
+    "orbit_posterior": "orbits.posterior.entrance",
     "twirl": "orbits.average",
     "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",
@@ -39,7 +39,12 @@ _PACKAGES = [
     "training",
     "report",
     "audit",
+    "runs",
+    "molecules",
+    "crystals",
+    "proteins",
     "methods",
+    "units",
     "errors",
 ]
 

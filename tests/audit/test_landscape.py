@@ -9,10 +9,10 @@ from torch import nn
 
 import orbitwise as ow
 from orbitwise.audit import AuditBatch, Enumerate, Haar, Quadrature
-from orbitwise.audit.conditioning import condition_numbers, conditioning, head_weight_deviation
-from orbitwise.audit.landscape import loss_landscape, quadratic_fit
-from orbitwise.audit.loss_surface import LossTerms, quadratic_in
-from orbitwise.audit.spectrum import hessian_spectrum
+from orbitwise.audit.landscape.conditioning import condition_numbers, conditioning, head_weight_deviation
+from orbitwise.audit.landscape.loss_surface import LossTerms, quadratic_in
+from orbitwise.audit.landscape.plane import loss_landscape, quadratic_fit
+from orbitwise.audit.landscape.spectrum import hessian_spectrum
 from orbitwise.data.batch import PointBatch
 from orbitwise.errors import InputError
 from orbitwise.networks import PointTransformer

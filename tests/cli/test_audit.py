@@ -13,8 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from orbitwise.cli.app import main
-from orbitwise.data.files import write_extxyz
-from orbitwise.data.molecules import embed, parse_smiles
+from orbitwise.molecules.files.structures import write_extxyz
+from orbitwise.molecules.molecule import embed, parse_smiles
 
 MODULE = """
 import torch

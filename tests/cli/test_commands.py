@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from orbitwise.cli.app import main
-from orbitwise.data.files import write_extxyz
-from orbitwise.data.molecules import embed, parse_smiles
 from orbitwise.errors import EnergyError
+from orbitwise.molecules.files.structures import write_extxyz
+from orbitwise.molecules.molecule import embed, parse_smiles
 
 PYTHON = [sys.executable, "-m", "orbitwise"]
 SMALL = [
@@ -228,7 +228,7 @@ def test_interruption_keeps_what_was_done(frames, tmp_path):
     ],
 )
 def test_every_failure_is_one_line(capfd, monkeypatch, error, code, message, tmp_path):
-    from orbitwise.methods import registry
+    from orbitwise.runs import registry
 
     def fail(names=()):
         raise error

@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from orbitwise.errors import InputError
-from orbitwise.methods import config as configuration
-from orbitwise.methods import registry
-from orbitwise.methods.config import Config
+from orbitwise.runs import config as configuration
+from orbitwise.runs import registry
+from orbitwise.runs.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = list(registry.cards())

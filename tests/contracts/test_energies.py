@@ -116,7 +116,7 @@ def molecule(smiles="CC(=O)NC", seed=1):
 
 
 def mmff94():
-    from orbitwise.energies import MMFF94
+    from orbitwise.molecules import MMFF94
 
     mol, points = molecule()
     return MMFF94(mol), points
@@ -136,7 +136,7 @@ def ase_energy():
 
 def openmm_energy():
     pytest.importorskip("openmm", reason="needs OpenMM")
-    from orbitwise.energies import OpenMMEnergy, alanine_peptide
+    from orbitwise.molecules import OpenMMEnergy, alanine_peptide
 
     peptide = alanine_peptide(1, "ff14SB", "gbn2")
     return OpenMMEnergy(peptide.system), lambda e, size: peptide.positions[0] + scattered(e, size, 0.05)

@@ -14,18 +14,16 @@ import torch
 import orbitwise.search
 from orbitwise.energies import Counted, GaussianMixture
 from orbitwise.energies.base import Energy
+from orbitwise.molecules import KeepStereo, Stereo, TorsionMove
 from orbitwise.search import (
     HMC,
     MALA,
     AdjustedLangevin,
     ApproximateOrbitMove,
     Cycle,
-    KeepStereo,
     Langevin,
     OrbitMove,
     ReplicaExchange,
-    Stereo,
-    TorsionMove,
     geometric_ladder,
 )
 

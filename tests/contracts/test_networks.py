@@ -12,8 +12,8 @@ from torch import nn
 
 import orbitwise.networks
 from orbitwise.data.batch import PointBatch
-from orbitwise.data.molecule_batch import MoleculeBatch
 from orbitwise.groups.item_permutations import ItemPermutations
+from orbitwise.molecules.batch import MoleculeBatch
 
 # a small instance of every network; a network without one fails test_every_network_has_an_instance
 INSTANCES = {

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from orbitwise.data.conformer_files import write_conformer_set
-from orbitwise.data.conformer_sets import SPLITS, flat_smiles, read_conformer_set, read_conformer_sets
-from orbitwise.data.files import write_sdf
-from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
+from orbitwise.molecules.files.conformers import write_conformer_set
+from orbitwise.molecules.files.sets import SPLITS, flat_smiles, read_conformer_set, read_conformer_sets
+from orbitwise.molecules.files.structures import write_sdf
+from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SMILES = ["CCO", "C[C@H](F)Cl", "C/C=C/C", "CC(=O)[O-]", "c1ccncc1", "CC[N+](=O)[O-]"]

@@ -9,7 +9,8 @@ from ase.build import bulk
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
-from orbitwise.data.crystal_files import (
+from orbitwise.crystals.crystal import Crystal
+from orbitwise.crystals.files.read import (
     cell_from_parameters,
     from_atoms,
     from_structure,
@@ -19,7 +20,6 @@ from orbitwise.data.crystal_files import (
     write_cif,
     write_crystal_extxyz,
 )
-from orbitwise.data.crystals import Crystal
 from orbitwise.errors import InputError
 
 pymatgen = pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orbitwise.data.crystal_text import about_element, long_prompt, prompts, short_prompt
-from orbitwise.data.crystals import Crystal
+from orbitwise.crystals.crystal import Crystal
+from orbitwise.crystals.text.words import about_element, long_prompt, prompts, short_prompt
 from orbitwise.errors import InputError
 
 pytest.importorskip("pymatgen")
@@ -52,8 +52,8 @@ def test_neighbours_are_those_of_another_rule():
     """Coordination numbers by the Voronoi cells and radii of pymatgen's CrystalNN."""
     from pymatgen.analysis.local_env import CrystalNN
 
-    from orbitwise.data.crystal_convert import to_structure
-    from orbitwise.data.crystal_text import _shells
+    from orbitwise.crystals.files.convert import to_structure
+    from orbitwise.crystals.text.words import _shells
 
     for _, given, element, _ in KNOWN:
         structure = to_structure(given)

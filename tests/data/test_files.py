@@ -11,10 +11,10 @@ import pytest
 from ase import Atoms
 from rdkit import Chem
 
-from orbitwise.data.bonds import perceive_bonds
-from orbitwise.data.files import read_extxyz, read_molecule, read_sdf, write_extxyz, write_sdf
-from orbitwise.data.molecules import embed, parse_smiles
 from orbitwise.errors import InputError
+from orbitwise.molecules.bonds import perceive_bonds
+from orbitwise.molecules.files.structures import read_extxyz, read_molecule, read_sdf, write_extxyz, write_sdf
+from orbitwise.molecules.molecule import embed, parse_smiles
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.conformer_sets import Conformers
-from orbitwise.data.molecule_batch import MARKS, ConformerData, Graph, Graphs
-from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
 from orbitwise.groups.automorphism import Automorphism
+from orbitwise.molecules.batch import MARKS, ConformerData, Graph, Graphs
+from orbitwise.molecules.files.sets import Conformers
+from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
 SMILES = ["CC(C)(C)C", "C[C@H](F)Cl", "C/C=C/C", "OCCO", "CC(=O)[O-]", "c1ccccc1C"]
 

@@ -13,8 +13,9 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from orbitwise.data.handedness import relabel, stereo_elements
-from orbitwise.data.molecules import (
+from orbitwise.errors import InputError
+from orbitwise.molecules.handedness import relabel, stereo_elements
+from orbitwise.molecules.molecule import (
     bond_orders,
     choose_isomer,
     embed,
@@ -23,7 +24,6 @@ from orbitwise.data.molecules import (
     to_batch,
     unspecified_stereo,
 )
-from orbitwise.errors import InputError
 
 BAD = {
     "C1CC(": "around character 5",
@@ -168,7 +168,7 @@ def test_embed_is_reproducible_and_refuses_the_impossible():
 
 
 def test_ctrl_c_stops_an_embedding():
-    code = "from orbitwise.data.molecules import *; m = parse_smiles('C' * 30); print(1, flush=True); embed(m, 400)"
+    code = "from orbitwise.molecules.molecule import *; m = parse_smiles('C' * 30); print(1, flush=True); embed(m, 400)"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

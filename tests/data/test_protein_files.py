@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.ideal_backbones import HELIX, STRAND, build_backbone
-from orbitwise.data.protein_files import read_chains, write_pdb
-from orbitwise.data.proteins import Chain, blank_batch, chain_batch, read_backbones, read_npz
 from orbitwise.errors import InputError
+from orbitwise.proteins.chain import Chain, blank_batch, chain_batch, read_backbones, read_npz
+from orbitwise.proteins.files import read_chains, write_pdb
+from orbitwise.proteins.ideal_backbones import HELIX, STRAND, build_backbone
 
 structure = pytest.importorskip("biotite.structure", reason="needs orbitwise[proteins]")
 from biotite.structure.io import pdb, pdbx  # noqa: E402 (only where biotite is there)

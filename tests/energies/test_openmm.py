@@ -13,10 +13,10 @@ openmm = pytest.importorskip("openmm", reason="needs OpenMM: pip install 'orbitw
 
 from rdkit import Chem  # noqa: E402
 
-import orbitwise.energies.openmm as torch_openmm  # noqa: E402
-from orbitwise.energies import OpenMMEnergy, alanine_peptide  # noqa: E402
+import orbitwise.molecules.openmm.energy as torch_openmm  # noqa: E402
 from orbitwise.errors import InputError  # noqa: E402
 from orbitwise.metrics.torus import dihedral  # noqa: E402
+from orbitwise.molecules import OpenMMEnergy, alanine_peptide  # noqa: E402
 
 COMBINATIONS = [
     ("ff14SB", "vacuum"),

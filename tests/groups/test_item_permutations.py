@@ -208,7 +208,7 @@ def test_chunks_and_padding_do_not_change_the_result(monkeypatch):
     group = ow.Product(ow.SO3(), ItemPermutations.within(LABELS))
     x1, xt, t = made(FLOW, 5, 5)
     whole = ow.orbit_posterior(group, FLOW, x1, xt, t)
-    monkeypatch.setattr("orbitwise.orbits.outer.MEMORY", 1)
+    monkeypatch.setattr("orbitwise.orbits.posterior.sums.MEMORY", 1)
     pieces = ow.orbit_posterior(group, FLOW, x1, xt, t)
     assert (whole.mean - pieces.mean).abs().max() < 1e-12
     assert (whole.log_evidence - pieces.log_evidence).abs().max() < 1e-12

@@ -11,9 +11,9 @@ from orbitwise.audit import Audit, AuditBatch, AuditReport, Estimate
 from orbitwise.errors import InputError
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.so3 import SO3
-from orbitwise.methods.audit_energy_zero import with_common_zero
-from orbitwise.methods.audit_subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
-from orbitwise.methods.audit_words import Words, verdict
+from orbitwise.methods.audits.energy_zero import with_common_zero
+from orbitwise.methods.audits.subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
+from orbitwise.methods.audits.words import Words, verdict
 
 
 def row(percent=5.0, error=0.5, *, total=1.0, deviation=0.1, rounding=False, level=None, given=None) -> Audit:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from orbitwise.errors import InputError
-from orbitwise.methods import config as configuration
-from orbitwise.methods.config import load, load_run, method_of_run, save_run, validate
+from orbitwise.runs import config as configuration
+from orbitwise.runs.config import load, load_run, method_of_run, save_run, validate
 
 
 def _write(tmp_path, text, name="run.yaml"):

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from orbitwise.data.molecules import parse_smiles
 from orbitwise.energies import Counted, Energy
-from orbitwise.methods.conformer_free_energy import (
+from orbitwise.methods.conformers.stages import Found
+from orbitwise.methods.conformers.system import Effort, System
+from orbitwise.methods.conformers.weights import Weighed, weigh, words, worth
+from orbitwise.metrics.free_energy import (
     agreement,
     from_chains,
     from_populations,
@@ -19,13 +21,11 @@ from orbitwise.methods.conformer_free_energy import (
     memory,
     told,
 )
-from orbitwise.methods.conformer_stages import Found
-from orbitwise.methods.conformer_system import Effort, System
-from orbitwise.methods.conformer_weights import Weighed, weigh, words, worth
-from orbitwise.metrics.conformers import populations
-from orbitwise.objectives.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.molecules.metrics.conformers import populations
+from orbitwise.molecules.molecule import parse_smiles
 from orbitwise.objectives.denoiser import Denoiser
-from orbitwise.objectives.paths import log_weight
+from orbitwise.objectives.paths.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.gaussian import GaussianProcess, beside
 from orbitwise.processes.sampling import snr_grid
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from orbitwise.cli.app import main
-from orbitwise.data.molecules import embed
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers import ConformersConfig, build_system, opened
+from orbitwise.methods.conformers.command import ConformersConfig, build_system, opened
+from orbitwise.molecules.molecule import embed
 
 
 def test_workers_give_the_numbers_of_the_loop_and_end():

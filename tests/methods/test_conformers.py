@@ -9,16 +9,17 @@ import pytest
 import torch
 from rdkit import Chem
 
-from orbitwise.data.molecules import embed, parse_smiles
-from orbitwise.data.reference import Reference
-from orbitwise.energies.mmff import MMFF94
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
-from orbitwise.methods import conformer_stages, conformer_weights
-from orbitwise.methods.conformer_judge import angles, bond_lengths, compare
-from orbitwise.methods.conformer_system import Effort
-from orbitwise.methods.conformers import ConformersConfig, build_system, plan, report, run
-from orbitwise.metrics.torsions import find_torsions
+from orbitwise.methods.conformers import stages
+from orbitwise.methods.conformers import weights as conformer_weights
+from orbitwise.methods.conformers.command import ConformersConfig, build_system, plan, report, run
+from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
+from orbitwise.methods.conformers.system import Effort
+from orbitwise.molecules.files.reference import Reference
+from orbitwise.molecules.metrics.torsions import find_torsions
+from orbitwise.molecules.mmff.energy import MMFF94
+from orbitwise.molecules.molecule import embed, parse_smiles
 
 EFFORT = Effort(
     chains=4,
@@ -33,11 +34,11 @@ EFFORT = Effort(
 )
 
 STAGES = {
-    "search": conformer_stages,
-    "learn": conformer_stages,
+    "search": stages,
+    "learn": stages,
     "weigh": conformer_weights,
-    "draw": conformer_stages,
-    "relax": conformer_stages,
+    "draw": stages,
+    "relax": stages,
 }
 
 
@@ -130,8 +131,8 @@ def test_repeating_reuses_every_stage(finished, monkeypatch):
 
 def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
-    monkeypatch.setattr(conformer_stages, "search", None)
-    monkeypatch.setattr(conformer_stages, "learn", None)
+    monkeypatch.setattr(stages, "search", None)
+    monkeypatch.setattr(stages, "learn", None)
     monkeypatch.setattr(conformer_weights, "weigh", None)
     assert run(config(folder, n=60)).result["samples"] == 60
 

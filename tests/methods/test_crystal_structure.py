@@ -12,16 +12,16 @@ import torch
 pytest.importorskip("pymatgen")
 
 from orbitwise.cli.app import main
-from orbitwise.data.crystal_files import write_cif
-from orbitwise.data.crystals import Crystal, crystal_batch
+from orbitwise.crystals.crystal import Crystal, crystal_batch
+from orbitwise.crystals.domain import ratio_of
+from orbitwise.crystals.files.read import write_cif
+from orbitwise.crystals.matching.consensus import chosen, picked, representatives, signatures
 from orbitwise.errors import InputError
-from orbitwise.methods import crystal_structure
-from orbitwise.methods.config import load
-from orbitwise.methods.crystal_consensus import chosen, picked, representatives, signatures
-from orbitwise.methods.crystal_domain import ratio_of
-from orbitwise.methods.crystal_guesses import GuessedCrystals
-from orbitwise.methods.crystal_model import load_model, package
-from orbitwise.methods.crystal_parts import CrystalModelConfig
+from orbitwise.methods.crystals import structure
+from orbitwise.methods.crystals.guesses import GuessedCrystals
+from orbitwise.methods.crystals.model import load_model, package
+from orbitwise.methods.crystals.parts import CrystalModelConfig
+from orbitwise.runs.config import load
 
 IDEAL = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 
@@ -78,8 +78,8 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
     assert "the first for most of the draws: it knows all 32 network calls" in told
     assert "6 compositions" in told and "Crystal structures" in (run / "report.html").read_text()
     # the guesses are those of the model: same seed, same structures
-    config = crystal_structure.load_run(run)
-    data = crystal_structure.test_set(config)
+    config = structure.load_run(run)
+    data = structure.test_set(config)
     found = GuessedCrystals.load(run / "guesses", data.batch)
     assert found.guesses == 2 and not torch.equal(found.frac[0], found.frac[1])
     # the packaged model is the run's, in half precision
@@ -98,15 +98,13 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
 
 def test_an_interrupted_sampling_goes_on(tmp_path):
     run = trained(tmp_path, **{"train.steps": 5})
-    crystal_structure.sample(run, 3)
+    structure.sample(run, 3)
     rounds = sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))
     whole = [r.read_bytes() for r in rounds]
     rounds[1].unlink()
     rounds[2].write_bytes(whole[2][:50])  # half written
-    crystal_structure.sample(run, 3)
-    again = GuessedCrystals.load(
-        run / "guesses", crystal_structure.test_set(crystal_structure.load_run(run)).batch
-    )
+    structure.sample(run, 3)
+    again = GuessedCrystals.load(run / "guesses", structure.test_set(structure.load_run(run)).batch)
     assert again.guesses == 3
     assert sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))[0].read_bytes() == whole[0]
 
@@ -144,7 +142,7 @@ def test_what_cannot_be_done_is_said(tmp_path, capsys):
 
 def test_a_dry_run_counts_network_calls(tmp_path):
     config = load("crystal_structure/perov5", settings(tmp_path, **{"sampling.consensus": 3}))
-    plan = crystal_structure.plan(config)
+    plan = structure.plan(config)
     assert plan.energy_calls == 0 and plan.model_calls == 6 * 2 * 8 * 3 and plan.parameters > 5000
 
 

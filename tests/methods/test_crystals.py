@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from orbitwise.cli.app import main
-from orbitwise.data.crystal_files import read_crystals, to_structure
-from orbitwise.data.crystals import Crystal
+from orbitwise.crystals.crystal import Crystal
+from orbitwise.crystals.domain import Domain
+from orbitwise.crystals.files.read import read_crystals, to_structure
+from orbitwise.crystals.matching.cells import CellMatcher
+from orbitwise.crystals.matching.rank import Candidate, ChgnetEnergies, merged, rank, ranked, with_space_group
 from orbitwise.errors import InputError
-from orbitwise.methods import crystals as command
-from orbitwise.methods.crystal_domain import Domain
-from orbitwise.methods.crystal_model import CrystalModel, package
-from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.methods.crystal_rank import Candidate, ChgnetEnergies, merged, rank, ranked, with_space_group
-from orbitwise.metrics.crystal_matching import CellMatcher
+from orbitwise.methods.crystals import command
+from orbitwise.methods.crystals.model import CrystalModel, package
+from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
 
 pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
 

@@ -9,10 +9,10 @@ import torch
 
 from orbitwise.audit import audit_equivariance
 from orbitwise.errors import InputError
-from orbitwise.methods.config import load
-from orbitwise.methods.dynamics_task import build
-from orbitwise.methods.dynamics_voxels import GRID, SIGMA, split
-from orbitwise.methods.equivariance_dynamics import train
+from orbitwise.methods.dynamics.dynamics import train
+from orbitwise.methods.dynamics.task import build
+from orbitwise.methods.dynamics.voxels import GRID, SIGMA, split
+from orbitwise.runs.config import load
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from orbitwise.audit import Haar, audit_equivariance, read_audits
-from orbitwise.data.forces import read_forces
-from orbitwise.data.proteins import RESIDUES, read_backbones
 from orbitwise.errors import InputError
 from orbitwise.groups.polyhedral import tetrahedral
 from orbitwise.groups.so3 import SO3
-from orbitwise.methods import equivariance_dynamics as dynamics
-from orbitwise.methods.audit_subject import AuditConfig
-from orbitwise.methods.config import load
-from orbitwise.methods.dynamics_task import build
+from orbitwise.methods.audits.subject import AuditConfig
+from orbitwise.methods.dynamics import dynamics
+from orbitwise.methods.dynamics.figures import Curve, efficiency_figure, variants_figure
+from orbitwise.methods.dynamics.task import build
+from orbitwise.molecules.files.forces import read_forces
 from orbitwise.objectives.regression import Regression
-from orbitwise.report.dynamics_figures import Curve, efficiency_figure, variants_figure
+from orbitwise.proteins.chain import RESIDUES, read_backbones
+from orbitwise.runs.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -10,16 +10,16 @@ import torch
 from rdkit import Chem
 
 from orbitwise.cli.app import main
-from orbitwise.data.conformer_sets import read_conformer_set
-from orbitwise.data.files import write_sdf
-from orbitwise.data.molecule_batch import ConformerData
-from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.errors import InputError
-from orbitwise.methods import molecule_conformers as binding
-from orbitwise.methods.config import load
-from orbitwise.methods.molecule_parts import build, data_scale
-from orbitwise.methods.molecule_sampling import draw, handedness
-from orbitwise.objectives.parts import OverParts
+from orbitwise.methods.molecules.many import conformers as binding
+from orbitwise.methods.molecules.many.parts import build, data_scale
+from orbitwise.methods.molecules.many.sampling import draw, handedness
+from orbitwise.molecules.batch import ConformerData
+from orbitwise.molecules.files.sets import read_conformer_set
+from orbitwise.molecules.files.structures import write_sdf
+from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
+from orbitwise.objectives.widths import OverParts
+from orbitwise.runs.config import load
 
 SMILES = ["CCO", "C[C@H](O)CC", "C/C=C/C", "CC(=O)NC", "OCCO", "CCC=O", "CCS", "C[C@@H](F)Cl", "CCCN", "CCOC"]
 TINY = ["network.hidden=16", "network.vectors=8", "network.layers=2", "max_group=8", "train.batch_size=8"]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.files import read_molecule, write_extxyz
-from orbitwise.data.molecules import embed, parse_smiles
 from orbitwise.errors import InputError
-from orbitwise.methods import orbit_diffusion
-from orbitwise.methods.comparison import compare
-from orbitwise.methods.config import load
+from orbitwise.methods.molecules import orbit_diffusion
+from orbitwise.molecules.files.structures import read_molecule, write_extxyz
+from orbitwise.molecules.metrics.comparison import compare
+from orbitwise.molecules.molecule import embed, parse_smiles
+from orbitwise.runs.config import load
 
 SMALL = [
     "network.hidden=16",

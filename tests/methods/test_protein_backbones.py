@@ -12,14 +12,14 @@ import torch
 
 pytest.importorskip("biotite", reason="needs orbitwise[proteins]")
 
-from orbitwise.data.ideal_backbones import HELIX, STRAND, build_backbone
-from orbitwise.data.protein_files import read_chains, write_pdb
-from orbitwise.data.proteins import Chain
 from orbitwise.errors import InputError
-from orbitwise.methods import protein_backbones as method
-from orbitwise.methods.config import load
-from orbitwise.methods.protein_designability import DesignabilityConfig, designability
-from orbitwise.methods.protein_judge import JudgeConfig, judge
+from orbitwise.methods.proteins import backbones as method
+from orbitwise.proteins.chain import Chain
+from orbitwise.proteins.designability import DesignabilityConfig, designability
+from orbitwise.proteins.files import read_chains, write_pdb
+from orbitwise.proteins.ideal_backbones import HELIX, STRAND, build_backbone
+from orbitwise.proteins.judge import JudgeConfig, judge
+from orbitwise.runs.config import load
 
 SMALL = ["network.hidden=16", "network.layers=1", "network.heads=2", "train.batch_size=8", "train.warmup=5"]
 SMALL += [

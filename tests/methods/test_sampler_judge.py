@@ -11,8 +11,8 @@ import torch
 
 from orbitwise.energies import Count, Counted, Energy, GaussianMixture, LennardJones, ManyWell
 from orbitwise.errors import InputError
-from orbitwise.methods.sampler_judge import DrawnPaths, ReferenceSet, judge
-from orbitwise.methods.sampler_report import write_report
+from orbitwise.methods.samplers.judge import DrawnPaths, ReferenceSet, judge
+from orbitwise.methods.samplers.page import write_report
 
 ALDP = Path(__file__).parents[3] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
 LJ13 = Path(__file__).parents[3] / "shared" / "data" / "lj13_reference" / "lj13.npz"

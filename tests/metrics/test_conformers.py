@@ -12,7 +12,7 @@ from rdkit.Chem import AllChem, rdMolAlign
 from scipy.spatial.transform import Rotation
 
 from orbitwise.errors import InputError
-from orbitwise.metrics.conformers import (
+from orbitwise.molecules.metrics.conformers import (
     Matching,
     assign,
     find_conformers,

@@ -7,10 +7,10 @@ import pytest
 import torch
 from rdkit.Chem import RemoveHs, rdMolAlign
 
-from orbitwise.data.molecules import embed, parse_smiles, with_conformers
 from orbitwise.errors import InputError
-from orbitwise.metrics.conformers import symmetric_rmsd
-from orbitwise.metrics.coverage import average, coverage, coverages, heavy_matching
+from orbitwise.molecules.metrics.conformers import symmetric_rmsd
+from orbitwise.molecules.metrics.coverage import average, coverage, coverages, heavy_matching
+from orbitwise.molecules.molecule import embed, parse_smiles, with_conformers
 
 SMILES = [
     "OCCO",

@@ -6,10 +6,10 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from orbitwise.crystals.validity.charge_neutrality import charge_neutral
+from orbitwise.crystals.validity.fingerprints import composition_fingerprints, structure_fingerprints
+from orbitwise.crystals.validity.generation import Cutoffs, generation_metrics, natural_cutoffs
 from orbitwise.errors import InputError
-from orbitwise.metrics.charge_neutrality import charge_neutral
-from orbitwise.metrics.crystal_fingerprints import composition_fingerprints, structure_fingerprints
-from orbitwise.metrics.crystal_generation import Cutoffs, generation_metrics, natural_cutoffs
 
 core = pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
 

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
+from orbitwise.crystals.matching.ceiling import ceiling
+from orbitwise.crystals.matching.cells import CellMatcher
+from orbitwise.crystals.matching.match import MatchResult, match, structurally_valid
 from orbitwise.errors import InputError
-from orbitwise.metrics.crystal_ceiling import ceiling
-from orbitwise.metrics.crystal_matching import CellMatcher
-from orbitwise.metrics.crystals import MatchResult, match, structurally_valid
 
 core = pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
 from pymatgen.analysis.structure_matcher import StructureMatcher  # noqa: E402

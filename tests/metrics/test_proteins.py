@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.ideal_backbones import HELIX, STRAND, build_backbone
 from orbitwise.errors import InputError
-from orbitwise.metrics.proteins import (
+from orbitwise.proteins.geometry import (
     BACKBONE,
     SizeLaw,
     clashes,
@@ -20,7 +19,8 @@ from orbitwise.metrics.proteins import (
     quantities,
     radius_of_gyration,
 )
-from orbitwise.metrics.secondary_structure import fractions, secondary_structure
+from orbitwise.proteins.ideal_backbones import HELIX, STRAND, build_backbone
+from orbitwise.proteins.secondary_structure import fractions, secondary_structure
 
 BY_NAME = {q.name: q for q in BACKBONE}
 IDEAL = {

@@ -10,7 +10,7 @@ import roma
 import torch
 
 from orbitwise.errors import InputError
-from orbitwise.metrics.tm_score import nearest_chain, tm_d0, tm_score
+from orbitwise.proteins.tm_score import nearest_chain, tm_d0, tm_score
 
 
 def walk(batch: int, residues: int, seed: int, stiffness: float = 1.0) -> torch.Tensor:

@@ -12,8 +12,8 @@ from rdkit.Chem import AllChem, rdMolTransforms
 
 from orbitwise.errors import InputError
 from orbitwise.metrics.divergence import angle_kl
-from orbitwise.metrics.torsions import find_torsions, map_pair, torsion_word
 from orbitwise.metrics.torus import dihedral, torus_distances, torus_w2
+from orbitwise.molecules.metrics.torsions import find_torsions, map_pair, torsion_word
 
 ALDP = Path(__file__).parents[3] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from orbitwise.data.crystals import CrystalBatch
-from orbitwise.networks import CrystalTransformer, CSPNet
-from orbitwise.networks.elements import ElementFeatures
+from orbitwise.crystals import CrystalTransformer, CSPNet
+from orbitwise.crystals.crystal import CrystalBatch
+from orbitwise.crystals.elements import ElementFeatures
 
 NETWORKS = {"cspnet": CSPNet, "transformer": CrystalTransformer}
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.data.molecule_batch import Graph, Graphs, MoleculeBatch
-from orbitwise.data.molecules import choose_isomer, embed, parse_smiles
 from orbitwise.groups.so3 import SO3
-from orbitwise.networks.molecule_network import MoleculeNetwork, handed_volumes
+from orbitwise.molecules.batch import Graph, Graphs, MoleculeBatch
+from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
+from orbitwise.molecules.network import MoleculeNetwork, handed_volumes
 
 
 def network(seed: int = 0) -> MoleculeNetwork:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from orbitwise.data.proteins import blank_batch
-from orbitwise.networks import ResidueTransformer
+from orbitwise.proteins import ResidueTransformer
+from orbitwise.proteins.chain import blank_batch
 
 SMALL = {"hidden": 16, "layers": 2, "heads": 4, "waves": 8, "radial": 8, "times": 8}
 

@@ -9,9 +9,9 @@ import torch
 
 from orbitwise.energies import Energy
 from orbitwise.errors import InputError
-from orbitwise.objectives.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
 from orbitwise.objectives.denoiser import Preconditioning
-from orbitwise.objectives.paths import log_weight
+from orbitwise.objectives.paths.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.gaussian import GaussianProcess, beside
 from orbitwise.processes.sampling import edm_grid, snr_grid, uniform_grid
 

@@ -8,13 +8,11 @@ import math
 import pytest
 import torch
 
-from orbitwise.data.crystals import Crystal, crystal_batch
+from orbitwise.crystals import CrystalDenoiser, CrystalDenoising, CrystalProcess, CSPNet
+from orbitwise.crystals.crystal import Crystal, crystal_batch
+from orbitwise.crystals.denoising import TARGETS, choosing_times
 from orbitwise.errors import InputError
 from orbitwise.groups.torus import wrapped_normal
-from orbitwise.networks import CSPNet
-from orbitwise.objectives import CrystalDenoiser, CrystalDenoising
-from orbitwise.objectives.crystal_denoising import TARGETS, choosing_times
-from orbitwise.processes import CrystalProcess
 from orbitwise.processes.gaussian import beside
 
 PROCESS = CrystalProcess()

@@ -13,16 +13,16 @@ from orbitwise.energies import GaussianMixture
 from orbitwise.errors import InputError
 from orbitwise.groups.so3 import SO3
 from orbitwise.networks import EGNN, MLP
-from orbitwise.objectives.adjoint_matching import AdjointMatching
-from orbitwise.objectives.detailed_balance import DetailedBalance
-from orbitwise.objectives.gafn import AugmentedFlow
-from orbitwise.objectives.maximum_likelihood import MaximumLikelihood
-from orbitwise.objectives.paths import bridges, step_ratios
-from orbitwise.objectives.reverse_kl import ReverseKL
-from orbitwise.objectives.sampler import DiffusionSampler
-from orbitwise.objectives.subtrajectory_balance import SubTrajectoryBalance
-from orbitwise.objectives.trajectory_balance import TrajectoryBalance, VarGrad
-from orbitwise.processes.noise_schedule import Decaying, Uniform
+from orbitwise.objectives.paths.adjoint_matching import AdjointMatching
+from orbitwise.objectives.paths.augmented_flow import AugmentedFlow
+from orbitwise.objectives.paths.detailed_balance import DetailedBalance
+from orbitwise.objectives.paths.maximum_likelihood import MaximumLikelihood
+from orbitwise.objectives.paths.path import bridges, step_ratios
+from orbitwise.objectives.paths.reverse_kl import ReverseKL
+from orbitwise.objectives.paths.sampler import DiffusionSampler
+from orbitwise.objectives.paths.schedule import Decaying, Uniform
+from orbitwise.objectives.paths.subtrajectory_balance import SubTrajectoryBalance
+from orbitwise.objectives.paths.trajectory_balance import TrajectoryBalance, VarGrad
 from orbitwise.training import TrainConfig, train
 
 STEPS = 10

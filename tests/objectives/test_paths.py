@@ -12,7 +12,7 @@ from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.energies import Counted, Energy, GaussianMixture
 from orbitwise.errors import InputError
 from orbitwise.networks import EGNN, MLP
-from orbitwise.objectives.paths import (
+from orbitwise.objectives.paths.path import (
     bridges,
     chosen_steps,
     log_weight,
@@ -20,8 +20,8 @@ from orbitwise.objectives.paths import (
     step_ratios,
     with_log_ratio,
 )
-from orbitwise.objectives.sampler import DiffusionSampler
-from orbitwise.processes.noise_schedule import Decaying, Random, Uniform
+from orbitwise.objectives.paths.sampler import DiffusionSampler
+from orbitwise.objectives.paths.schedule import Decaying, Random, Uniform
 
 SCHEDULES = [Uniform(12), Uniform(12, 0.1), Random(12), Decaying(12), Decaying(12, 0.05)]
 

@@ -8,7 +8,7 @@ import torch
 
 import orbitwise as ow
 from orbitwise.errors import InputError, NoClosedFormError
-from orbitwise.orbits import outer
+from orbitwise.orbits.posterior import sums
 
 FLOW = ow.GaussianProcess.flow()
 CENTRED = ow.GaussianProcess.flow(zero_com=True)
@@ -188,11 +188,11 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     whole = ow.orbit_posterior(group, FLOW, x1, xt, t)
     sizes = []
     for memory in (1, 7 * 8 * 1000 * 13):
-        monkeypatch.setattr(outer, "MEMORY", memory)
+        monkeypatch.setattr(sums, "MEMORY", memory)
         pieces = ow.orbit_posterior(group, FLOW, x1, xt, t)
         assert torch.allclose(whole.mean, pieces.mean, atol=1e-13)
         assert torch.allclose(whole.log_evidence, pieces.log_evidence, rtol=1e-13, atol=1e-11)
-        clouds = outer.Clouds(x1.shape, torch.zeros(120), None, None)
+        clouds = sums.Clouds(x1.shape, torch.zeros(120), None, None)
         sizes.append(len(clouds.chunks()))
     assert sizes[0] == 120 and 1 < sizes[1] < 120
 

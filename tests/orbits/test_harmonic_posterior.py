@@ -9,7 +9,7 @@ import torch
 
 import orbitwise as ow
 from orbitwise.groups.item_permutations import ItemPermutations
-from orbitwise.orbits.matrix_fisher import MatrixFisher
+from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher
 from orbitwise.processes import GaussianProcess, HarmonicProcess, Springs
 
 SWAP = torch.tensor([4, 1, 2, 3, 0])

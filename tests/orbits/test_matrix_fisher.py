@@ -8,7 +8,7 @@ import pytest
 import roma
 import torch
 
-from orbitwise.orbits.matrix_fisher import MatrixFisher, bingham, sample_bingham
+from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher, bingham, sample_bingham
 
 
 def proper(s, seed=0):
@@ -63,7 +63,7 @@ def test_normaliser_in_25_digits(s):
 
 def test_quadrature_has_converged_everywhere():
     """Against twice to six times the nodes, over gaps from 1e-8 to 1e16 in all combinations."""
-    from orbitwise.orbits.matrix_fisher import _quadrature
+    from orbitwise.orbits.posterior.matrix_fisher import _quadrature
 
     gen = torch.Generator().manual_seed(0)
     gaps = 10 ** (24 * torch.rand(4000, 3, generator=gen, dtype=torch.float64) - 8)

@@ -7,7 +7,7 @@ import torch
 
 import orbitwise as ow
 from orbitwise.errors import NoClosedFormError
-from orbitwise.orbits.snis import snis_by_images, snis_rotations
+from orbitwise.orbits.posterior.snis import snis_by_images, snis_rotations
 
 FLOW = ow.GaussianProcess.flow()
 CENTRED = ow.GaussianProcess.flow(zero_com=True)

@@ -11,10 +11,10 @@ from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.torus import wrap, wrapped_normal
-from orbitwise.orbits import dispatch, outer
-from orbitwise.orbits.finite import images
-from orbitwise.orbits.noise import Wrapped
-from orbitwise.orbits.torus import exact_torus
+from orbitwise.orbits.posterior import dispatch, sums
+from orbitwise.orbits.posterior.finite import images
+from orbitwise.orbits.posterior.noise import Wrapped
+from orbitwise.orbits.posterior.torus.exact import exact_torus
 
 
 class Level:
@@ -63,7 +63,7 @@ def written_out(group, x1, xt, t, mask):
     """The sum over permutations with the torus posterior of each image, by ``outer.sum_over``."""
     clouds = images(group, x1, mask, lambda h, g: (g, h))
     inner = lambda x: exact_torus(TORUS, NOISE, x, xt, t, mask)  # noqa: E731
-    return outer.sum_over(clouds, inner, Wrapped(NOISE, t, mask), xt)
+    return sums.sum_over(clouds, inner, Wrapped(NOISE, t, mask), xt)
 
 
 # ---- exact -----------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_shared_nodes_are_the_sum_written_out(sigma, lead, monkeypatch):
     group = ItemPermutations.within(LABELS)
     expected = written_out(group, x1, xt, t, mask)
     for chunk in (2**16, 1):  # all items together, and one by one
-        monkeypatch.setattr("orbitwise.orbits.torus.CACHE", chunk)
+        monkeypatch.setattr("orbitwise.orbits.posterior.torus.exact.CACHE", chunk)
         post = dispatch.exact(ow.Product(TORUS, group), NOISE, x1, xt, t, mask)
         assert post.exact and post.method == "exact"
         scale = expected.log_evidence.abs().clamp_min(1)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from orbitwise import PeriodicTranslation, orbit_posterior
+from orbitwise.crystals.process import CrystalProcess, cell_lattice, cell_vector
+from orbitwise.crystals.sampling import CrystalEstimate, PredictorCorrector
 from orbitwise.errors import InputError
 from orbitwise.groups.torus import nearest_image
-from orbitwise.processes.crystal import CrystalProcess, cell_lattice, cell_vector
-from orbitwise.processes.crystal_sampling import CrystalEstimate, PredictorCorrector
 from orbitwise.processes.gaussian import beside
 
 PROCESS = CrystalProcess()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orbitwise.methods.audits.figures import AuditPoint, levels_figure, outputs_figure
 from orbitwise.report import ReportData, Table
-from orbitwise.report.audit_figures import AuditPoint, levels_figure, outputs_figure
 from orbitwise.report.canvas import save
 from orbitwise.report.page import render
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from orbitwise.audit.conditioning import conditioning
-from orbitwise.audit.landscape import Landscape
+from orbitwise.audit.landscape.conditioning import conditioning
+from orbitwise.audit.landscape.plane import Landscape
+from orbitwise.audit.landscape.spectrum import Spectrum
 from orbitwise.audit.result import Estimate
-from orbitwise.audit.spectrum import Spectrum
-from orbitwise.report.audit_landscape import conditioning_figure, landscape_figure, spectrum_figure
+from orbitwise.methods.audits.landscape_figures import conditioning_figure, landscape_figure, spectrum_figure
 from orbitwise.report.canvas import save
 
 

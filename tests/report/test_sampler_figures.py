@@ -9,13 +9,7 @@ import torch
 from PIL import Image
 
 from orbitwise.energies import GaussianMixture, LennardJones, ManyWell
-from orbitwise.metrics.divergence import angle_kl
-from orbitwise.metrics.evidence import evidence
-from orbitwise.metrics.modes import mixture_modes, well_coverage
-from orbitwise.metrics.torus import torus_w2
-from orbitwise.metrics.transport import pair_distances
-from orbitwise.report.canvas import save
-from orbitwise.report.sampler_figures import (
+from orbitwise.methods.samplers.figures import (
     GapCurve,
     PublishedGap,
     ensemble_figure,
@@ -25,6 +19,12 @@ from orbitwise.report.sampler_figures import (
     weights_figure,
     wells_figure,
 )
+from orbitwise.metrics.divergence import angle_kl
+from orbitwise.metrics.evidence import evidence
+from orbitwise.metrics.modes import mixture_modes, well_coverage
+from orbitwise.metrics.torus import torus_w2
+from orbitwise.metrics.transport import pair_distances
+from orbitwise.report.canvas import save
 
 
 def gen(seed: int) -> torch.Generator:

@@ -3,18 +3,16 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from orbitwise.energies import MMFF94, GaussianMixture
+from orbitwise.energies import GaussianMixture
 from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
+from orbitwise.molecules import MMFF94, KeepStereo, Stereo, TorsionMove
 from orbitwise.search import (
     HMC,
     MALA,
     AdjustedLangevin,
     Cycle,
-    KeepStereo,
     ReplicaExchange,
-    Stereo,
-    TorsionMove,
     geometric_ladder,
     run,
     warmup,

@@ -9,8 +9,9 @@ from orbitwise.energies import Counted
 from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
 from orbitwise.metrics.mixing import effective_sample_size
-from orbitwise.search import TorsionMove, run
-from orbitwise.search.torsion_move import rotatable_bonds, rotate_about_bond
+from orbitwise.molecules import TorsionMove
+from orbitwise.molecules.search.torsion_move import rotatable_bonds, rotate_about_bond
+from orbitwise.search import run
 
 
 def gen(seed=0):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from orbitwise.audit.batch import AuditBatch, checked_batches
 from orbitwise.audit.estimate import Terms, loss_terms
-from orbitwise.audit.gradients import gradient_norms, term_gradients
+from orbitwise.audit.landscape.gradients import gradient_norms, term_gradients
 from orbitwise.audit.losses import Loss, loss_named, squared
 from orbitwise.audit.nodes import Nodes, nodes_for
 from orbitwise.audit.orbit import Outputs, over_orbit

@@ -15,7 +15,7 @@ from orbitwise.groups.polyhedral import icosahedral, octahedral, tetrahedral
 from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.groups.translation import Translation
-from orbitwise.orbits.result import map_element
+from orbitwise.orbits.posterior.result import map_element
 
 _POLYHEDRA = {"tetrahedral": tetrahedral, "octahedral": octahedral, "icosahedral": icosahedral}
 ENUMERATED = 120  # larger finite groups are sampled unless asked for

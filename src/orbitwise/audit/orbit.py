@@ -12,7 +12,7 @@ from orbitwise.audit.batch import AuditBatch, pick
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Element, Group
 from orbitwise.groups.product import Product
-from orbitwise.orbits.result import map_element
+from orbitwise.orbits.posterior.result import map_element
 
 Kind = Literal["vector", "point", "invariant", "scalar", "tensor", "field"]
 Outputs = Kind | Mapping[str, Kind]

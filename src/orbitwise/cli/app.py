@@ -102,8 +102,8 @@ def conformers(
     dry_run: DryRun = False,
 ) -> None:
     """A Boltzmann ensemble with populations from a SMILES."""
-    from orbitwise.methods import config as configuration
-    from orbitwise.methods.registry import binding
+    from orbitwise.runs import config as configuration
+    from orbitwise.runs.registry import binding
 
     method = binding("conformers")
     given = {
@@ -147,8 +147,8 @@ def crystals(
     dry_run: DryRun = False,
 ) -> None:
     """Crystal structures of a formula: ranked CIFs, space groups, a report."""
-    from orbitwise.methods import config as configuration
-    from orbitwise.methods import crystals as method
+    from orbitwise.methods.crystals import command as method
+    from orbitwise.runs import config as configuration
 
     given = {
         "formula": formula,
@@ -180,8 +180,8 @@ def train(
 ) -> None:
     """Train on your own file of conformers; repeating the command resumes."""
     from orbitwise.errors import InputError
-    from orbitwise.methods import config as configuration
-    from orbitwise.methods.registry import trainer
+    from orbitwise.runs import config as configuration
+    from orbitwise.runs.registry import trainer
 
     resolved = configuration.load(config, overrides or ())
     method = trainer(resolved)
@@ -213,7 +213,7 @@ def sample(
     ] = None,
 ) -> None:
     """Draw samples from a trained run into its folder."""
-    from orbitwise.methods.registry import with_options
+    from orbitwise.runs.registry import with_options
 
     _show_lines(with_options(_action(run, "sample"), n=n, molecules=molecules)(run, seed=seed))
 
@@ -267,10 +267,10 @@ def audit(
     dry_run: DryRun = False,
 ) -> None:
     """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and report.html."""
-    from orbitwise.methods import audit_run
-    from orbitwise.methods import config as configuration
+    from orbitwise.methods.audits import command
+    from orbitwise.runs import config as configuration
 
-    given = audit_run.audit_config(
+    given = command.audit_config(
         what,
         ase,
         data,
@@ -285,11 +285,11 @@ def audit(
         out=out,
     )
     given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(audit_run.AuditConfig, given)
+    config = configuration.validate(command.AuditConfig, given)
     if dry_run:
-        _show_plan(config, audit_run.plan(config))
+        _show_plan(config, command.plan(config))
         return
-    _show_lines(audit_run.run(config))
+    _show_lines(command.run(config))
 
 
 @app.command()
@@ -301,7 +301,7 @@ def report(run: Run) -> None:
 @methods_app.command("list")
 def methods_list() -> None:
     """One line for each method."""
-    from orbitwise.methods.registry import cards
+    from orbitwise.runs.registry import cards
 
     for card in cards().values():
         print(f"{card.name:20s} {card.title}")
@@ -322,14 +322,14 @@ def methods_cite(
     names: Annotated[list[str] | None, typer.Argument(help="Methods; all when none is given.")] = None,
 ) -> None:
     """BibTeX of the papers behind methods."""
-    from orbitwise.methods.registry import cite
+    from orbitwise.runs.registry import cite
 
     print(cite(names or ()), end="")
 
 
 def _action(run: Path, verb: str):
-    from orbitwise.methods.config import method_of_run
-    from orbitwise.methods.registry import action
+    from orbitwise.runs.config import method_of_run
+    from orbitwise.runs.registry import action
 
     return action(method_of_run(run), verb)
 

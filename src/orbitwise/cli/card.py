@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from orbitwise.methods import registry
+from orbitwise.runs import registry
 
 
 def show(name: str, console: Console | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Energies U(x) in units of kT: batched torch modules with their gradients. Names load on first use."""
+"""Energies U(x) in units of kT of no particular matter, batched, with their gradients. Names load on first use."""
 
 from orbitwise.lazy import load_on_first_use
 
@@ -11,10 +11,7 @@ _WHERE = {
     "ManyWell": "many_well",
     "DoubleWell": "double_well",
     "LennardJones": "lennard_jones",
-    "MMFF94": "mmff",
     "ASEEnergy": "ase",
-    "OpenMMEnergy": "openmm",
-    "alanine_peptide": "peptides",
     "RayEnergy": "distributed",
 }
 

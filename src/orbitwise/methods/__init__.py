@@ -1,4 +1,4 @@
-"""Published methods as bindings of parts, one file each with its CARD in ``cards/``.
+"""Published methods as bindings of parts, a folder a family, each method with its CARD in ``cards/``.
 
-``orbitwise.methods.config`` loads configurations, ``orbitwise.methods.registry`` knows what is here.
+``orbitwise.runs`` loads configurations and knows which methods are here.
 """

@@ -1,16 +1,13 @@
-"""Numbers that papers report: torsions, divergences, conformer populations, transport, mixing."""
+"""Numbers that papers report of any samples. Names load on first use."""
 
 from orbitwise.lazy import load_on_first_use
 
+# One line per name: name -> module inside this package.
 _WHERE = {
-    "Torsion": "torsions",
-    "dihedral": "torsions",
-    "find_torsions": "torsions",
-    "map_pair": "torsions",
-    "torsion_word": "torsions",
-    "TorusW2": "torsions",
-    "torus_distances": "torsions",
-    "torus_w2": "torsions",
+    "dihedral": "torus",
+    "TorusW2": "torus",
+    "torus_distances": "torus",
+    "torus_w2": "torus",
     "AngleKL": "divergence",
     "JensenShannon": "divergence",
     "angle_histogram": "divergence",
@@ -18,17 +15,6 @@ _WHERE = {
     "compare_angles": "divergence",
     "js_divergence": "divergence",
     "kl_divergence": "divergence",
-    "Clusters": "conformers",
-    "Matching": "conformers",
-    "Populations": "conformers",
-    "assign": "conformers",
-    "find_conformers": "conformers",
-    "matching": "conformers",
-    "populations": "conformers",
-    "symmetric_rmsd": "conformers",
-    "Coverage": "coverage",
-    "coverages": "coverage",
-    "heavy_matching": "coverage",
     "aligned_distance": "particles",
     "published_distance": "particles",
     "symmetric_w2": "particles",
@@ -51,25 +37,7 @@ _WHERE = {
     "rank_effective_sample_size": "mixing",
     "split_rhat": "mixing",
     "statistical_inefficiency": "mixing",
-    "Handedness": "proteins",
-    "SizeLaw": "proteins",
-    "clashes": "proteins",
-    "handedness": "proteins",
-    "radius_of_gyration": "proteins",
-    "nearest_chain": "tm_score",
-    "CellMatcher": "crystal_matching",
-    "MatchResult": "crystals",
-    "Measured": "crystals",
-    "match": "crystals",
-    "structurally_valid": "crystals",
-    "Ceiling": "crystal_ceiling",
-    "ceiling": "crystal_ceiling",
-    "Cutoffs": "crystal_generation",
-    "GenerationMetrics": "crystal_generation",
-    "generation_metrics": "crystal_generation",
-    "natural_cutoffs": "crystal_generation",
-    "charge_neutral": "charge_neutrality",
 }
 
-__all__ = list(_WHERE)
+__all__ = [*_WHERE]
 __getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

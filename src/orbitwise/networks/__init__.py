@@ -1,24 +1,16 @@
-"""Networks: ``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. A file and a line each."""
+"""``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. Names load on first use."""
 
-from orbitwise.networks.crystal_transformer import CrystalTransformer
-from orbitwise.networks.cspnet import CSPNet
-from orbitwise.networks.egnn import EGNN
-from orbitwise.networks.mlp import MLP, ElementwiseMLP
-from orbitwise.networks.molecule_network import MoleculeNetwork
-from orbitwise.networks.pair_network import PairNetwork
-from orbitwise.networks.residue_transformer import ResidueTransformer
-from orbitwise.networks.transformer import PointTransformer
-from orbitwise.networks.unet3d import UNet3D
+from orbitwise.lazy import load_on_first_use
 
-__all__ = [
-    "EGNN",
-    "MLP",
-    "CSPNet",
-    "CrystalTransformer",
-    "ElementwiseMLP",
-    "MoleculeNetwork",
-    "PairNetwork",
-    "PointTransformer",
-    "ResidueTransformer",
-    "UNet3D",
-]
+# One line per name: name -> module inside this package.
+_WHERE = {
+    "EGNN": "points.egnn",
+    "MLP": "mlp",
+    "ElementwiseMLP": "mlp",
+    "PairNetwork": "points.pair_network",
+    "PointTransformer": "points.transformer",
+    "UNet3D": "grids.unet3d",
+}
+
+__all__ = [*_WHERE]
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

@@ -1,8 +1,13 @@
-"""Objectives: (model, batch) -> per-sample losses."""
+"""Objectives: (model, batch) -> per-sample losses. Names load on first use."""
 
-from orbitwise.objectives.crystal_denoiser import CrystalDenoiser
-from orbitwise.objectives.crystal_denoising import CrystalDenoising
-from orbitwise.objectives.denoiser import Denoiser, coordinate_scale
-from orbitwise.objectives.denoising import Denoising
+from orbitwise.lazy import load_on_first_use
 
-__all__ = ["CrystalDenoiser", "CrystalDenoising", "Denoiser", "Denoising", "coordinate_scale"]
+# One line per name: name -> module inside this package.
+_WHERE = {
+    "Denoiser": "denoiser",
+    "Denoising": "denoising",
+    "coordinate_scale": "denoiser",
+}
+
+__all__ = [*_WHERE]
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

@@ -33,7 +33,7 @@ from torch import Tensor
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.objectives.denoiser import Preconditioning
-from orbitwise.orbits.posterior import orbit_posterior
+from orbitwise.orbits.posterior.entrance import orbit_posterior
 from orbitwise.processes.gaussian import GaussianProcess, beside
 
 TARGETS = {"augmentation": None, "aligned": "mode", "snis": "snis", "exact": "exact"}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Element, Group
-from orbitwise.orbits.result import map_element
+from orbitwise.orbits.posterior.result import map_element
 
 
 @dataclass(frozen=True)

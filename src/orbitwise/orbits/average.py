@@ -13,7 +13,7 @@ from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.base import Element, Group
 from orbitwise.groups.finite import Finite
 from orbitwise.groups.so3 import O3, SO3
-from orbitwise.orbits.result import map_element
+from orbitwise.orbits.posterior.result import map_element
 
 Output = Literal["point", "vector", "invariant"]
 

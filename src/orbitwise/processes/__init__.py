@@ -1,34 +1,22 @@
-"""Noising processes p_t(x_t | x_1) and their reverse steps; t = 0 noise, t = 1 data."""
+"""Noising processes p_t(x_t | x_1) and their reverse steps; t = 0 noise, t = 1 data. Names load on first use."""
 
-from orbitwise.processes.base import Process
-from orbitwise.processes.crystal import CrystalProcess
-from orbitwise.processes.crystal_sampling import PredictorCorrector
-from orbitwise.processes.gaussian import GaussianProcess
-from orbitwise.processes.harmonic import HarmonicProcess, Springs
-from orbitwise.processes.sampling import (
-    Ancestral,
-    Euler,
-    Heun,
-    Samples,
-    edm_grid,
-    sample,
-    snr_grid,
-    uniform_grid,
-)
+from orbitwise.lazy import load_on_first_use
 
-__all__ = [
-    "Ancestral",
-    "CrystalProcess",
-    "Euler",
-    "GaussianProcess",
-    "HarmonicProcess",
-    "Heun",
-    "PredictorCorrector",
-    "Process",
-    "Samples",
-    "Springs",
-    "edm_grid",
-    "sample",
-    "snr_grid",
-    "uniform_grid",
-]
+# One line per name: name -> module inside this package.
+_WHERE = {
+    "Ancestral": "sampling",
+    "Euler": "sampling",
+    "GaussianProcess": "gaussian",
+    "HarmonicProcess": "harmonic",
+    "Heun": "sampling",
+    "Process": "base",
+    "Samples": "sampling",
+    "Springs": "harmonic",
+    "edm_grid": "sampling",
+    "sample": "sampling",
+    "snr_grid": "sampling",
+    "uniform_grid": "sampling",
+}
+
+__all__ = [*_WHERE]
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

@@ -1,0 +1,1 @@
+"""The loss around a trained model: gradients, Hessian spectra, condition numbers, planes."""

@@ -1,0 +1,110 @@
+"""Tables of crystals: the CSV format of CDVAE and DiffCSP, and arrays in one ``.npz``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from orbitwise.crystals.crystal import Crystal
+from orbitwise.crystals.files.cif import crystal_from_cif
+from orbitwise.crystals.files.convert import cell_from_parameters, wrapped
+from orbitwise.errors import InputError
+
+ARRAYS = ("lengths_angles", "num_atoms", "offsets", "atomic_numbers", "frac_coords")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One structure of a file: where it stands, how to make it (may raise ``InputError``), its other columns."""
+
+    where: str
+    make: Callable[[], Crystal]
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
+    """Rows with columns ``material_id`` and ``cif``; all others are values (a nameless index column is not)."""
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 26))  # a CIF is longer than the default allows
+    rows = csv.DictReader(io.StringIO(text))
+    absent = [name for name in ("material_id", "cif") if name not in (rows.fieldnames or ())]
+    if absent:
+        raise InputError(
+            f"{path}, line 1: column {' and '.join(map(repr, absent))} missing; found {', '.join(rows.fieldnames)}"
+        )
+    last = rows.line_num
+    while True:
+        where = f"{path}, line {last + 1}"
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{where}: the CSV is malformed ({error})") from error
+        last = rows.line_num
+        name, cif = row.pop("material_id") or "", row.pop("cif")
+        values = {key: value for key, value in row.items() if key and key.strip() and value is not None}
+
+        def make(name=name, cif=cif) -> Crystal:
+            if not cif or not cif.strip():
+                raise InputError("the cif field is empty")
+            return crystal_from_cif(cif, name, max_atoms)
+
+        yield Record(f"{where} ({name})" if name else where, make, values)
+
+
+def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:
+    """Flat arrays: ``lengths_angles (M, 6)`` Å and degrees, ``num_atoms (M,)``, ``offsets (M + 1,)``,
+    ``atomic_numbers`` and ``frac_coords`` of all atoms; every other array of length M is a column."""
+    arrays = _load(path)
+    size, offsets = len(arrays["num_atoms"]), arrays["offsets"]
+    total = len(arrays["atomic_numbers"])
+    fits = (
+        arrays["lengths_angles"].shape == (size, 6)
+        and offsets.shape == (size + 1,)
+        and arrays["frac_coords"].shape == (total, 3)
+        and size > 0
+        and offsets[0] == 0
+        and offsets[-1] == total
+        and np.array_equal(np.diff(offsets), arrays["num_atoms"])
+    )
+    if not fits:
+        raise InputError(f"{path}: the arrays {', '.join(ARRAYS)} do not fit each other")
+    lattice = cell_from_parameters(arrays["lengths_angles"])
+    names = arrays.get("material_id", np.arange(1, size + 1)).astype(str)
+    others = {
+        k: v for k, v in arrays.items() if k not in (*ARRAYS, "material_id") and v.ndim and len(v) == size
+    }
+    for i in range(size):
+
+        def make(i=i) -> Crystal:
+            if arrays["num_atoms"][i] > max_atoms:
+                raise InputError(
+                    f"{arrays['num_atoms'][i]:,} atoms in the cell, the limit is {max_atoms} (argument max_atoms)"
+                )
+            atoms = slice(offsets[i], offsets[i + 1])
+            if not np.isfinite(lattice[i]).all():
+                raise InputError(f"lengths and angles {arrays['lengths_angles'][i].tolist()} span no cell")
+            if not np.isfinite(arrays["frac_coords"][atoms]).all():
+                raise InputError("a coordinate is not finite")
+            species = arrays["atomic_numbers"][atoms].astype(np.int64)
+            return Crystal(wrapped(arrays["frac_coords"][atoms]), lattice[i], species, names[i])
+
+        yield Record(f"{path}, record {i + 1} ({names[i]})", make, {k: v[i] for k, v in others.items()})
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # numpy and zipfile raise many kinds here
+        raise InputError(f"{path}: cannot be read as .npz ({error})") from error
+    absent = [name for name in ARRAYS if name not in arrays]
+    if absent:
+        raise InputError(f"{path}: array {', '.join(absent)} missing; found {', '.join(arrays)}")
+    arrays["frac_coords"] = arrays["frac_coords"].astype(np.float64)
+    return arrays

@@ -1,0 +1,1 @@
+"""Whether two crystals are the same structure: match rates, ceilings, and the choice among many guesses."""

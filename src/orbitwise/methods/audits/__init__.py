@@ -1,0 +1,1 @@
+"""`orbitwise audit`: the equivariance error of anyone's model."""

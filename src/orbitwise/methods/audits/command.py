@@ -1,0 +1,130 @@
+"""`orbitwise audit`: which share of a model's loss is imperfect symmetry, for our runs and for anyone's models."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
+from orbitwise.data.folder import writable_folder
+from orbitwise.errors import InputError
+from orbitwise.methods.audits.energy_zero import with_common_zero
+from orbitwise.methods.audits.page import Cost, write_audit
+from orbitwise.methods.audits.structures import calculator_subject, force_field_subject
+from orbitwise.methods.audits.subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
+from orbitwise.methods.audits.words import Words
+from orbitwise.runs.config import Plan, method_of_run
+from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.registry import binding, cards
+from orbitwise.training.progress import Progress, ProgressBar
+
+VERB = "audit_subject"  # what a method's binding calls the function that prepares its runs for an audit
+
+
+def audit_config(what: str | None, ase: str | None, data: Path | None, **settings) -> dict:
+    """The keys of ``AuditConfig`` from how the command is called: RUN, package.module:name, or --ase and a file."""
+    if ase is not None:
+        if what is not None and data is not None:
+            raise InputError(f"two files of structures are given: {what} and --data {data}")
+        return {"ase": ase, "data": data or what, **settings}
+    if what is None:
+        raise InputError(
+            "say what to audit: RUN, package.module:function --data FILE, or --ase CALCULATOR FILE"
+        )
+    if ":" in what and not Path(what).exists():
+        return {"model": what, "data": data, **settings}
+    if data is not None:
+        raise InputError(
+            f"--data goes with package.module:function; the run {what} has held-out data of its own"
+        )
+    return {"run": what, **settings}
+
+
+def subject(config: AuditConfig) -> AuditSubject:
+    """What ``config`` asks to audit; raises ``InputError`` where it does not exist or cannot be audited."""
+    if config.ase is not None:
+        return calculator_subject(config)
+    if config.model is not None:
+        return force_field_subject(config)
+    name = method_of_run(config.run)
+    prepare = getattr(binding(name), VERB, None)
+    if prepare is None:
+        able = ", ".join(c for c in cards() if hasattr(binding(c), VERB))
+        raise InputError(
+            f"{config.run}: runs of {name} cannot be audited, they have no held-out data to be judged on; "
+            f"runs of these methods can: {able}"
+        )
+    return narrowed(prepare(config.run, config), config)
+
+
+def plan(config: AuditConfig) -> Plan:
+    """``energy_calls``: single points of a calculator; ``model_calls``: answers of a network."""
+    found = subject(config)
+    calls = evaluations(found, nodes_named(config.nodes, found.group))
+    ours = config.ase is None
+    return Plan(found.parameters, 0 if ours else calls, calls if ours else None)
+
+
+def run(config: AuditConfig) -> Outcome:
+    """Audit, and write ``audit.json``, ``audit.png`` and ``report.html`` into ``config.out``."""
+    found = subject(config)
+    nodes = nodes_named(config.nodes, found.group)
+    losses = found.loss(config.loss)
+    folder = writable_folder(config.out or default_folder(config))
+    where = found.batches[0].x.device
+    clock, processor, spent = time.monotonic(), time.process_time(), 0
+    if config.ase is not None:
+        found, spent = with_common_zero(found, 0.1 * config.budget)
+    report = audit_equivariance(
+        found.model,
+        found.group,
+        _shown(found.batches),
+        losses,
+        outputs=found.outputs,
+        nodes=nodes,
+        gradients=config.gradients,
+        generator=torch.Generator(where).manual_seed(config.seed),
+        chunk=found.chunk,
+        budget_seconds=config.budget,
+    )
+    report = replace(report, evaluations=report.evaluations + spent)
+    cost = Cost(
+        time.monotonic() - clock, time.process_time() - processor, _nodes_in_words(nodes, found), where
+    )
+    words = Words(found, config, report, getattr(found.model, "single_precision", False))
+    page = write_audit(folder, words, cost)
+    price = f"{report.evaluations:,} answers of the model, {cost.cpu_seconds:.1f} s of CPU time"
+    return Outcome(folder, report, [found.title, *words.lines(), price, f"report: {page}"])
+
+
+def default_folder(config: AuditConfig) -> Path:
+    """``RUN/audit``, or ``audit-NAME`` here."""
+    if config.run is not None:
+        return config.run / "audit"
+    return Path("audit-" + re.sub(r"[^\w.-]+", "-", config.ase or config.model))
+
+
+def _shown(batches) -> Iterator[AuditBatch]:
+    """The batches, with a bar on a terminal."""
+    if not Console(stderr=True).is_terminal:
+        yield from batches
+        return
+    with ProgressBar("audit") as bar:
+        for k, batch in enumerate(batches):
+            bar(Progress(k, len(batches)))
+            yield batch
+
+
+def _nodes_in_words(nodes, found: AuditSubject) -> str:
+    size = nodes.size(found.group)
+    if isinstance(nodes, Enumerate):
+        return f"all {size} elements of the group"
+    if isinstance(nodes, Haar):
+        return f"{nodes.blocks} random elements of the group"
+    return f"{nodes.blocks} random turns of the {nodes.polyhedron} rotation group, {nodes.blocks * size} poses in all"

@@ -1,0 +1,182 @@
+"""What an audit leaves in its folder: ``audit.json``, ``audit.png`` and ``report.html``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orbitwise.data.folder import replacing
+from orbitwise.methods.audits.figures import AuditPoint, levels_figure, outputs_figure
+from orbitwise.methods.audits.words import MEANINGS, SYMMETRIC, Words, share
+from orbitwise.report import Citation, KeyFigure, Picture, ReportData, Table, write_report
+from orbitwise.report.canvas import save
+from orbitwise.report.page import duration
+from orbitwise.runs import provenance
+
+CITATIONS = (
+    Citation(
+        "Training dynamics of learning 3D-rotational equivariance (2025)", "https://arxiv.org/abs/2512.02303"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the audit took: ``seconds`` on the clock and of the processor, and the ``nodes`` per item in words."""
+
+    seconds: float
+    cpu_seconds: float
+    nodes: str
+    device: torch.device
+
+
+def write_audit(folder: Path, words: Words, cost: Cost) -> Path:
+    """Write all three; returns the path of the page."""
+    origin = _origin(words, cost)
+    with replacing(folder / "audit.json") as temporary:
+        temporary.write_text(json.dumps(_finite(origin), indent=1), encoding="utf-8")
+    with replacing(folder / "audit.png") as temporary:
+        save(_figure(words), temporary)
+    return write_report(folder / "report.html", _page(folder, words, cost, origin))
+
+
+def _origin(words: Words, cost: Cost) -> dict[str, Any]:
+    report, subject = words.report, words.subject
+    found = report.to_dict()
+    for row, judged in zip(found["rows"], words.verdicts, strict=True):
+        row["verdict"] = judged.word
+        row["unit"] = subject.units[row["output"]]
+    return {
+        "title": subject.title,
+        "reference": subject.reference,
+        "summary": words.summary(),
+        **found,
+        "cpu_seconds": cost.cpu_seconds,
+        "nodes": cost.nodes,
+        "group": words.config.group,
+        "config": words.config.resolved(),
+        "parameters": subject.parameters,
+        "seed": words.config.seed,
+        "device": provenance.device(cost.device),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "command": _command(),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _command() -> str:
+    return " ".join(["orbitwise", *sys.argv[1:]]) if "audit" in sys.argv else ""
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null instead."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _figure(words: Words):
+    subject = words.subject
+    points = []
+    for row, judged in zip(words.report.rows, words.verdicts, strict=True):
+        percent = row.percent.value if math.isfinite(row.percent.value) else 0.0
+        points.append(
+            AuditPoint(
+                words.name(row),
+                row.level,
+                max(percent, 0.0),
+                row.percent.error,
+                row.total.value,
+                row.twirled.value,
+                row.equivariance.value,
+                row.relative_deviation,
+                judged.word in SYMMETRIC,
+            )
+        )
+    if len(points) > 1 and all(p.level is not None for p in points):
+        unit = next(iter(subject.units.values()))
+        return levels_figure(points, subject.levels, f"{unit}²" if words.squared else unit)
+    marks = [("float64", 2.2e-16), ("float32", 1.2e-7), ("1 %", 1e-2)]
+    return outputs_figure(points, subject.reference, marks)
+
+
+def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> ReportData:
+    subject, report, config = words.subject, words.report, words.config
+    head, *rows = words.table()
+    worst = max(report.rows, key=lambda r: r.percent.value if math.isfinite(r.percent.value) else -1)
+    judged = words.verdicts[report.rows.index(worst)]
+    unit = ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction") or words.long_unit
+    settings = [
+        (k, str(v)) for k, v in config.resolved().items() if v is not None and k not in ("seed", "out")
+    ]
+    return ReportData(
+        title=subject.title,
+        smiles="",
+        temperature_kelvin=math.nan,
+        numbers=np.zeros(0, dtype=int),
+        bonds=(),
+        kicker="Symmetry audit",
+        subtitle=f"how much of {subject.what} changes with {words.moves}",
+        key_figures=(
+            KeyFigure(
+                f"{words.noise} noise" if subject.reference else f"{words.noise} noise, of the size squared",
+                f"{_percent(share(worst, judged))} %",
+                f"{words.name(worst)}: {judged.word}",
+            ),
+            KeyFigure("structures", f"{worst.items:,}", f"{worst.nodes} poses of each"),
+            KeyFigure(
+                "answers of the model", f"{report.evaluations:,}", f"{duration(cost.cpu_seconds)} of CPU time"
+            ),
+        ),
+        summary=tuple(words.summary()),
+        warnings=tuple(words.cautions),
+        tables=(
+            Table(
+                "What was found",
+                head,
+                tuple(rows),
+                f"{'Root mean squares' if words.squared else f'Mean {config.loss} losses'} over components"
+                f"{f' ({unit})' if unit else ''}; ± one standard error over structures. The relative deviation is that "
+                "of the answers about their mean, over their size.",
+            ),
+        ),
+        pictures=(Picture((folder / "audit.png").read_bytes(), "Figure", _caption(words)),),
+        meanings=tuple(MEANINGS),
+        method=(
+            "Every structure is shown in several poses, the answers are turned back, and the loss is split into that "
+            "of their mean and what they scatter about it. Poses: " + cost.nodes + ".",
+            *subject.notes,
+        ),
+        files=(("audit.json", "every number on this page, with provenance"), ("audit.png", "the figure")),
+        settings=tuple(settings),
+        versions=tuple(origin["versions"].items()),
+        seed=config.seed,
+        commit=origin["commit"] or "",
+        command=origin["command"],
+        created=origin["created"],
+        citations=CITATIONS,
+    )
+
+
+def _percent(text: str) -> str:
+    return text.split(" ± ")[0]
+
+
+def _caption(words: Words) -> str:
+    if words.subject.levels:
+        return "Left: the share with its standard error. Right: the loss itself and its two parts, which add up to it."
+    marks = "Dotted: the precision of float64 and float32 numbers, and one percent."
+    if not words.subject.reference:
+        return marks
+    return f"Left: orientation noise in the loss. Right: how far answers for one structure lie apart. {marks}"

@@ -1,0 +1,1 @@
+"""`orbitwise conformers`: a Boltzmann ensemble of one molecule."""

@@ -1,0 +1,72 @@
+"""What `orbitwise conformers` works on: a molecule with its energy, and how much of everything is to be done."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from orbitwise.energies.counted import Counted
+from orbitwise.molecules.search.stereo import KeepStereo, Stereo
+from orbitwise.molecules.search.torsion_move import TorsionMove, rotatable_bonds
+from orbitwise.search.base import Kernel
+from orbitwise.search.cycle import Cycle
+from orbitwise.search.hmc import HMC
+
+HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
+
+
+class Effort(BaseModel):
+    """How much of everything: decided once from the budget and the measured speed, then kept with the results."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    chains: int
+    rungs: int
+    leapfrog: int
+    search_steps: int
+    train_steps: int
+    batch_size: int
+    denoise_steps: int
+    relax_steps: int
+    weigh_paths: int = 500
+
+    def energy_calls(self, n: int) -> int:
+        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a structure."""
+        step = self.leapfrog + 1
+        moves = step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n)
+        return moves + self.weigh_paths + 50 * (n + 4500)
+
+
+@dataclass(frozen=True)
+class System:
+    """A molecule with its energy at one temperature, ready to be moved."""
+
+    mol: object
+    energy: Counted
+    temperature: float
+    device: torch.device
+    dtype: torch.dtype
+
+    def kernel(self, stereo: Stereo, leapfrog: int) -> Kernel:
+        """HMC, and torsion jumps where a bond can turn; both keep the stereo class."""
+        moves: list[Kernel] = [KeepStereo(HMC(0.015, leapfrog, jitter=0.2), stereo)]
+        if rotatable_bonds(self.mol):
+            moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
+        return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
+
+    @property
+    def hottest(self) -> float:
+        """The highest temperature of the search, in K."""
+        return max(HOTTEST, 2 * self.temperature)
+
+    def rungs(self) -> int:
+        """Temperatures needed so that neighbours swap about every third try: energy fluctuations grow with the
+        square root of the number of degrees of freedom."""
+        spread = math.log(self.hottest / self.temperature)
+        return 1 + math.ceil(0.5 * spread * math.sqrt(3 * self.mol.GetNumAtoms()))
+
+    def generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(device=self.device).manual_seed(seed)

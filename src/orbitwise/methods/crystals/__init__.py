@@ -1,0 +1,1 @@
+"""`orbitwise crystals` and the trainings of crystal structures."""

@@ -1,0 +1,142 @@
+"""The report page of `orbitwise crystals`."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orbitwise.report.data import CellRow, Citation, KeyFigure, ReportData, StageRow
+from orbitwise.report.page import write_report
+from orbitwise.runs.registry import card
+
+if TYPE_CHECKING:
+    from orbitwise.methods.crystals.found import Found
+
+CHGNET = Citation(
+    "Deng et al., CHGNet as a pretrained universal neural network potential, Nat. Mach. Intell. 5, 1031 (2023)",
+    "https://arxiv.org/abs/2302.14231",
+)
+
+
+def write(path: Path, found: Found, told: dict) -> Path:
+    """Write the page; ``told`` is the summary."""
+    config, rows = found.config, told["crystals"]
+    own = card("crystal_structure")
+    page = ReportData(
+        title=f"Crystals of {config.formula}",
+        smiles="",
+        temperature_kelvin=float("nan"),
+        numbers=np.zeros(0, dtype=int),
+        bonds=(),
+        kicker="Crystal structure prediction",
+        subtitle=f"ranked by {told['ranked_by']}" + (f" · “{config.prompt}”" if config.prompt else ""),
+        key_figures=_key_figures(found, told),
+        summary=_words(found, told),
+        warnings=found.warnings,
+        cells=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
+        cells_head=("Space group", "a / Å", "b / Å", "c / Å", "α β γ", *_value_head(found), "drawn"),
+        cells_note=f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as drawn: the "
+        "model does not know which setting is conventional. Bonds in the view join near neighbours."
+        + (
+            " Energies are relative to the lowest; the CIFs hold the drawn structures."
+            if found.energies
+            else ""
+        )
+        + (" Atoms and cells were relaxed with CHGNet." if config.relax else ""),
+        stages=(
+            StageRow("draw", found.seconds["draw"]),
+            StageRow("merge and rank", found.seconds["rank"], found.energy_calls, found.gradient_calls),
+        ),
+        method=(own.summary.strip(), f"The model was trained on {told['trained_on']}."),
+        files=(
+            ("*.cif", "one file for each structure, in the order of the table, P1"),
+            ("crystals.csv", "the table, with energies in eV per atom"),
+            ("crystals.extxyz", "all structures in one file"),
+            ("summary.json", "every number on this page"),
+        ),
+        settings=tuple((k, str(v)) for k, v in config.resolved().items() if v is not None),
+        versions=tuple(told["versions"].items()),
+        seed=config.seed,
+        commit=told["commit"] or "",
+        command=_command(found),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        citations=(
+            Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),
+            *([CHGNET] if found.energies else []),
+        ),
+    )
+    return write_report(path, page)
+
+
+def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
+    first = told["crystals"][0]
+    best = first["energy_eV_per_atom"]
+    figures = [
+        KeyFigure("first", first["space_group"], f"drawn {first['count']} times of {told['drawn']}"),
+        KeyFigure("distinct structures", str(told["distinct"]), f"of {told['drawn']} drawn"),
+        KeyFigure("network calls", str(found.evaluations), "for each structure"),
+        KeyFigure("time", f"{sum(found.seconds.values()):.0f} s"),
+    ]
+    if best is not None:
+        figures.insert(1, KeyFigure("its energy", f"{best:.3f}".replace("-", "−"), "eV per atom"))
+    return tuple(figures)
+
+
+def _words(found: Found, told: dict) -> tuple[str, ...]:
+    first, rows = told["crystals"][0], told["crystals"]
+    text = (
+        f"{told['drawn']} structures were drawn for {found.config.formula}; {told['distinct']} of them are distinct"
+        + (f", {told['drawn'] - told['valid']} were not valid" if told["valid"] < told["drawn"] else "")
+        + f". The first is {first['space_group']} (number {first['number']})"
+    )
+    if first["instability_index"] is not None:
+        return (
+            f"{text}, whose bonds fit the charges of its atoms best: bond-valence sums are off by "
+            f"{first['instability_index']:.2f} valence units (rms; stable crystals mostly below 0.2). That is a rule, "
+            "no energy: install orbitwise[chgnet] to rank by energy.",
+        )
+    if not found.energies:
+        return (
+            f"{text}, drawn most often. Without energies the order says what the model finds likely, not what is "
+            "stable: install orbitwise[chgnet] to rank by energy.",
+        )
+    energies = [row["energy_eV_per_atom"] for row in rows if row["energy_eV_per_atom"] is not None]
+    if len(energies) > 1:
+        text += f", {1000 * (energies[1] - energies[0]):.0f} meV per atom below the next"
+    return (f"{text}. Energies are those of a learned potential ({found.energies}), not of a calculation.",)
+
+
+def _value_head(found: Found) -> tuple[str, ...]:
+    if found.energies:
+        return ("ΔE / meV per atom",)
+    return ("instability index / v.u.",) if found.by_bonds else ()
+
+
+def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
+    crystal = candidate.crystal
+    angles = [f"{row[k]:.0f}°" for k in ("alpha", "beta", "gamma")]
+    columns = [row["space_group"], *(f"{row[k]:.3f}" for k in "abc")]
+    columns.append(angles[0] if len(set(angles)) == 1 else " ".join(angles))
+    if candidate.energy is not None:
+        known, lowest = row["energy_eV_per_atom"], rows[0]["energy_eV_per_atom"]
+        columns.append("–" if known is None else f"{1000 * (known - lowest):.0f}")
+    elif rows[0]["instability_index"] is not None:  # the first has one if any has
+        index = row["instability_index"]
+        columns.append("–" if index is None else f"{index:.2f}")
+    columns.append(str(row["count"]))
+    caption = f"{row['rank']}: {row['space_group']}, {row['density_g_cm3']:.2f} g/cm³"
+    return CellRow(crystal.frac, crystal.lattice, crystal.species, tuple(columns), caption)
+
+
+def _command(found: Found) -> str:
+    config = found.config
+    parts = ["orbitwise crystals", shlex.quote(config.formula), f"--n {config.n} --seed {config.seed}"]
+    if config.run:
+        parts.append(f"--run {shlex.quote(str(config.run))}")
+    if config.prompt:
+        parts.append(f"--prompt {shlex.quote(config.prompt)}")
+    return " ".join([*parts, *(["--relax"] if config.relax else [])])

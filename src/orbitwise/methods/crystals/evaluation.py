@@ -1,0 +1,154 @@
+"""How good the guesses of a run are: matches with the true structures, and what any guesser could reach."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orbitwise.crystals.crystal import Crystal
+from orbitwise.crystals.files.read import CrystalFile, to_structure
+from orbitwise.crystals.matching.ceiling import Ceiling, ceiling
+from orbitwise.crystals.matching.match import MatchResult, Measured, match
+from orbitwise.crystals.validity.generation import GenerationMetrics, generation_metrics
+from orbitwise.data.folder import replacing
+from orbitwise.errors import InputError
+from orbitwise.methods.crystals.guesses import GuessedCrystals
+from orbitwise.methods.crystals.structure_page import write_page
+from orbitwise.runs import provenance
+from orbitwise.runs.outcome import Outcome
+from orbitwise.training.progress import Progress, ProgressBar
+
+
+@dataclass(frozen=True)
+class CrystalFigures:
+    """Match rates and RMSE (in units of (V/N)^⅓) with one and with all guesses, each with its standard error;
+    ``evaluations`` network calls for each guess; ``consensus`` draws for each, of all of which they are chosen;
+    ``ceiling`` of the test set."""
+
+    items: int
+    guesses: int
+    evaluations: int
+    seed: int
+    match1: Measured
+    rmse1: Measured
+    match_all: Measured
+    rmse_all: Measured
+    invalid: int
+    ceiling: Ceiling | None
+    consensus: int = 1
+
+    def lines(self) -> list[str]:
+        """In words."""
+        text = [_line("one guess", self.match1, self.rmse1)]
+        if self.guesses > 1:
+            text.append(_line(f"best of {self.guesses}", self.match_all, self.rmse_all))
+        text.append(
+            f"{self.items} compositions, {self.evaluations} network calls for each guess; {self.invalid} guesses are "
+            "no valid structures"
+        )
+        if self.guesses > 1 and self.consensus > 1:
+            text.append(
+                f"the guesses are chosen together, the first for most of the draws: it knows all "
+                f"{self.guesses * self.evaluations} network calls"
+            )
+        top = self.ceiling
+        if top is not None:
+            text.append(
+                f"ceiling: {100 * top.drawn:.1f} % for one guess that draws among the structures known of a "
+                f"composition; {100 * top.several:.0f} % of {top.compositions} compositions are known in more than one"
+            )
+            if top.in_training > 0:
+                text.append(
+                    f"{100 * top.in_training:.0f} % of the compositions are in the training set; repeating the "
+                    f"structure there would match {100 * top.repeated:.0f} % of these"
+                )
+        return text
+
+
+def _line(what: str, rate: Measured, rmse: Measured) -> str:
+    return f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match, RMSE {rmse.value:.4f} ± {rmse.error:.4f}"
+
+
+def figures(found: GuessedCrystals, result: MatchResult, top: Ceiling | None) -> CrystalFigures:
+    """Of matched guesses; the first one counts as the one guess."""
+    return CrystalFigures(
+        items=len(result),
+        guesses=found.guesses,
+        evaluations=found.evaluations,
+        seed=found.seed,
+        match1=result.rate(1),
+        rmse1=result.rmse(1),
+        match_all=result.rate(),
+        rmse_all=result.rmse(),
+        invalid=int((~result.valid).sum()),
+        ceiling=top,
+        consensus=found.consensus,
+    )
+
+
+def matched(
+    found: GuessedCrystals, truth: list[Crystal], workers: int, kept: Path | None = None
+) -> MatchResult:
+    """Compare every guess with its true structure, in ``workers`` processes, with a progress bar; the answer is kept in
+    the file ``kept`` and read from there when it is asked for again."""
+    key = hashlib.sha256(found.frac.numpy().tobytes() + found.lattice.numpy().tobytes()).hexdigest()
+    if kept is not None and kept.is_file():
+        with np.load(kept) as file:
+            if str(file["key"]) == key:
+                return MatchResult(file["rms"], file["valid"], file["truth_valid"], file["failed"])
+    predicted = [[None if c is None else to_structure(c) for c in row] for row in found.crystals()]
+    with ProgressBar("matching") as bar:
+        result = match(
+            predicted,
+            [to_structure(c) for c in truth],
+            workers=workers,
+            progress=lambda done, of: bar(Progress(done, of)),
+        )
+    if kept is not None:
+        with replacing(kept) as temporary:
+            np.savez(temporary, key=key, **asdict(result))
+    return result
+
+
+def generated(
+    found: GuessedCrystals, truth: list[Crystal], items: int, seed: int
+) -> GenerationMetrics | None:
+    """CDVAE's metrics of the first guesses for at most ``items`` compositions against those true structures (the
+    compositions are given, so that of compositions only the validity is news); None for fewer than two."""
+    order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[:items].tolist()
+    if len(order) < 2:
+        return None
+    first = [row[0] for row in found.crystals()]
+    guesses = [None if first[i] is None else to_structure(first[i]) for i in order]
+    return generation_metrics(guesses, [to_structure(truth[i]) for i in order], seed=seed)
+
+
+def evaluate_run(
+    run: Path, config, found: GuessedCrystals, test: CrystalFile, trained: CrystalFile
+) -> Outcome:
+    """Match the guesses of a run; writes ``summary.json`` and ``report.html``."""
+    result = matched(found, test.crystals, config.workers, run / "matches.npz")
+    try:
+        top = ceiling([to_structure(c) for c in test.crystals], [to_structure(c) for c in trained.crystals])
+    except InputError:  # many structures of one composition: there is no telling them apart by it
+        top = None
+    told = figures(found, result, top)
+    made = generated(found, test.crystals, config.generation_items, config.train.seed)
+    text = {
+        "config": config.resolved(),
+        "figures": asdict(told),
+        "generation": None if made is None else asdict(made),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+        "device": provenance.device(torch.device("cpu")),
+        "seeds": {"training": config.train.seed, "guesses": found.seed},
+    }
+    with replacing(run / "summary.json") as temporary:
+        temporary.write_text(json.dumps(text, indent=1))
+    page = write_page(run / "report.html", config, found, result, told, test.crystals, made)
+    return Outcome(run, told, [*told.lines(), f"report: {page}"])

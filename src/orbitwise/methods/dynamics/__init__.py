@@ -1,0 +1,1 @@
+"""The equivariance error along a training."""

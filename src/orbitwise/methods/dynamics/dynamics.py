@@ -1,0 +1,129 @@
+"""How fast a network without built-in symmetry learns it (2512.02303): a training, audited on its way.
+
+The held-out loss is split at some steps into the twirled error and the equivariance error (``audit.AuditEvery``). The
+tasks stand in files of their own (``dynamics_task.TASKS``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from orbitwise.audit import AuditEvery, read_audits
+from orbitwise.audit.dynamics import on_device
+from orbitwise.data.folder import replacing, writable_folder
+from orbitwise.errors import InputError
+from orbitwise.methods.audits.subject import AuditConfig, AuditSubject
+from orbitwise.methods.dynamics.figures import dynamics_figure
+from orbitwise.methods.dynamics.summary import THRESHOLD, Summary, curve_of, in_words, level_name, summary
+from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
+from orbitwise.report.canvas import save
+from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.outcome import Outcome
+from orbitwise.training import load_weights
+from orbitwise.training import train as fit
+from orbitwise.training.checkpoint import NAME
+
+__all__ = [
+    "DynamicsConfig",
+    "Summary",
+    "audit_subject",
+    "curve_of",
+    "evaluate",
+    "plan",
+    "report",
+    "train",
+    "trained",
+]
+
+
+def plan(config: DynamicsConfig) -> Plan:
+    """No energy is called."""
+    return Plan(sum(p.numel() for p in build(config).model.parameters()), 0)
+
+
+def train(config: DynamicsConfig, out: str | Path) -> Outcome:
+    """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there, and ``evaluate``."""
+    task, out = build(config), writable_folder(out)
+    config = config.model_copy(update={"data": config.data.resolve()})
+    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+        save_run(config, out)
+    key = config.model_dump(mode="json", exclude={"train", "data"}) | {"data": _digest(config.data)}
+    result = fit(
+        task.model, task.objective, task.data, config.train, out, key, on_step=_audits(config, task, out)
+    )
+    save_run(config, out)
+    lines = [f"{out}: {result.steps} steps, {result.seconds:.0f} s of training", *evaluate(out).lines]
+    return Outcome(out, result, [*lines, *task.notes])
+
+
+def evaluate(run: str | Path) -> Outcome:
+    """Say what the audits of a run come to: ``summary.json`` and ``dynamics.png``. ``InputError`` without any."""
+    config, run = load_run(run), writable_folder(run)
+    audits = read_audits(run)
+    if not audits:
+        raise InputError(f"{run}: there are no audits yet; train it first: orbitwise train ... --out {run}")
+    found = summary(audits, plan(config).parameters)
+    with replacing(run / "summary.json") as temporary:
+        temporary.write_text(json.dumps({"config": config.resolved(), "summary": asdict(found)}, indent=1))
+    levels = [row.level for row in audits[-1].rows]
+    title = f"{config.task}: {config.network.name}, {found.parameters:,} parameters, {config.target}"
+    parts = [curve_of(audits, level_name(level), level) for level in levels] if len(levels) > 1 else []
+    whole = curve_of(audits, "all")
+    save(dynamics_figure(parts or [whole], whole, title, THRESHOLD), run / "dynamics.png")
+    return Outcome(run, found, in_words(found, run))
+
+
+report = evaluate  # the figure is made from the audits, which were measured in training
+
+
+def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+    """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels of the run."""
+    task, model = trained(run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return AuditSubject(
+        title=f"model of {Path(run).name}",
+        model=task.audited(model).to(device).eval(),
+        group=task.group,
+        batches=[on_device(batch, device) for batch in task.batches],
+        outputs=task.outputs,
+        units={"prediction": task.units},
+        what="the held-out error",
+        parameters=sum(p.numel() for p in model.parameters()),
+        levels=task.levels,
+        notes=task.notes,
+        chunk=1024,
+    )
+
+
+def trained(run: str | Path, averaged: bool = False) -> tuple[Task, nn.Module]:
+    """The task of a run and its model as it was left, with the last or the averaged weights."""
+    task = build(load_run(run))
+    load_weights(Path(run) / NAME, task.model, averaged)
+    return task, task.model
+
+
+def _audits(config: DynamicsConfig, task: Task, out: Path) -> AuditEvery:
+    return AuditEvery(
+        out,
+        task.group,
+        task.batches,
+        steps=config.audit.steps(config.train.steps),
+        outputs=task.outputs,
+        nodes=task.nodes,
+        gradients=config.audit.gradients,
+        weights=config.audit.weights,
+        same_elements=config.audit.same_elements,
+        seed=config.train.seed,
+        audited=task.audited,
+        numbers=task.numbers,
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

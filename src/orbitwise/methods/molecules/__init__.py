@@ -1,0 +1,1 @@
+"""Trainings on conformers: of one molecule, and of many."""

@@ -1,0 +1,1 @@
+"""One conformer model for many molecules."""

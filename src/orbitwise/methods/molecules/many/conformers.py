@@ -1,0 +1,161 @@
+"""One generative model of conformers over many molecules, with exact orbit targets (2502.09890, 2410.22388).
+
+A denoiser conditioned on the molecular graph and its handedness; SO(3) × automorphisms of each molecule; Gaussian or
+harmonic noise. ``train``, ``sample``, ``evaluate`` and ``report`` work on a run folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from orbitwise.data.folder import replacing, writable_folder
+from orbitwise.errors import InputError
+from orbitwise.methods.molecules.many import page as molecule_report
+from orbitwise.methods.molecules.many.evaluation import compare
+from orbitwise.methods.molecules.many.parts import MoleculeConformersConfig, Parts, build, data_scale
+from orbitwise.methods.molecules.many.sampling import draw
+from orbitwise.molecules.batch import ConformerData
+from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
+from orbitwise.molecules.files.sets import read_smiles
+from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.outcome import Outcome
+from orbitwise.training import load_weights
+from orbitwise.training import train as fit
+from orbitwise.training.checkpoint import NAME
+from orbitwise.training.progress import Progress, ProgressBar
+
+__all__ = ["MoleculeConformersConfig", "evaluate", "plan", "report", "sample", "train"]
+
+
+def plan(config: MoleculeConformersConfig) -> Plan:
+    """No energy is ever called; the figure is the network's calls in training."""
+    config.read("train")
+    made = build(config, 1.0)
+    parameters = sum(p.numel() for p in made.denoiser.parameters())
+    return Plan(parameters, 0, config.train.steps * config.train.batch_size)
+
+
+def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
+    """Train in the folder ``out``, or finish what was begun there."""
+    found = config.read("train")
+    data = ConformerData(found.molecules, max_group=config.max_group, buckets=config.buckets)
+    out = writable_folder(out)
+    config = config.model_copy(update={"data": tuple(path.resolve() for path in config.data)})
+    made = build(config, data_scale(data, config.prior))
+    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+        save_run(config, out)
+    key = config.model_dump(mode="json", exclude={"train", "sampling", "data"}) | {"data": _digest(data)}
+    result = fit(made.denoiser, made.objective, data, config.train, out, key)
+    save_run(config, out)
+    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
+    text = [
+        f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training",
+        f"{len(data)} conformers of {len(found)} molecules",
+    ]
+    if found.skipped:
+        text.append(f"{len(found.skipped)} records were skipped; the first: {found.skipped[0]}")
+    left = sum(m.other_isomers for m in found.molecules)
+    if left:
+        text.append(
+            f"{left} conformers are another stereoisomer than the first of their molecule and were left out"
+        )
+    return Outcome(out, result, text)
+
+
+def _digest(data: ConformerData) -> str:
+    found = hashlib.sha256(data.x.numpy().tobytes())
+    found.update("".join(m.smiles for m in data.molecules).encode())
+    return found.hexdigest()
+
+
+def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
+    """The configuration of a run, its parts with the averaged weights, and the step they stand at."""
+    config = load_run(run)
+    saved = build(config, 1.0).denoiser
+    step = load_weights(Path(run) / NAME, saved).step
+    made = build(config, float(saved.data_scale))  # the prior has the scale that is saved beside the weights
+    made.denoiser.load_state_dict(saved.state_dict())
+    return config, made, step
+
+
+def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None) -> Outcome:
+    """Conformers of the held-out molecules, or of the SMILES in the file ``molecules``: ``samples.npz``, ``.sdf``.
+
+    ``n`` samples of each molecule; without it ``sampling.per_reference`` for each reference conformer, or
+    ``sampling.count``. Raises ``InputError`` for a SMILES that cannot be used, with its line.
+    """
+    run = writable_folder(run)
+    config, made, step = load(run)
+    if n is not None and n < 1:
+        raise InputError(f"n must be at least 1, got {n}")
+    asked = config.read("test").molecules if molecules is None else read_smiles(molecules, seed)
+    per = config.sampling.per_reference
+    default = [per * len(m) if molecules is None else config.sampling.count for m in asked]
+    counts = [n or count for count in default]
+    device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
+    with ProgressBar("sampling") as bar:
+        show = lambda k, of: bar(Progress(k, of))  # noqa: E731
+        drawn = draw(made.denoiser, asked, counts, config.sampling, seed=seed, device=device, progress=show)
+    result = [
+        replace(m, positions_angstrom=x.astype(np.float32))
+        for m, x in zip(asked, drawn.positions, strict=True)
+    ]
+    write_conformer_set(run / "samples.npz", result)
+    write_conformer_sdf(run / "samples.sdf", result)
+    about = {
+        "evaluations": drawn.evaluations,
+        "seed": seed,
+        "held_out": molecules is None,
+        "counts": counts,
+        "molecules": [m.smiles for m in asked],
+    }
+    with replacing(run / "samples.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    text = [
+        f"{run}: {sum(counts)} samples of {len(asked)} molecules in samples.sdf and samples.npz, "
+        f"{drawn.evaluations} network calls each"
+    ]
+    if step < config.train.steps:
+        text.append(f"warning: the training stands at step {step} of {config.train.steps}")
+    large = [m.smiles for m in asked if m.atoms > config.max_atoms]
+    if large:
+        text.append(
+            f"warning: {len(large)} molecules are larger than any the model has seen ({config.max_atoms} atoms), "
+            f"the first: {large[0]}"
+        )
+    return Outcome(run, drawn, text)
+
+
+def evaluate(run: str | Path) -> Outcome:
+    """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``, ``report.html``."""
+    config, run = load_run(run), writable_folder(run)
+    if not (run / "samples.npz").is_file() or not (run / "samples.json").is_file():
+        raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
+    about = json.loads((run / "samples.json").read_text(encoding="utf-8"))
+    if not about["held_out"]:
+        raise InputError(
+            f"{run}: the samples there are of molecules without reference conformers; draw those of the held-out "
+            f"molecules with: orbitwise sample {run}"
+        )
+    references = config.read("test").molecules
+    if [m.smiles for m in references] != about["molecules"]:
+        raise InputError(f"{run}: the data have changed since the samples were drawn; draw them again")
+    with np.load(run / "samples.npz") as file:
+        flat = file["positions"].astype(np.float64)
+    sizes = np.array([m.atoms for m in references]) * np.array(about["counts"])
+    pieces = np.split(flat, np.cumsum(sizes)[:-1])
+    samples = [x.reshape(-1, m.atoms, 3) for x, m in zip(pieces, references, strict=True)]
+    with ProgressBar("comparing") as bar:
+        show = lambda k, of: bar(Progress(k, of))  # noqa: E731
+        result = compare(references, samples, about["evaluations"], about["seed"], show)
+    page = molecule_report.write(run, config, result, about["seed"])
+    return Outcome(run, result, [*result.lines(), f"report: {page}"])
+
+
+report = evaluate  # the page is made from the comparison

@@ -1,0 +1,149 @@
+"""Orbit Diffusion (arXiv 2502.09890), exact orbit posteriors, on a file of conformers of one molecule.
+
+Theorem 1 there: regressing on E[g·x1 | x_t] instead of g·x1 keeps the expected gradient and lowers its
+variance. The group is rotations × automorphisms; ``objectives.denoising`` does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from orbitwise.data.folder import replacing, writable_folder
+from orbitwise.errors import InputError
+from orbitwise.methods.audits.denoiser import denoiser_subject
+from orbitwise.methods.audits.subject import AuditConfig, AuditSubject
+from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
+from orbitwise.methods.molecules.parts import GroupConfig, NetworkConfig, ProcessConfig, SamplingConfig
+from orbitwise.molecules.files.ensemble import Ensemble, read_ensemble
+from orbitwise.molecules.files.structures import write_extxyz, write_sdf
+from orbitwise.molecules.metrics.comparison import compare
+from orbitwise.molecules.molecule import to_batch
+from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
+from orbitwise.runs.config import Config, Plan, load_run, save_run
+from orbitwise.runs.outcome import Outcome
+from orbitwise.training import TrainConfig, load_weights
+from orbitwise.training import train as fit
+from orbitwise.training.checkpoint import NAME
+
+
+class OrbitDiffusionConfig(Config):
+    """``data``: conformers of one molecule (.extxyz, .xyz, .sdf); ``smiles``: bonds of a file without;
+    ``temperature`` in K of the frames, for the scale of the report's map."""
+
+    data: Path
+    smiles: str | None = None
+    temperature: float = Field(300.0, gt=0)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    group: GroupConfig = GroupConfig()
+    process: ProcessConfig = ProcessConfig()
+    network: NetworkConfig = NetworkConfig()
+    target: Literal["augmentation", "aligned", "snis", "exact"] = "exact"
+    proposals: int = Field(256, ge=1)
+    times: Literal["lognormal", "uniform"] = "lognormal"
+    train: TrainConfig = TrainConfig()
+    sampling: SamplingConfig = SamplingConfig()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration stands for."""
+
+    ensemble: Ensemble
+    denoiser: Denoiser
+    objective: Denoising
+
+
+def parts(config: OrbitDiffusionConfig) -> Parts:
+    """Data, network and objective, with weights drawn from ``train.seed``. Raises ``InputError``."""
+    ensemble = _ensemble(config)
+    process = config.process.build()
+    group = config.group.build(ensemble.mol, ensemble.training[0], exact=config.target == "exact")
+    denoiser = Denoiser(
+        config.network.build(config.train.seed),
+        process,
+        coordinate_scale(torch.from_numpy(ensemble.training)),
+    )
+    objective = Denoising(process, group, config.target, config.proposals, config.times)
+    return Parts(ensemble, denoiser, objective)
+
+
+def _ensemble(config: OrbitDiffusionConfig) -> Ensemble:
+    return read_ensemble(config.data, smiles=config.smiles, held_out=config.held_out, seed=config.train.seed)
+
+
+def plan(config: OrbitDiffusionConfig) -> Plan:
+    """Training and sampling call no energy; ``evaluate`` does, once per frame of the file and per sample."""
+    made = parts(config)
+    frames = len(made.ensemble.training) + len(made.ensemble.held_out)
+    return Plan(sum(p.numel() for p in made.denoiser.parameters()), frames)
+
+
+def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
+    """Train in the folder ``out``, or finish what was begun there."""
+    made, out = parts(config), writable_folder(out)
+    config = config.model_copy(update={"data": config.data.resolve()})
+    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+        save_run(config, out)
+    key = config.model_dump(mode="json", exclude={"train", "sampling"}) | {"data": made.ensemble.digest}
+    data = to_batch(made.ensemble.mol, made.ensemble.training, dtype=torch.float32)
+    result = fit(made.denoiser, made.objective, data, config.train, out, key)
+    save_run(config, out)
+    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
+    text = f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"
+    return Outcome(out, result, [text, f"bonds: {made.ensemble.bond_source}"])
+
+
+def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
+    """Draw ``n`` samples with the averaged weights into ``samples.sdf``, ``.extxyz``, ``.npz``."""
+    config, run = load_run(run), writable_folder(run)
+    made = parts(config)
+    reached = load_weights(run / NAME, made.denoiser).step
+    device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
+    drawn = config.sampling.draw(made.denoiser, made.ensemble.mol, n, seed, device)
+    write_sdf(run / "samples.sdf", made.ensemble.mol, drawn.positions_angstrom)
+    write_extxyz(run / "samples.extxyz", made.ensemble.mol, drawn.positions_angstrom)
+    with replacing(run / "samples.npz") as temporary:
+        np.savez(temporary, positions_angstrom=drawn.positions_angstrom)
+    text = [f"{run}: {n} samples in samples.sdf and samples.extxyz, {drawn.evaluations} network calls each"]
+    if reached < config.train.steps:
+        text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
+    return Outcome(run, drawn, text)
+
+
+def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+    """The run's denoiser and held-out frames, as `orbitwise audit` takes them."""
+    own, run = load_run(run), Path(run)
+    made = parts(own)
+    load_weights(run / NAME, made.denoiser)
+    device = "cuda" if torch.cuda.is_available() and own.train.accelerator != "cpu" else "cpu"
+    ensemble = made.ensemble
+    return denoiser_subject(
+        f"denoiser of {run.name}", made.denoiser, ensemble.mol, ensemble.held_out, config, device
+    )
+
+
+def evaluate(run: str | Path) -> Outcome:
+    """Compare the run's samples with its held-out frames; writes ``summary.json`` and ``report.html``."""
+    config, run = load_run(run), writable_folder(run)
+    if not (run / "samples.npz").is_file():
+        raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
+    data = _ensemble(config)
+    with np.load(run / "samples.npz") as file:
+        samples = file["positions_angstrom"]
+    result = compare(data.mol, samples, data.held_out, data.training)
+    with replacing(run / "summary.json") as temporary:
+        temporary.write_text(
+            json.dumps({"config": config.resolved(), "comparison": asdict(result)}, indent=1)
+        )
+    page = write_page(run / "report.html", config, data, samples, result)
+    return Outcome(run, result, [*result.lines(), f"report: {page}"])
+
+
+report = evaluate  # the page is made from the comparison, which takes seconds

@@ -1,0 +1,227 @@
+"""The report page of a model of protein backbones: samples beside the chains that were held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from orbitwise.data.folder import replacing
+from orbitwise.proteins.chain import Chain, ChainBatch, chain_batch
+from orbitwise.proteins.designability import DESIGNABLE, Designability
+from orbitwise.proteins.figures import (
+    Compared,
+    Trace,
+    angle_maps,
+    histograms_figure,
+    size_figure,
+    traces_figure,
+)
+from orbitwise.proteins.geometry import BACKBONE, TRACE, Quantity, measure, quantities, radius_of_gyration
+from orbitwise.proteins.judge import Mean, ProteinVerdict
+from orbitwise.proteins.secondary_structure import secondary_structure
+from orbitwise.report import Citation, Picture, ReportData, write_report
+from orbitwise.report.canvas import save
+from orbitwise.report.data import CheckRow, KeyFigure, Table
+from orbitwise.report.page import with_error
+from orbitwise.runs.provenance import commit, versions
+from orbitwise.runs.registry import card
+from orbitwise.training.checkpoint import flatten
+
+_SHOWN = 8  # traces
+MEANINGS = (
+    (
+        "W1",
+        "Wasserstein distance: how far values must be moved on average to turn one distribution into the other",
+    ),
+    ("held-out halves", "W1 between random halves of the held-out chains: what their number alone explains"),
+    ("P-SEA", "helix and strand from Cα distances and angles alone"),
+    (
+        "TM-score",
+        "likeness of two chains after superposition, 1 = equal; unrelated chains of this size have 0.1 to 0.3",
+    ),
+)
+
+
+def write(
+    folder: Path,
+    config,
+    samples: Sequence[Chain],
+    held_out: Sequence[Chain],
+    verdict: ProteinVerdict,
+    design: Designability | None,
+    notes: Sequence[str],
+) -> Path:
+    """``report.html`` and its figures as PNGs beside it."""
+    drawn, judged = chain_batch(samples), chain_batch(held_out)
+    own = card("protein_backbones")
+    pictures = []
+    for file, title, caption, fig in _drawings(samples, drawn, judged, verdict):
+        with replacing(folder / file) as temporary:
+            save(fig, temporary)
+        pictures.append((file, Picture((folder / file).read_bytes(), title, caption)))
+    page = ReportData(
+        title="Protein backbones: " + ("Cα traces" if config.mode == "ca" else "N, Cα and C"),
+        subtitle=f"samples of {config.shortest} to {config.longest} residues beside chains that were held out",
+        kicker="Generative model of proteins",
+        smiles="",
+        temperature_kelvin=math.nan,
+        numbers=np.zeros(0, dtype=int),
+        bonds=(),
+        key_figures=_key_figures(verdict, design),
+        summary=tuple(verdict.lines()),
+        warnings=_warnings(verdict),
+        checks=_checks(verdict),
+        tables=(_geometry(verdict),),
+        pictures=tuple(p for _, p in pictures),
+        meanings=MEANINGS,
+        method=(own.summary.strip(), *notes),
+        files=(
+            ("samples/", "one PDB file per sample"),
+            ("samples.npz", "the same as arrays"),
+            ("summary.json", "every number on this page"),
+            *((file, p.title) for file, p in pictures),
+        ),
+        settings=tuple((k, str(v)) for k, v in flatten(config.resolved()).items()),
+        versions=tuple(versions().items()),
+        seed=config.train.seed,
+        commit=commit() or "",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        citations=(
+            Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),
+            Citation(
+                "Geffner et al., Proteina: scaling flow-based protein structure generative models (2025)",
+                "https://arxiv.org/abs/2503.00710",
+            ),
+        ),
+    )
+    return write_report(folder / "report.html", page)
+
+
+def _drawings(samples: Sequence[Chain], drawn: ChainBatch, judged: ChainBatch, verdict: ProteinVerdict):
+    """File, heading, caption and figure, one after the other."""
+    middle = min(1, drawn.atoms - 1)
+    shown = sorted(samples[:_SHOWN], key=len)
+    traces = [
+        Trace(c.xyz[:, middle], secondary_structure(c.xyz[:, middle]), f"{c.name}, {len(c)} residues")
+        for c in shown
+    ]
+    caption = "Smoothed Cα traces of the first samples, not chosen; helices and strands by P-SEA."
+    yield "traces.png", "Samples", caption, traces_figure(traces)
+    pair = (BACKBONE[9], BACKBONE[10]) if drawn.atoms == 3 else (TRACE[2], TRACE[1])
+    first, second, limits = _pair(pair, drawn, judged)
+    caption = (
+        "φ and ψ of every residue that has both."
+        if drawn.atoms == 3
+        else "Cα torsion and the angle at its second atom: helices near +50° and 91°, strands near −170° and 120°. A "
+        "mirrored model would have its helices near −50°."
+    )
+    yield "angles.png", "Angles of the backbone", caption, angle_maps(first, second, limits)
+    compared = [_compared(q, drawn, judged) for q in quantities(drawn.atoms) if not q.circular]
+    yield "lengths.png", "Bond lengths and angles", "", histograms_figure(compared)
+    sizes = [
+        v.cpu().numpy()
+        for b in (drawn, judged)
+        for v in (b.lengths, radius_of_gyration(b.by_residue[:, :, middle], b.residues))
+    ]
+    figure = size_figure(*sizes, verdict.size_law.scale, verdict.size_law.power)
+    yield "size.png", "Size against length", "Each point is a chain.", figure
+
+
+def _compared(quantity: Quantity, drawn: ChainBatch, judged: ChainBatch) -> Compared:
+    values = [
+        v[real].cpu().numpy()
+        for v, real in (measure(b.by_residue, b.residues, quantity) for b in (drawn, judged))
+    ]
+    return Compared(quantity.label, quantity.unit, *values)
+
+
+def _pair(pair: tuple[Quantity, Quantity], drawn: ChainBatch, judged: ChainBatch):
+    """Two angles at the same place of the chain; ψ of the residue whose φ begins one residue before."""
+    ahead = 1 if drawn.atoms == 3 else 0
+    found = []
+    for b in (drawn, judged):
+        (x, real_x), (y, real_y) = (measure(b.by_residue, b.residues, q) for q in pair)
+        y, real_y = y[:, ahead:], real_y[:, ahead:]
+        width = min(x.shape[1], y.shape[1])
+        both = real_x[:, :width] & real_y[:, :width]
+        found.append([v[:, :width][both].cpu().numpy() for v in (x, y)])
+    first, second = (Compared(q.label, q.unit, found[0][k], found[1][k]) for k, q in enumerate(pair))
+    return first, second, ((-180, 180), (-180, 180) if ahead else (60, 180))
+
+
+def _key_figures(verdict: ProteinVerdict, design: Designability | None) -> tuple[KeyFigure, ...]:
+    bond, s, h = verdict.geometry[0], verdict.samples, verdict.held_out
+    found = [
+        KeyFigure("samples", f"{s.chains:,}", f"{verdict.evaluations} network calls each"),
+        KeyFigure("Cα–Cα", f"{bond.mean:.2f} ± {bond.spread:.2f} Å",
+                  f"held-out: {bond.held_out_mean:.2f} ± {bond.held_out_spread:.2f} Å"),
+        KeyFigure("right-handed turns", f"{100 * s.right:.1f} %", f"held-out: {100 * h.right:.1f} %"),
+        KeyFigure("nearest training chain", f"TM {verdict.novelty.value:.2f}",
+                  f"held-out: {verdict.novelty_held_out.value:.2f}"),
+    ]  # fmt: skip
+    if design is not None:
+        found.append(
+            KeyFigure(
+                "designable",
+                f"{100 * design.share:.0f} %",
+                f"scRMSD < {DESIGNABLE:g} Å, {len(design.sc_rmsd)} samples",
+            )
+        )
+    return tuple(found)
+
+
+def _checks(verdict: ProteinVerdict) -> tuple[CheckRow, ...]:
+    s, h = verdict.samples, verdict.held_out
+    pairs: list[tuple[str, Mean, Mean, float, str]] = [
+        ("helix", s.helix, h.helix, 100, " %"),
+        ("strand", s.strand, h.strand, 100, " %"),
+        ("clashes per 100 residues", s.clashes, h.clashes, 1, ""),
+        ("chains without a clash", s.clean, h.clean, 100, " %"),
+        ("ln of the radius of gyration over the law", s.size, h.size, 1, ""),
+        ("TM-score of chains of one length (right: training)", verdict.diversity, verdict.diversity_training, 1, ""),
+        ("TM-score to the nearest training chain", verdict.novelty, verdict.novelty_held_out, 1, ""),
+    ]  # fmt: skip
+    return tuple(
+        CheckRow(
+            what,
+            with_error(a.value, a.error, scale) + unit,
+            target=with_error(b.value, b.error, scale) + unit,
+        )
+        for what, a, b, scale, unit in pairs
+    )
+
+
+def _geometry(verdict: ProteinVerdict) -> Table:
+    return Table(
+        "Geometry",
+        ("quantity", "samples", "held-out", "W1", "W1, training chains", "W1, held-out halves"),
+        tuple(
+            (
+                g.label,
+                "" if abs(g.held_out_spread) > 60 else f"{g.mean:.2f} ± {g.spread:.2f} {g.unit}",
+                ""
+                if abs(g.held_out_spread) > 60
+                else f"{g.held_out_mean:.2f} ± {g.held_out_spread:.2f} {g.unit}",
+                *(f"{v:.3g} {g.unit}" for v in (g.w1, g.w1_training, g.w1_halves)),
+            )
+            for g in verdict.geometry
+        ),
+        "Mean ± standard deviation of all residues; none is given for torsions, which live on a circle.",
+    )
+
+
+def _warnings(verdict: ProteinVerdict) -> tuple[str, ...]:
+    found = []
+    bond = verdict.geometry[0]
+    if bond.spread > 3 * bond.held_out_spread:
+        found.append(
+            f"Cα–Cα distances spread by {bond.spread:.2f} Å, held-out ones by {bond.held_out_spread:.2f} Å: the "
+            "bonds are not resolved yet; train longer."
+        )
+    if verdict.samples.turns and verdict.samples.right < 0.9:
+        found.append(f"{100 * (1 - verdict.samples.right):.0f} % of the helical turns are left-handed.")
+    return tuple(found)

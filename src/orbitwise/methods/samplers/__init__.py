@@ -1,0 +1,1 @@
+"""Diffusion samplers of an energy, search-guided and others."""

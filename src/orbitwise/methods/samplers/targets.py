@@ -1,0 +1,125 @@
+"""Energies by name for sampler configurations: what is to be sampled, its symmetry, and reference samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from orbitwise.data.batch import PointBatch
+from orbitwise.energies import DoubleWell, Energy, GaussianMixture, LennardJones, ManyWell
+from orbitwise.errors import InputError
+from orbitwise.groups.base import Group
+from orbitwise.groups.so3 import O3
+from orbitwise.runs.config import Config
+from orbitwise.runs.named import importable_here, load_named
+
+PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapeptide": 3}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An energy and what is known about it.
+
+    ``group``: its symmetry, for the orbit targets of maximum likelihood (None: none used); ``labels``: one item for
+    networks on points; ``start: (N, 3)`` a geometry, for molecules; ``torsions``: ``(name, (i, j, k, l))`` to judge by.
+    """
+
+    energy: Energy
+    group: Group | None = None
+    labels: PointBatch | None = None
+    start: Tensor | None = None
+    torsions: Sequence[tuple[str, tuple[int, int, int, int]]] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Independent samples can be drawn."""
+        return hasattr(self.energy, "sample")
+
+
+class EnergyConfig(Config):
+    """``name`` of a benchmark energy with its size (``dim`` of a many-well, ``points`` of a cluster), a peptide with
+    its ``force_field``, ``solvent`` and ``temperature`` in K, or ``function``: your own, "package.module:name" of
+    something that returns an ``orbitwise.energies.Energy`` when called with ``arguments``."""
+
+    name: Literal[
+        "forty_gaussians",
+        "many_well",
+        "double_well",
+        "lennard_jones",
+        "alanine_dipeptide",
+        "alanine_tripeptide",
+        "alanine_tetrapeptide",
+        "function",
+    ]
+    dim: int = Field(32, ge=2)
+    points: int = Field(13, ge=2)
+    temperature: float = Field(300.0, gt=0)
+    force_field: str = "ff96"
+    solvent: str = "obc"
+    function: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Target:
+        """Raises ``InputError`` for a function that cannot be found, or is not an energy."""
+        if self.name == "forty_gaussians":
+            return Target(GaussianMixture.forty())
+        if self.name == "many_well":
+            return Target(ManyWell(self.dim))
+        if self.name == "double_well":
+            return Target(DoubleWell(), labels=identical(4, 2))
+        if self.name == "lennard_jones":
+            return Target(LennardJones(self.points), group=O3(), labels=identical(self.points, 3))
+        if self.name == "function":
+            return _own(self.function, self.arguments)
+        return _peptide(PEPTIDES[self.name], self.force_field, self.solvent, self.temperature)
+
+
+def identical(points: int, dim: int) -> PointBatch:
+    """Labels of ``points`` particles that differ in nothing."""
+    return PointBatch(
+        torch.zeros(1, points, dim),
+        torch.ones(1, points, dtype=torch.long),
+        torch.zeros(1, points, points, dtype=torch.long),
+        torch.ones(1, points, dtype=torch.bool),
+    )
+
+
+def _own(name: str | None, arguments: dict[str, Any]) -> Target:
+    build = load_named(name or "", "energy.function")
+    try:
+        with importable_here():  # it may import its neighbours only now
+            made = build(**arguments)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise InputError(f"energy.function {name}: {error}") from error
+    if not isinstance(made, Energy):
+        raise InputError(f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy")
+    points = len(made.event_shape) == 2
+    three = points and made.event_shape[1] == 3
+    labels = identical(*made.event_shape) if points else None
+    return Target(made, group=O3() if three and made.zero_com else None, labels=labels)
+
+
+def _peptide(residues: int, force_field: str, solvent: str, temperature: float) -> Target:
+    """ACE-(ALA)n-NME in Å at ``temperature`` in K. Raises ``InputError`` for an unknown force field or solvent."""
+    from orbitwise.methods.conformers.learner import symmetry
+    from orbitwise.molecules.molecule import to_batch
+    from orbitwise.molecules.openmm.energy import OpenMMEnergy
+    from orbitwise.molecules.openmm.peptides import alanine_peptide
+
+    peptide = alanine_peptide(residues, field=force_field, solvent=solvent)
+    start = peptide.positions[0]
+    torsions = []
+    for k, (phi, psi) in enumerate(zip(peptide.phi.tolist(), peptide.psi.tolist(), strict=True), start=1):
+        torsions += [(f"phi{k}", tuple(phi)), (f"psi{k}", tuple(psi))]
+    return Target(
+        OpenMMEnergy(peptide.system, temperature=temperature).to(torch.float32),
+        group=symmetry(peptide.mol, start),
+        labels=to_batch(peptide.mol, start[None], dtype=torch.float32),
+        start=start.to(torch.float32),
+        torsions=torsions,
+    )

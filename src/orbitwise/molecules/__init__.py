@@ -1,0 +1,56 @@
+"""Molecules, their files, force fields, networks, moves and metrics. Names load on first use."""
+
+from orbitwise.lazy import load_on_first_use
+
+# One line per name: name -> module inside this package.
+_WHERE = {
+    "parse_smiles": "molecule",
+    "unspecified_stereo": "molecule",
+    "choose_isomer": "molecule",
+    "embed": "molecule",
+    "bond_orders": "molecule",
+    "to_batch": "molecule",
+    "from_batch": "molecule",
+    "with_conformers": "molecule",
+    "stereo_elements": "handedness",
+    "relabel": "handedness",
+    "perceive_bonds": "bonds",
+    "Conformers": "files.sets",
+    "ConformerSet": "files.sets",
+    "read_conformer_set": "files.sets",
+    "read_conformer_sets": "files.sets",
+    "write_conformer_set": "files.conformers",
+    "MoleculeBatch": "batch",
+    "ConformerData": "batch",
+    "Frames": "files.structures",
+    "read_molecule": "files.structures",
+    "read_extxyz": "files.structures",
+    "read_sdf": "files.structures",
+    "write_sdf": "files.structures",
+    "write_extxyz": "files.structures",
+    "MMFF94": "mmff.energy",
+    "OpenMMEnergy": "openmm.energy",
+    "alanine_peptide": "openmm.peptides",
+    "Torsion": "metrics.torsions",
+    "find_torsions": "metrics.torsions",
+    "map_pair": "metrics.torsions",
+    "torsion_word": "metrics.torsions",
+    "Clusters": "metrics.conformers",
+    "Matching": "metrics.conformers",
+    "Populations": "metrics.conformers",
+    "assign": "metrics.conformers",
+    "find_conformers": "metrics.conformers",
+    "matching": "metrics.conformers",
+    "populations": "metrics.conformers",
+    "symmetric_rmsd": "metrics.conformers",
+    "Coverage": "metrics.coverage",
+    "coverages": "metrics.coverage",
+    "heavy_matching": "metrics.coverage",
+    "TorsionMove": "search.torsion_move",
+    "Stereo": "search.stereo",
+    "KeepStereo": "search.stereo",
+    "MoleculeNetwork": "network",
+}
+
+__all__ = [*_WHERE]
+__getattr__, __dir__ = load_on_first_use(__name__, _WHERE)

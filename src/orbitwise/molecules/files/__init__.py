@@ -1,0 +1,1 @@
+"""Files of conformers and of forces, read with errors that name the place."""

@@ -1,0 +1,1 @@
+"""Conformers compared: torsions, clusters, populations, coverage."""

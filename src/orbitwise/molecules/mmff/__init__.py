@@ -1,0 +1,1 @@
+"""MMFF94 as a batched torch energy."""

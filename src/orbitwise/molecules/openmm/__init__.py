@@ -1,0 +1,1 @@
+"""OpenMM systems as batched torch energies, implicit solvent included."""

@@ -1,0 +1,1 @@
+"""Moves of molecules: torsion jumps, and the guard of stereochemistry."""

@@ -1,0 +1,1 @@
+"""Losses on the paths of a diffusion sampler."""

@@ -1,0 +1,1 @@
+"""The posterior over periodic translations: exact, with permutations, and by chains."""

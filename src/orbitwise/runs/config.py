@@ -1,0 +1,226 @@
+"""Configurations: typed, frozen, from a YAML file or a shipped preset, with ``key=value`` on top.
+
+A key that does not exist is an error that names the nearest one that does and the line it stands in.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orbitwise.errors import InputError
+
+PRESETS = Path(str(files("orbitwise.methods"))) / "presets"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take: trainable ``parameters``, expected evaluations of the energy, and where they are counted
+    those of the model."""
+
+    parameters: int
+    energy_calls: int
+    model_calls: int | None = None
+
+
+class Config(BaseModel):
+    """Base of all configurations: unknown keys are refused, nothing changes after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every value, defaults included, as plain JSON types."""
+        return self.model_dump(mode="json")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets, ``METHOD/NAME``."""
+    return sorted(path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a YAML file or preset with dotted ``key=value`` overrides applied.
+
+    The file names its ``method``, which decides the keys. ``orbit_diffusion`` is short for the preset
+    ``orbit_diffusion/default``. Raises ``InputError`` for a file that does not exist or is not YAML (with the
+    line), an unknown method or key (with the nearest valid name), or a value of the wrong kind.
+    """
+    from orbitwise.runs.registry import config_class
+
+    path = _find(source)
+    values, lines = _read(path)
+    places = {
+        key: f"{path.name if path.is_relative_to(PRESETS) else path}, line {n}" for key, n in lines.items()
+    }
+    if "method" not in values:
+        raise InputError(f"{path}: there is no 'method:'; name one, for instance method: orbit_diffusion")
+    schema = config_class(str(values.pop("method")))
+    for override in overrides:
+        _apply(schema, values, places, override)
+    return validate(schema, values, places)
+
+
+def validate(
+    schema: type[Model], values: Mapping[str, Any], places: Mapping[str, str] | None = None
+) -> Model:
+    """``schema(values)`` with ``InputError`` instead of pydantic's report: one line for all mistakes;
+    ``places`` says where the key ``a.b`` was written."""
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [_explain(schema, problem, places or {}) for problem in error.errors()]
+        raise InputError("; ".join(dict.fromkeys(problems))) from None
+
+
+def _find(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    for name in (f"{source}.yaml", f"{source}/default.yaml"):
+        if (PRESETS / name).is_file():
+            return PRESETS / name
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a YAML file or a preset ({', '.join(presets())})")
+    near = get_close_matches(str(source), presets(), 1, 0.6)
+    hint = f"did you mean {near[0]!r}? presets" if near else "presets"
+    raise InputError(f"{path}: no such file or preset; {hint}: {', '.join(presets())}")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The mapping of a YAML file and the line of each dotted key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{path}: not a text file in YAML") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if node is None:
+        raise InputError(f"{path}: the file is empty")
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must be a list of 'key: value' lines, found {str(values)[:40]!r}")
+    lines: dict[str, int] = {}
+    _lines(node, "", lines, path)
+    return values, lines
+
+
+def _lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path) -> None:
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            raise InputError(f"{path}, line {line}: {name} is given twice (first in line {lines[name]})")
+        lines[name] = line
+        if isinstance(value, yaml.MappingNode):
+            _lines(value, f"{name}.", lines, path)
+
+
+def _apply(schema: type[BaseModel], values: dict[str, Any], places: dict[str, str], override: str) -> None:
+    key, equals, text = override.partition("=")
+    *parents, last = key.split(".")
+    if not equals or not last or not all(parents):
+        raise InputError(f"{override!r}: give overrides as key=value, for instance train.steps=2000")
+    at = values
+    for parent in parents:
+        at = at.setdefault(parent, {})
+        if not isinstance(at, dict):
+            raise InputError(f"{override!r}: {parent} has a value of its own and no parts")
+    at[last] = _value(schema, parents, last, text)
+    places[key] = "command line"
+
+
+def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str) -> Any:
+    """YAML, except where text is wanted: the SMILES ``[NH4+]`` is no list and ``NO`` is not false."""
+    model = _model_at(schema, parents)
+    field = model.model_fields.get(last) if model else None
+    wanted = set(_options(field.annotation)) if field else set()
+    if wanted & {str, Path}:
+        return None if text == "null" and type(None) in wanted else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mapping[str, str]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    written = next((k for k in places if k == key or k.startswith(f"{key}.")), None)
+    place = f" ({places[written]})" if written else ""
+    if problem["type"] == "extra_forbidden":
+        model = _model_at(schema, location[:-1])
+        valid = list(model.model_fields) if model else []
+        near = get_close_matches(location[-1], valid, 1, 0.5)
+        prefix = "".join(f"{part}." for part in location[:-1])
+        hint = f"did you mean {prefix + near[0]!r}?" if near else f"there are {', '.join(valid)}"
+        return f"unknown key {key!r}{place}; {hint}"
+    if problem["type"] == "missing":
+        return f"{key} is required; give {key}=..."
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace("\n", " ")
+
+
+def _model_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """The configuration class that the dotted ``location`` leads to, None where there is none."""
+    for name in location:
+        field = schema.model_fields.get(name)
+        options = _options(field.annotation) if field else ()
+        found = [a for a in options if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not found:
+            return None
+        schema = found[0]
+    return schema
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type itself."""
+    unions = (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if typing.get_origin(annotation) in unions else (annotation,)
+
+
+def save_run(config: Config, folder: str | Path) -> None:
+    """Leave ``FOLDER/config.yaml``: the method and every value, as ``load`` reads it."""
+    from orbitwise.runs.registry import name_of
+
+    text = yaml.safe_dump(
+        {"method": name_of(config), **config.resolved()}, sort_keys=False, allow_unicode=True
+    )
+    path = Path(folder) / "config.yaml"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_run(folder: str | Path) -> Config:
+    """The configuration that ``save_run`` left; raises ``InputError`` where there is none."""
+    method_of_run(folder)
+    return load(Path(folder) / "config.yaml")
+
+
+def method_of_run(folder: str | Path) -> str:
+    """The method that made a run folder; raises ``InputError`` for anything else."""
+    from orbitwise.runs.registry import card
+
+    path = Path(folder) / "config.yaml"
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder (there is no config.yaml in it)")
+    return card(str(_read(path)[0].get("method"))).name
