@@ -15,7 +15,7 @@ from orbitwise.metrics.divergence import angle_kl
 from orbitwise.metrics.torus import dihedral, torus_distances, torus_w2
 from orbitwise.molecules.metrics.torsions import find_torsions, map_pair, torsion_word
 
-ALDP = Path(__file__).parents[3] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
+ALDP = Path(__file__).parents[4] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
 
 
 def molecule(smiles: str):

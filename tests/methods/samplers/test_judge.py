@@ -14,8 +14,8 @@ from orbitwise.errors import InputError
 from orbitwise.methods.samplers.judge import DrawnPaths, ReferenceSet, judge
 from orbitwise.methods.samplers.page import write_report
 
-ALDP = Path(__file__).parents[3] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
-LJ13 = Path(__file__).parents[3] / "shared" / "data" / "lj13_reference" / "lj13.npz"
+ALDP = Path(__file__).parents[4] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
+LJ13 = Path(__file__).parents[4] / "shared" / "data" / "lj13_reference" / "lj13.npz"
 
 
 def gen(seed: int) -> torch.Generator:

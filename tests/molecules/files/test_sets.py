@@ -14,7 +14,7 @@ from orbitwise.molecules.files.sets import SPLITS, flat_smiles, read_conformer_s
 from orbitwise.molecules.files.structures import write_sdf
 from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SMILES = ["CCO", "C[C@H](F)Cl", "C/C=C/C", "CC(=O)[O-]", "c1ccncc1", "CC[N+](=O)[O-]"]
 
 

@@ -25,7 +25,7 @@ from orbitwise.objectives.regression import Regression
 from orbitwise.proteins.chain import RESIDUES, read_backbones
 from orbitwise.runs.config import load
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared" / "data"
 SMALL = ["network.hidden=16", "network.layers=1", "train.batch_size=8", "train.warmup=2", "held_out=8"]
 SMALL += ["train.accelerator=cpu", "audit.per_decade=2", "train.checkpoint_every=10", "items=24"]

@@ -16,7 +16,7 @@ from orbitwise.molecules.bonds import perceive_bonds
 from orbitwise.molecules.files.structures import read_extxyz, read_molecule, read_sdf, write_extxyz, write_sdf
 from orbitwise.molecules.molecule import embed, parse_smiles
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import orbitwise as ow
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.molecules.mmff import energy as mmff
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 # Chosen so that every kind of term and every element with an organic MMFF type occurs.
 MOLECULES = {
     "alanine dipeptide": "CC(=O)NC(C)C(=O)NC",

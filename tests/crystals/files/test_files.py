@@ -23,7 +23,7 @@ from orbitwise.crystals.files.read import (
 from orbitwise.errors import InputError
 
 pymatgen = pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 ROCK_SALT = """data_NaCl
 _symmetry_space_group_name_H-M   'F m -3 m'
