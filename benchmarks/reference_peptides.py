@@ -2,7 +2,8 @@
 
     python benchmarks/reference_peptides.py [NAME ...]        three to ten minutes each on one core
 
-Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.molecules.files.reference.Reference`` reads (torsions
+Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.molecules.files.reference.Reference``
+reads (torsions
 φ1 ψ1 φ2 ..., energies in kT, mean bond lengths, one minimum per backbone state with its population) and
 ``positions: (F, N, 3)`` float32 in Å, frames of the target temperature. All kernels are exact; torsion moves turn
 the amides too, so that cis amides have their proper share. Where the published ensemble of alanine dipeptide lies

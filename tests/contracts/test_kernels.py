@@ -3,15 +3,12 @@
 A new kernel gives one line in ``CASES`` and inherits all tests here.
 """
 
-import importlib
-import inspect
-import pkgutil
 from dataclasses import dataclass, fields, is_dataclass
 
 import pytest
 import torch
 
-import orbitwise.search
+from discovery import classes
 from orbitwise.energies import Counted, GaussianMixture
 from orbitwise.energies.base import Energy
 from orbitwise.molecules import KeepStereo, Stereo, TorsionMove
@@ -84,13 +81,13 @@ def generator(seed=0):
 
 
 def test_every_kernel_has_a_case():
-    found = set()
-    for entry in pkgutil.iter_modules(orbitwise.search.__path__):
-        module = importlib.import_module(f"orbitwise.search.{entry.name}")
-        for label, item in inspect.getmembers(module, inspect.isclass):
-            own = item.__module__ == module.__name__ and not getattr(item, "_is_protocol", False)
-            if own and callable(getattr(item, "init", None)) and callable(getattr(item, "step", None)):
-                found.add(label)
+    found = {
+        item.__name__
+        for item in classes()
+        if not getattr(item, "_is_protocol", False)
+        and callable(getattr(item, "init", None))
+        and callable(getattr(item, "step", None))
+    }
     assert found == set(CASES), "give every kernel a line in CASES (and remove stale ones)"
 
 

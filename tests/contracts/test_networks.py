@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 
 import pytest
 import torch
 from torch import nn
 
+import orbitwise.molecules
 import orbitwise.networks
+from discovery import classes
 from orbitwise.data.batch import PointBatch
 from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.molecules.batch import MoleculeBatch
@@ -37,14 +37,9 @@ def parameters(network: type[nn.Module]) -> list[str]:
 
 
 def discover() -> dict[str, type[nn.Module]]:
-    found = {}
-    for info in pkgutil.iter_modules(orbitwise.networks.__path__):
-        module = importlib.import_module(f"orbitwise.networks.{info.name}")
-        for name, value in vars(module).items():
-            own = inspect.isclass(value) and value.__module__ == module.__name__
-            if own and issubclass(value, nn.Module) and parameters(value) == ["x", "t", "batch"]:
-                found[name] = value
-    return found
+    parts = [c for c in classes() if not c.__module__.startswith("orbitwise.methods")]
+    modules = [c for c in parts if issubclass(c, nn.Module)]
+    return {c.__name__: c for c in modules if parameters(c) == ["x", "t", "batch"]}
 
 
 NETWORKS = discover()
@@ -89,7 +84,7 @@ def labelled(batch: PointBatch) -> MoleculeBatch:
 
 def test_every_network_has_an_instance_and_is_exported():
     assert set(NETWORKS) == set(INSTANCES)
-    assert set(NETWORKS) <= set(orbitwise.networks.__all__)
+    assert set(NETWORKS) <= {*orbitwise.networks.__all__, *orbitwise.molecules.__all__}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
