@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ LEVELS = [
     {"orbits", "processes", "energies", "networks", "data", "metrics", "statistics"},
     {"groups"},
 ]
+MATTER = LEVELS[2]
+FIRST_MATTER = 2  # levels above this one are below matter
+SCIENCES = {"rdkit", "pymatgen", "biotite", "openmm"}
+# the automorphisms of a molecule are a group; a page of a molecule draws its formula
+MAY_KNOW = {"groups/automorphism.py": {"rdkit"}, "report/page.py": {"rdkit"}}
+LARGEST_FOLDER = 20  # files, or folders
 FOR_ALL = {"errors", "lazy", "units"}
 BANNED_NAMES = ("util", "common", "misc", "helper")
 EARLY = {"torch", "numpy", "scipy", "roma", "rdkit", "ase", "matplotlib", "plotly", "pydantic", "rich", "ot"}
@@ -85,6 +92,93 @@ def broken_rules(source: str, path: Path) -> list[str]:
     return found
 
 
+def foreign(source: str) -> set[str]:
+    """Top names of all packages a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def imported_modules() -> dict[str, set[str]]:
+    """Module -> the modules of the package it imports, inside functions too; packages' lazy tables are not followed."""
+    known = {module_of(path) for path in FILES}
+    graph = {}
+    for path in FILES:
+        package = ["orbitwise", *path.relative_to(PACKAGE).parts[:-1]]
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or node.level):
+                base = package[: len(package) - node.level + 1] if node.level else []
+                module = ".".join([*base, *([node.module] if node.module else [])]).partition(".")[2]
+                inner = {f"{module}.{alias.name}".strip(".") for alias in node.names}
+                found |= (inner & known) or ({module} & known)
+            elif isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[2] for alias in node.names} & known
+        graph[module_of(path)] = found - {module_of(path)}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module."""
+    import networkx
+
+    found = networkx.strongly_connected_components(networkx.DiGraph(graph))
+    return sorted(sorted(part) for part in found if len(part) > 1)
+
+
+def test_no_circle_of_imports():
+    assert circles({"a": {"b"}, "b": {"a", "c"}, "c": set()}) == [["a", "b"]]
+    assert circles(imported_modules()) == []
+
+
+def test_families_of_methods_never_import_each_other():
+    """``methods.crystals`` may not know ``methods.proteins``; what both need is a part."""
+    broken = [
+        f"{module} imports {other}"
+        for module, others in imported_modules().items()
+        for other in others
+        if module.startswith("methods.") and other.startswith("methods.")
+        if module.split(".")[1] != other.split(".")[1]
+    ]
+    assert not broken, broken
+
+
+def test_below_matter_no_science_is_known():
+    broken = {}
+    for path in FILES:
+        folder, place = folder_of(path), path.relative_to(PACKAGE).as_posix()
+        below = folder in FOR_ALL or (folder in set().union(*LEVELS) and level(folder) > FIRST_MATTER)
+        known = foreign(path.read_text()) & SCIENCES - MAY_KNOW.get(place, set())
+        if below and known:
+            broken[place] = known
+    assert not broken, broken
+
+
+def largest_folder() -> tuple[int, str]:
+    """The most files, or the most folders, that one folder of the project holds."""
+    roots = [PACKAGE, *(ROOT / name for name in ("tests", "benchmarks", "docs", "examples"))]
+    found = []
+    for folder in (f for root in roots if root.is_dir() for f in [root, *root.rglob("*")] if f.is_dir()):
+        inside = [p for p in folder.iterdir() if not p.name.startswith(("__", "."))]
+        files = sum(p.is_file() for p in inside)
+        found.append((max(files, len(inside) - files), folder.name))
+    return max(found)
+
+
+def test_no_folder_is_full():
+    assert largest_folder()[0] <= LARGEST_FOLDER, largest_folder()
+
+
 def test_every_folder_has_a_level():
     known = set().union(*LEVELS) | FOR_ALL | {"__init__", "__main__"}
     assert {folder_of(path) for path in FILES} <= known
@@ -107,6 +201,8 @@ def test_imports_run_one_way():
         ("metrics", "import orbitwise as ow"),
         ("data", "from importlib import import_module\nimport_module('orbitwise.search.mala')"),
         ("errors", "from orbitwise.groups.base import Group"),
+        ("molecules", "from orbitwise.crystals.crystal import Crystal"),
+        ("report", "from orbitwise.runs.outcome import Outcome"),
     ],
 )
 def test_the_check_sees_what_it_should(folder, source):

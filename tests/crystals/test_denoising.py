@@ -135,14 +135,14 @@ def test_losses_are_finite_and_fall_on_one_crystal():
     objective = CrystalDenoising(PROCESS, "exact", times="choosing")
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=3e-3)
     generator, losses = torch.Generator().manual_seed(0), []
-    for _ in range(60):
+    for _ in range(100):
         loss = objective(denoiser, batch, generator)
         assert loss.shape == (48,) and loss.isfinite().all()
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
         losses.append(loss.mean().item())
-    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])  # 0.51 to 0.53 with four seeds
 
 
 def test_padding_counts_for_nothing():

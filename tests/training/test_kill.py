@@ -72,8 +72,9 @@ def kill_inside(kind, count):
     else:
         os.replace = dies(os.replace, kind == "before")
 
-def attempt(folder, arm=None, seconds=None):
-    """Run in a child; True when it finished, False when it was killed."""
+def attempt(folder, arm=None, after=None, seconds=0.0):
+    """Run in a child; True when it finished, False when it was killed: inside, or ``seconds`` after step ``after``
+    was on disk, however fast the machine is."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -84,10 +85,15 @@ def attempt(folder, arm=None, seconds=None):
             status = 0
         finally:
             os._exit(status)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    ended, status = 0, 0
+    while after is not None and not ended and step(folder) < after:
+        time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        if after is not None:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return False
@@ -108,7 +114,8 @@ for kind in ("half", "sync", "before", "after"):
 assert attempt(root / "inside")
 rng = random.Random(int(sys.argv[2]))
 for _ in range(200):
-    killed = not attempt(root / "random", seconds=rng.uniform(0.2, 1.0) * length)
+    goal = step(root / "random") + rng.randrange(1, 16)
+    attempt(root / "random", after=min(goal, STEPS), seconds=rng.uniform(0, length / 10))
     report["random"].append(step(root / "random"))
     if len(report["random"]) >= 5 and report["random"][-1] == STEPS:
         break
