@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from orbitwise.audit import Audit, AuditBatch, AuditReport, Estimate
+from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.errors import InputError
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.so3 import SO3
+from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.methods.audits.energy_zero import with_common_zero
-from orbitwise.methods.audits.subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.methods.audits.words import Words, verdict
 
 

@@ -16,7 +16,7 @@ from orbitwise.audit import Haar, audit_equivariance, read_audits
 from orbitwise.errors import InputError
 from orbitwise.groups.polyhedral import tetrahedral
 from orbitwise.groups.so3 import SO3
-from orbitwise.methods.audits.subject import AuditConfig
+from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.methods.dynamics import dynamics
 from orbitwise.methods.dynamics.figures import Curve, efficiency_figure, variants_figure
 from orbitwise.methods.dynamics.task import build

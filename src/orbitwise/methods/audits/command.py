@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 
 from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
+from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
+from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.methods.audits.energy_zero import with_common_zero
 from orbitwise.methods.audits.page import Cost, write_audit
 from orbitwise.methods.audits.structures import calculator_subject, force_field_subject
-from orbitwise.methods.audits.subject import AuditConfig, AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.methods.audits.words import Words
 from orbitwise.runs.config import Plan, method_of_run
 from orbitwise.runs.outcome import Outcome

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.audit import AuditBatch
-from orbitwise.methods.audits.subject import AuditSubject
+from orbitwise.audit.subject import AuditSubject
 
 
 def with_common_zero(subject: AuditSubject, seconds: float) -> tuple[AuditSubject, int]:

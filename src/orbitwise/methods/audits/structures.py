@@ -22,11 +22,12 @@ from orbitwise.audit.calculator import (
     implemented,
     structure_batches,
 )
+from orbitwise.audit.subject import ROTATIONS, AuditSubject
 from orbitwise.data.structures import Structure, available, read_structures
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.permutation import Permutation
-from orbitwise.methods.audits.subject import ROTATIONS, AuditConfig, AuditSubject
+from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.runs.named import load_named
 
 

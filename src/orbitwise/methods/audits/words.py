@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orbitwise.audit import Audit, AuditReport
-from orbitwise.methods.audits.subject import AuditConfig, AuditSubject
+from orbitwise.audit.subject import AuditSubject
+from orbitwise.methods.audits.config import AuditConfig
 
 ENOUGH, LARGE = 2.0, 10.0  # percent of the loss; 2 % is the mark of 2512.02303
 CONVERGED = 1e-5  # relative: self-consistent fields and neighbour lists in single precision end about here

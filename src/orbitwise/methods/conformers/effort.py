@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
-from orbitwise.methods.conformers.learner import build_learner, symmetry
+from orbitwise.methods.conformers.learner import build_learner
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import network_evaluations
 from orbitwise.molecules.molecule import embed, to_batch
+from orbitwise.molecules.symmetry import symmetry
 from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.objectives.denoising import Denoising
 from orbitwise.training import TrainConfig, estimate_step_seconds

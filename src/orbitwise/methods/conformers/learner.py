@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
-from orbitwise.groups.automorphism import Automorphism
 from orbitwise.groups.base import Group
-from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import SO3
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.networks import EGNN
@@ -18,17 +16,6 @@ from orbitwise.processes.gaussian import GaussianProcess
 
 # a small network learns more in minutes than a large one
 NETWORK = {"hidden": 64, "vectors": 16, "layers": 4, "pair": 24, "radial": 16}
-LARGEST_GROUP = 216  # automorphisms enumerated in every training step
-
-
-def symmetry(mol, positions: Tensor) -> Group:
-    """SO(3), times those automorphisms that torsions can realise, as far as they can be enumerated."""
-    heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
-    for fixed in ((), heavy):
-        group = Automorphism.from_mol(mol, positions.cpu().double(), fixed=fixed)
-        if 1 < group.order <= LARGEST_GROUP:
-            return Product(SO3(), group)
-    return SO3()
 
 
 def build_learner(batch: PointBatch, group: Group, seed: int) -> tuple[Denoiser, Denoising]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import EnergyError
-from orbitwise.methods.conformers.learner import build_learner, symmetry
+from orbitwise.methods.conformers.learner import build_learner
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.handedness import StereoElements, relabel, stereo_elements
 from orbitwise.molecules.molecule import embed, to_batch
 from orbitwise.molecules.search.stereo import Stereo
+from orbitwise.molecules.symmetry import symmetry
 from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.processes.sampling import Heun, edm_grid, sample
 from orbitwise.search.base import State

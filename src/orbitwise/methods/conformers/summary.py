@@ -14,12 +14,12 @@ from torch import Tensor
 from orbitwise.groups.product import Product
 from orbitwise.methods.conformers import weights
 from orbitwise.methods.conformers.judge import Against, Verdict
-from orbitwise.methods.conformers.learner import symmetry
 from orbitwise.methods.conformers.stages import Drawn, Found, Relaxed
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import Weighed
 from orbitwise.metrics import free_energy
 from orbitwise.molecules.files.reference import Reference
+from orbitwise.molecules.symmetry import symmetry
 from orbitwise.report import CheckRow
 from orbitwise.runs import provenance
 from orbitwise.units import KCAL_PER_MOL_K

@@ -16,9 +16,9 @@ from torch import nn
 
 from orbitwise.audit import AuditEvery, read_audits
 from orbitwise.audit.dynamics import on_device
+from orbitwise.audit.subject import AuditRequest, AuditSubject
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
-from orbitwise.methods.audits.subject import AuditConfig, AuditSubject
 from orbitwise.methods.dynamics.figures import dynamics_figure
 from orbitwise.methods.dynamics.summary import THRESHOLD, Summary, curve_of, in_words, level_name, summary
 from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
@@ -82,7 +82,7 @@ def evaluate(run: str | Path) -> Outcome:
 report = evaluate  # the figure is made from the audits, which were measured in training
 
 
-def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels of the run."""
     task, model = trained(run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

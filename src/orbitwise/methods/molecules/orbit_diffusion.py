@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from orbitwise.audit.subject import AuditRequest, AuditSubject
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
-from orbitwise.methods.audits.denoiser import denoiser_subject
-from orbitwise.methods.audits.subject import AuditConfig, AuditSubject
 from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
 from orbitwise.methods.molecules.parts import GroupConfig, NetworkConfig, ProcessConfig, SamplingConfig
+from orbitwise.molecules.denoiser_audit import denoiser_subject
 from orbitwise.molecules.files.ensemble import Ensemble, read_ensemble
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.molecules.metrics.comparison import compare
@@ -117,7 +117,7 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     return Outcome(run, drawn, text)
 
 
-def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
+def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     """The run's denoiser and held-out frames, as `orbitwise audit` takes them."""
     own, run = load_run(run), Path(run)
     made = parts(own)
@@ -125,7 +125,7 @@ def audit_subject(run: str | Path, config: AuditConfig) -> AuditSubject:
     device = "cuda" if torch.cuda.is_available() and own.train.accelerator != "cpu" else "cpu"
     ensemble = made.ensemble
     return denoiser_subject(
-        f"denoiser of {run.name}", made.denoiser, ensemble.mol, ensemble.held_out, config, device
+        f"denoiser of {run.name}", made.denoiser, ensemble.mol, ensemble.held_out, request, device
     )
 
 

@@ -106,10 +106,10 @@ def _own(name: str | None, arguments: dict[str, Any]) -> Target:
 
 def _peptide(residues: int, force_field: str, solvent: str, temperature: float) -> Target:
     """ACE-(ALA)n-NME in Å at ``temperature`` in K. Raises ``InputError`` for an unknown force field or solvent."""
-    from orbitwise.methods.conformers.learner import symmetry
     from orbitwise.molecules.molecule import to_batch
     from orbitwise.molecules.openmm.energy import OpenMMEnergy
     from orbitwise.molecules.openmm.peptides import alanine_peptide
+    from orbitwise.molecules.symmetry import symmetry
 
     peptide = alanine_peptide(residues, field=force_field, solvent=solvent)
     start = peptide.positions[0]

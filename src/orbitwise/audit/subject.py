@@ -4,40 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
-from pydantic import Field
-
-from orbitwise.audit import LOSSES, AuditBatch, Enumerate, Haar, Quadrature, nodes_for
+from orbitwise.audit.batch import AuditBatch
+from orbitwise.audit.losses import LOSSES
+from orbitwise.audit.nodes import Enumerate, Haar, Quadrature, nodes_for
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import O3, SO3
-from orbitwise.runs.config import Config
 
 ROTATIONS: dict[str, Callable[[], Group]] = {"so3": SO3, "o3": O3}
+
+
 POLYHEDRA = ("tetrahedral", "octahedral", "icosahedral")
 
 
-class AuditConfig(Config):
-    """``run`` of a trained model, or ``model`` ("package.module:name") or ``ase`` calculator with ``data`` (extended
-    XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2", "icosahedral:2", "all" of a finite group,
-    or a number of random ones; ``items``: at most so many structures; ``levels``: those of a run to look at (noise
-    levels t in (0, 1) of a diffusion model); ``budget``: seconds after which no further batch is begun."""
+class AuditRequest(Protocol):
+    """What is asked of an audit: the ``group`` by name, at most ``items`` of each of the ``levels`` (None: those
+    of the subject), chosen by ``seed``."""
 
-    run: Path | None = None
-    model: str | None = None
-    ase: str | None = None
-    data: Path | None = None
-    group: Literal["so3", "o3", "permutation"] = "so3"
-    nodes: str | None = None
-    items: int = Field(64, ge=1)
-    levels: tuple[float, ...] | None = None
-    loss: str = "squared"
-    gradients: bool = False
-    budget: float = Field(300.0, gt=0)
-    seed: int = 0
-    out: Path | None = None
+    @property
+    def group(self) -> str: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def levels(self) -> Sequence[float] | None: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class AuditSubject:
 
 
 def nodes_named(name: str | None, group: Group):
-    """The group elements that ``AuditConfig.nodes`` stands for; raises ``InputError``."""
+    """The group elements that a name stands for, "octahedral:2", "all" or a number; raises ``InputError``."""
     if name is None:
         return nodes_for(group)
     kind, _, count = name.partition(":")
@@ -100,19 +93,19 @@ def evaluations(subject: AuditSubject, nodes) -> int:
     return subject.items * (nodes.blocks * nodes.size(subject.group) + 1)
 
 
-def narrowed(subject: AuditSubject, config: AuditConfig) -> AuditSubject:
+def narrowed(subject: AuditSubject, request: AuditRequest) -> AuditSubject:
     """Only the levels that are asked for, and at most ``items`` of each. Raises ``InputError`` for a level or a group
     that the subject does not have."""
     has = {"so3": subject.group.axis == "space", "o3": isinstance(subject.group, O3)}
-    if not has.get(config.group, subject.group.axis == "points"):
+    if not has.get(request.group, subject.group.axis == "points"):
         raise InputError(
-            f"this run is audited under {subject.group!r} only; leave --group {config.group} out"
+            f"this run is audited under {subject.group!r} only; leave --group {request.group} out"
         )
     known = list(dict.fromkeys(batch.level for batch in subject.batches))
-    wanted = known if config.levels is None else list(config.levels)
+    wanted = known if request.levels is None else list(request.levels)
     if missing := [level for level in wanted if level not in known]:
         raise InputError(f"this run has no level {missing[0]:g}; its levels are {', '.join(map(str, known))}")
-    left, batches = dict.fromkeys(wanted, config.items), []
+    left, batches = dict.fromkeys(wanted, request.items), []
     for batch in subject.batches:
         if take := min(left.get(batch.level, 0), len(batch)):
             left[batch.level] -= take

@@ -7,10 +7,10 @@ import torch
 from rdkit import Chem
 
 from orbitwise.audit import AuditBatch
+from orbitwise.audit.subject import ROTATIONS, AuditRequest, AuditSubject
 from orbitwise.errors import InputError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.groups.base import Group
-from orbitwise.methods.audits.subject import ROTATIONS, AuditConfig, AuditSubject
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser
 
@@ -19,24 +19,24 @@ _BATCH = 16
 
 
 def denoiser_subject(
-    title: str, denoiser: Denoiser, mol: Chem.Mol, held_out: np.ndarray, config: AuditConfig, device: str
+    title: str, denoiser: Denoiser, mol: Chem.Mol, held_out: np.ndarray, request: AuditRequest, device: str
 ) -> AuditSubject:
     """``x_t`` from held-out frames ``(F, N, 3)`` of a molecule at every level t; the target is the frame itself.
 
     All levels see the same frames and the same noise, so that they can be compared. Raises ``InputError`` for levels
     outside (0, 1).
     """
-    levels = LEVELS if config.levels is None else config.levels
+    levels = LEVELS if request.levels is None else request.levels
     if not levels or not all(0 < t < 1 for t in levels):
         raise InputError(f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(levels)}")
     denoiser = denoiser.to(device).eval()
-    order = np.random.default_rng(config.seed).permutation(len(held_out))[: config.items]
+    order = np.random.default_rng(request.seed).permutation(len(held_out))[: request.items]
     frames = to_batch(mol, held_out[order], dtype=torch.float32).to(device)
     process = denoiser.process
     x1 = process.project(frames.x, frames.mask)
     noised = {}
     for t in levels:
-        generator = torch.Generator(device).manual_seed(config.seed + 1)
+        generator = torch.Generator(device).manual_seed(request.seed + 1)
         times = torch.full((len(x1),), t, device=device)
         noised[t] = times, process.perturb(x1, times, generator=generator, mask=frames.mask)
     batches = []
@@ -50,7 +50,7 @@ def denoiser_subject(
     return AuditSubject(
         title=title,
         model=denoiser,
-        group=_group(config.group, mol, held_out[0]),
+        group=_group(request.group, mol, held_out[0]),
         batches=batches,
         outputs="vector",
         units={"prediction": "Å"},
