@@ -1,8 +1,11 @@
-"""ASE calculators audited on held-out frames of aspirin: GFN2-xTB, and a trained force network without symmetry.
+"""ASE calculators audited on held-out frames of aspirin: GFN2-xTB, and a trained force network
+without symmetry.
 
-    python benchmarks/audit_calculators.py            a minute; reads rMD17 and the base run of equivariance_dynamics.py
+    python benchmarks/audit_calculators.py            a minute; reads rMD17 and the base run of
+    equivariance_dynamics.py
 
-CHGNet joins where it is installed (``pip install 'orbitwise[chgnet]'``), on rattled rock salt, without a reference.
+CHGNet joins where it is installed (``pip install 'orbitwise[chgnet]'``), on rattled rock salt,
+without a reference.
 """
 
 from __future__ import annotations
@@ -15,7 +18,12 @@ import torch
 
 import orbitwise as ow
 from orbitwise.audit import AuditReport
-from orbitwise.audit.calculator import CALCULATORS, CalculatorModel, ModelCalculator, structure_batches
+from orbitwise.audit.calculator import (
+    CALCULATORS,
+    CalculatorModel,
+    ModelCalculator,
+    structure_batches,
+)
 from orbitwise.data.structures import Structure
 from orbitwise.methods.dynamics.dynamics import trained
 from rows import Row, write_rows
@@ -43,10 +51,21 @@ def rows_of(name: str, report: AuditReport, note: str) -> list[Row]:
     for row in report.rows:
         where = f"calculators.{name}.{row.output}"
         found.append(
-            Row(f"{where}_percent", row.percent.value, row.percent.error, seconds=report.seconds, note=note)
+            Row(
+                f"{where}_percent",
+                row.percent.value,
+                row.percent.error,
+                seconds=report.seconds,
+                note=note,
+            )
         )
         found.append(
-            Row(f"{where}_relative_deviation", row.relative_deviation, seconds=report.seconds, note=note)
+            Row(
+                f"{where}_relative_deviation",
+                row.relative_deviation,
+                seconds=report.seconds,
+                note=note,
+            )
         )
     return found
 
@@ -58,7 +77,12 @@ def main() -> None:
     numbers = model.network.species[0].numpy()
     frames = [
         Structure(
-            numbers, p.double().numpy(), np.zeros((3, 3)), np.zeros(3, bool), f"frame {k}", forces=f.numpy()
+            numbers,
+            p.double().numpy(),
+            np.zeros((3, 3)),
+            np.zeros(3, bool),
+            f"frame {k}",
+            forces=f.numpy(),
         )
         for k, (p, f) in enumerate(zip(x, forces, strict=True))
     ]
@@ -73,7 +97,9 @@ def main() -> None:
         salt.rattle(0.05, seed=0)
         made = Structure(salt.numbers, salt.positions, salt.cell.array, salt.pbc, "NaCl")
         report = audited(CALCULATORS["chgnet"](), [made], ("energy", "forces", "stress"), False)
-        rows += rows_of("chgnet", report, "8 atoms of rattled NaCl, share of the size of the prediction")
+        rows += rows_of(
+            "chgnet", report, "8 atoms of rattled NaCl, share of the size of the prediction"
+        )
     write_rows("audit", rows)
 
 

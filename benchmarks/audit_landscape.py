@@ -1,10 +1,12 @@
-"""Curvature of the two loss terms at trained models: condition numbers, extreme eigenvalues, landscapes.
+"""Curvature of the two loss terms at trained models: condition numbers, extreme eigenvalues,
+landscapes.
 
     python benchmarks/audit_landscape.py forces protein voxels        two to five minutes each
 
-Reads the base runs of equivariance_dynamics.py. Condition numbers are over the linear last layer, in which the squared
-loss is exactly quadratic; eigenvalues by Lanczos and landscapes over all parameters, with the same items and group
-elements at every point, and once with fresh ones as in the published landscapes.
+Reads the base runs of equivariance_dynamics.py. Condition numbers are over the linear last layer,
+in which the squared loss is exactly quadratic; eigenvalues by Lanczos and landscapes over all
+parameters, with the same items and group elements at every point, and once with fresh ones as in
+the published landscapes.
 """
 
 from __future__ import annotations
@@ -55,10 +57,12 @@ def head_of(model: nn.Module) -> str:
     return layers[-1]
 
 
-def convolution_hessians(model: nn.Module, group, batches: list[AuditBatch]) -> tuple[Tensor, Tensor]:
-    """Of total and twirled error over one output channel of a last convolution, ``(n, P, P)`` for n batches, up to one
-    factor: second moments of its features, brought back from all elements of the group, and of their mean over it. The
-    channels do not couple and have the same one."""
+def convolution_hessians(
+    model: nn.Module, group, batches: list[AuditBatch]
+) -> tuple[Tensor, Tensor]:
+    """Of total and twirled error over one output channel of a last convolution, ``(n, P, P)`` for n
+    batches, up to one factor: second moments of its features, brought back from all elements of the
+    group, and of their mean over it. The channels do not couple and have the same one."""
     head = model.get_submodule(head_of(model))
     features: list[Tensor] = []
     hook = head.register_forward_hook(lambda module, given, answer: features.append(given[0]))
@@ -118,10 +122,18 @@ def measure(task_name: str, run: Path) -> None:
         found = conditioning(*convolution_hessians(model, task.group, batches))
     else:
         found = condition_numbers(loss(batches, [head_of(model)], "icosahedral"))
-    note = f"last layer, {found.dimension} parameters, eigenvalues above {found.floor:g} of the largest"
+    note = (
+        f"last layer, {found.dimension} parameters, eigenvalues above {found.floor:g} of the"
+        " largest"
+    )
     for term in ("total", "twirled", "equivariance"):
         part = getattr(found, term)
-        row(f"condition_{term}", part.value.value, part.value.error, f"{note}; {part.unresolved} below")
+        row(
+            f"condition_{term}",
+            part.value.value,
+            part.value.error,
+            f"{note}; {part.unresolved} below",
+        )
     for name in ("total", "twirled"):
         ratio = getattr(found, f"{name}_over_equivariance")
         row(f"condition_{name}_over_equiv", ratio.value, ratio.error, note)
@@ -129,16 +141,31 @@ def measure(task_name: str, run: Path) -> None:
     few = [batch[torch.arange(min(len(batch), max(2, FEW // len(batches))))] for batch in batches]
     whole = loss(few, None, "tetrahedral")
     spectra = [
-        hessian_spectrum(whole, term, k=1, probes=4, tolerance=1e-2) for term in ("total", "equivariance")
+        hessian_spectrum(whole, term, k=1, probes=4, tolerance=1e-2)
+        for term in ("total", "equivariance")
     ]
     for spectrum in spectra:
         note = f"all {spectrum.dimension:,} parameters, {spectrum.products} Hessian-vector products"
-        row(f"largest_eigenvalue_{spectrum.term}", spectrum.largest.value, spectrum.largest.error, note)
-        row(f"smallest_eigenvalue_{spectrum.term}", spectrum.smallest.value, spectrum.smallest.error, note)
+        row(
+            f"largest_eigenvalue_{spectrum.term}",
+            spectrum.largest.value,
+            spectrum.largest.error,
+            note,
+        )
+        row(
+            f"smallest_eigenvalue_{spectrum.term}",
+            spectrum.smallest.value,
+            spectrum.smallest.error,
+            note,
+        )
     directions = spectra[0].extreme_directions
     smooth = loss_landscape(whole, directions, count=POINTS)
     fresh = loss_landscape(
-        whole, directions, count=POINTS, span=float(smooth.axis[-1]), fresh=torch.Generator().manual_seed(1)
+        whole,
+        directions,
+        count=POINTS,
+        span=float(smooth.axis[-1]),
+        fresh=torch.Generator().manual_seed(1),
     )
     for name, surface in (("common", smooth), ("fresh", fresh)):
         for term in ("twirled", "equivariance"):
@@ -146,9 +173,14 @@ def measure(task_name: str, run: Path) -> None:
             row(f"landscape_{name}.{term}.r_squared", fit.r_squared)
             row(f"landscape_{name}.{term}.neighbour_correlation", fit.neighbour_correlation)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    save(landscape_figure(smooth, fresh, f"{task_name}: both terms about the trained model"),
-         IMAGES / f"{task_name}_landscape.png")  # fmt: skip
-    save(spectrum_figure(spectra, f"{task_name}: extreme eigenvalues"), IMAGES / f"{task_name}_spectrum.png")
+    save(
+        landscape_figure(smooth, fresh, f"{task_name}: both terms about the trained model"),
+        IMAGES / f"{task_name}_landscape.png",
+    )
+    save(
+        spectrum_figure(spectra, f"{task_name}: extreme eigenvalues"),
+        IMAGES / f"{task_name}_spectrum.png",
+    )
 
 
 def main() -> None:

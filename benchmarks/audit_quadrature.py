@@ -1,10 +1,12 @@
-"""Randomised quadrature against Haar sampling in an audit, at equal numbers of answers of the model.
+"""Randomised quadrature against Haar sampling in an audit, at equal numbers of answers of the
+model.
 
     python benchmarks/audit_quadrature.py            about a minute
 
-Model: a transformer without built-in symmetry, trained for a few hundred steps under rotation augmentation on MMFF94
-forces of alanine dipeptide. Variance of the equivariance error of one geometry over the draw of the group elements,
-averaged over geometries; the ratio to that of independent rotations of the same number.
+Model: a transformer without built-in symmetry, trained for a few hundred steps under rotation
+augmentation on MMFF94 forces of alanine dipeptide. Variance of the equivariance error of one
+geometry over the draw of the group elements, averaged over geometries; the ratio to that of
+independent rotations of the same number.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def dipeptide(seed: int) -> tuple[PointBatch, Tensor]:
 
 
 def network_of_forces(data: PointBatch, forces: Tensor, seed: int) -> PointTransformer:
-    """Trained under random rotations, so that its remaining error of symmetry is what training leaves."""
+    """Trained under random rotations, so that its remaining error of symmetry is what training
+    leaves."""
     g = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     network = PointTransformer(hidden=48, layers=2)
@@ -72,7 +75,9 @@ def variance(network, data: PointBatch, forces: Tensor, nodes, seed: int) -> tup
         batch = AuditBatch(part.x, forces[index], args=(torch.ones(REPEATS), part))
         elements = nodes.draw(SO3(), REPEATS, g, part.x)
         answers = over_orbit(network, SO3(), elements, batch, chunk=6000)["prediction"]
-        found.append(loss_terms(answers, forces[index], LOSSES["squared"], nodes.blocks).equivariance)
+        found.append(
+            loss_terms(answers, forces[index], LOSSES["squared"], nodes.blocks).equivariance
+        )
     stacked = torch.stack(found)
     return stacked.var(1), stacked.mean(1)
 
@@ -84,7 +89,10 @@ def main() -> None:
     rows = []
     for cost, plans in PLANS.items():
         plain, mean = variance(network, data, forces, Haar(cost), 1)
-        print(f"  {cost} answers: Haar, relative error of one item {float((plain.sqrt() / mean).mean()):.3f}")
+        print(
+            f"  {cost} answers: Haar, relative error of one item"
+            f" {float((plain.sqrt() / mean).mean()):.3f}"
+        )
         for plan in plans:
             turned, _ = variance(network, data, forces, plan, 2)
             ratio = turned / plain
@@ -94,7 +102,10 @@ def main() -> None:
             if cost == 24:  # what an audit does unless told otherwise
                 rows.append(
                     Row(
-                        what="quadrature.variance_over_haar", value=float(ratio.mean()), error=error, goal="1"
+                        what="quadrature.variance_over_haar",
+                        value=float(ratio.mean()),
+                        error=error,
+                        goal="1",
                     )
                 )
     seconds = time.monotonic() - begin

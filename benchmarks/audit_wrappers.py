@@ -1,9 +1,10 @@
 """What exact symmetry at test time buys: the trained force network plain, twirled and with frames.
 
-    python benchmarks/audit_wrappers.py            a minute; reads the base run of equivariance_dynamics.py forces
+    python benchmarks/audit_wrappers.py            a minute; reads the base run of
+    equivariance_dynamics.py forces
 
-Held-out loss under random rotations, what is left of the equivariance error, and seconds per structure, each wrapper
-over the plain model in the same run.
+Held-out loss under random rotations, what is left of the equivariance error, and seconds per
+structure, each wrapper over the plain model in the same run.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def main() -> None:
     seconds_per_item(model, x)  # the first calls are slow
     for name, way in ways.items():
         random = name.startswith("twirl")
-        if (
-            random
-        ):  # draws anew at each call, so it cannot be audited by its answers to one input; average the loss
+        # draws anew at each call, so it cannot be audited by its answers to one input; average the
+        # loss
+        if random:
             losses = []
             for _ in range(8):
                 R = group.sample((len(x),), generator=g)
@@ -65,7 +66,11 @@ def main() -> None:
             value, error, left = float(total.mean()), float(total.std() / len(total) ** 0.5), None
         else:
             row = ow.audit_equivariance(
-                way, group, AuditBatch(x, y), nodes=Haar(8) if name == "frames" else Quadrature(), generator=g
+                way,
+                group,
+                AuditBatch(x, y),
+                nodes=Haar(8) if name == "frames" else Quadrature(),
+                generator=g,
             ).rows[0]
             value, error, left = row.total.value, row.total.error, row.percent
         cost = seconds_per_item(way, x) / seconds_per_item(model, x)

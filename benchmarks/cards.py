@@ -1,4 +1,5 @@
-"""Package the benchmark rows that the CARDs name, so that an installed ``orbitwise methods show`` has them.
+"""Package the benchmark rows that the CARDs name, so that an installed ``orbitwise methods show``
+has them.
 
 python benchmarks/cards.py
 """
@@ -17,7 +18,9 @@ KEPT = ("what", "value", "error", "goal", "device", "commit", "command")
 
 def main() -> None:
     rows = [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())]
-    found = {row["what"]: row for card in cards().values() for row in matching_rows(card.measured, rows)}
+    found = {
+        row["what"]: row for card in cards().values() for row in matching_rows(card.measured, rows)
+    }
     text = json.dumps([{k: found[what].get(k) for k in KEPT} for what in sorted(found)], indent=1)
     temporary = MEASURED.with_suffix(".tmp")
     temporary.write_text(text + "\n")

@@ -1,12 +1,14 @@
-"""`orbitwise conformers` against long reference runs, and what people use today for the same molecules.
+"""`orbitwise conformers` against long reference runs, and what people use today for the same
+molecules.
 
     python benchmarks/conformers.py [NAME ...] [--budget MINUTES] [--demo FOLDER]
 
-For each molecule with a file in benchmarks/references: the command (2,000 samples), judged after and before
-relaxation, with its free energies against the long run (χ²) and the importance weights of its learner (ESS, gap);
-RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds; for butane and 1,2-difluoroethane
-the populations of a one-dimensional torsion profile. ``--demo`` judges a folder that `make demo` left instead of
-running alanine dipeptide again.
+For each molecule with a file in benchmarks/references: the command (2,000 samples), judged after
+and before relaxation, with its free energies against the long run (χ²) and the importance weights
+of its learner (ESS, gap); RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the
+conformers it finds; for butane and 1,2-difluoroethane the populations of a one-dimensional torsion
+profile. ``--demo`` judges a folder that `make demo` left instead of running alanine dipeptide
+again.
 """
 
 from __future__ import annotations
@@ -51,21 +53,39 @@ def judged(name: str, summary: dict) -> list[Row]:
         got = verdict[f"{when}_relaxation" if when != "search" else when]
         suffix = "" if when == "after" else f"_{when}"
         if got["js"] is not None:
-            note = f"nats, {got['js']['bins']} bins an axis; equal distributions would show {got['js']['floor']:.3f}"
+            note = (
+                f"nats, {got['js']['bins']} bins an axis; equal distributions would show"
+                f" {got['js']['floor']:.3f}"
+            )
             goal = "<= 0.05" if when == "after" else None
-            row(map_name + suffix, got["js"]["value"], error=got["js"]["error"], goal=goal, note=note)
+            row(
+                map_name + suffix,
+                got["js"]["value"],
+                error=got["js"]["error"],
+                goal=goal,
+                note=note,
+            )
         goal = "within 0.5" if when == "after" else None
         row("mean_energy_error_kT" + suffix, got["mean_energy_difference_kT"], goal=goal)
         goal = "<= 0.01" if when == "after" else None
-        row("bond_length_error_angstrom" + suffix, got["largest_bond_length_difference_angstrom"], goal=goal)
+        row(
+            "bond_length_error_angstrom" + suffix,
+            got["largest_bond_length_difference_angstrom"],
+            goal=goal,
+        )
     found, known = verdict["basins_found"]
     row("basins_found_share", found / max(known, 1), goal="1", note=f"{found} of {known} above 1 %")
-    worst = max(summary["conformers"], key=lambda c: abs(c["population"] - c["reference_population"]))
+    worst = max(
+        summary["conformers"], key=lambda c: abs(c["population"] - c["reference_population"])
+    )
     row(
         "largest_population_difference",
         worst["population"] - worst["reference_population"],
         error=float(np.hypot(worst["population_error"], worst["reference_population_error"])),
-        note=f"conformer {worst['conformer']}: {worst['population']:.3f} against {worst['reference_population']:.3f}",
+        note=(
+            f"conformer {worst['conformer']}: {worst['population']:.3f} against"
+            f" {worst['reference_population']:.3f}"
+        ),
     )
     row("usable_share_before_relaxation", summary["usable_share"])
     for other, suffix in (("reference", ""), ("search", "_search")):
@@ -77,7 +97,9 @@ def judged(name: str, summary: dict) -> list[Row]:
     weights = summary["weights"]
     if weights.get("gap") is not None:
         note = f"{weights['effective_paths']:.1f} effective of {weights['paths']} paths"
-        note += "" if weights["usable"] else "; the weights degenerate, no populations are made of them"
+        note += (
+            "" if weights["usable"] else "; the weights degenerate, no populations are made of them"
+        )
         row("weights_ess", weights["ess"], error=weights["ess_error"], note=note)
         row(
             "gap",
@@ -158,7 +180,12 @@ def main() -> None:
             budget = arguments.budget or standard
             with tempfile.TemporaryDirectory() as folder:
                 config = ConformersConfig(
-                    smiles=MOLECULES[name], n=SAMPLES, budget=budget, seed=SEED, out=folder, reference=path
+                    smiles=MOLECULES[name],
+                    n=SAMPLES,
+                    budget=budget,
+                    seed=SEED,
+                    out=folder,
+                    reference=path,
                 )
                 summary = run(config).result
         rows = judged(name, summary) + etkdg(name, reference)

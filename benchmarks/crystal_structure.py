@@ -1,11 +1,13 @@
 """Crystal structure prediction on Perov-5, an MP-20 subset and Carbon-24.
 
-    python benchmarks/crystal_structure.py table [--targets exact ...] [--seeds 0 1 2] [--steps 1000]
-    python benchmarks/crystal_structure.py run perov5|mp20_subset|carbon24 [key=value ...] [--label _NAME]
+    python benchmarks/crystal_structure.py table [--targets exact ...] [--seeds 0 1 2] [--steps
+    1000] python benchmarks/crystal_structure.py run perov5|mp20_subset|carbon24 [key=value ...]
+    [--label _NAME]
 
-``table``: the four targets of the papers with the same network, steps and seeds; match rate and RMSE of one guess
-against the steps trained, seconds per step; an interrupted command goes on. ``run``: one configuration of the
-method, trained, sampled and matched, with its ceiling. Reads ../shared/data.
+``table``: the four targets of the papers with the same network, steps and seeds; match rate and
+RMSE of one guess against the steps trained, seconds per step; an interrupted command goes on.
+``run``: one configuration of the method, trained, sampled and matched, with its ceiling. Reads
+../shared/data.
 """
 
 from __future__ import annotations
@@ -55,12 +57,15 @@ def perov5(split: list[str]) -> list:
 def judge(
     denoiser, batch, truth: list, domain: Domain, sampling: CrystalSamplingConfig
 ) -> tuple[float, float]:
-    """Match rate and RMSE of one guess, averaged over ``GUESSES`` guesses for each of the test compositions."""
+    """Match rate and RMSE of one guess, averaged over ``GUESSES`` guesses for each of the test
+    compositions."""
     model = CrystalModel(copy.deepcopy(denoiser).eval(), sampling, domain)
     rates, distances = [], []
     for k in range(GUESSES):
         drawn, calls = model.draw(batch, torch.Generator().manual_seed(1000 + k))
-        found = GuessedCrystals(batch, drawn.frac[None], drawn.lattice[None], calls, k, 0.0).crystals()
+        found = GuessedCrystals(
+            batch, drawn.frac[None], drawn.lattice[None], calls, k, 0.0
+        ).crystals()
         guesses = [[None if c is None else to_structure(c) for c in row] for row in found]
         result = match(guesses, truth)
         rates.append(result.rate(1).value)
@@ -77,7 +82,8 @@ def parts(target: str, data, seed: int) -> tuple:
 
 
 def cost(target: str, repeats: int = 10) -> dict[str, tuple[float, float]]:
-    """CPU ms of the targets of 128 crystals, and of a training step of 64 (noise, target, network, gradient)."""
+    """CPU ms of the targets of 128 crystals, and of a training step of 64 (noise, target, network,
+    gradient)."""
     data = crystal_batch(perov5(["train_dev"])[:128])
     denoiser, objective = parts(target, data, 0)
     generator = torch.Generator().manual_seed(0)
@@ -150,28 +156,43 @@ def table(targets: list[str], seeds: list[int], steps: int, work: Path) -> None:
     for target in targets:
         answers = [one(target, seed, steps, work) for seed in seeds]
         note = (
-            f"CSPNet of {answers[0]['parameters']:,} parameters, scores not centred, batch 64, 50 network calls, "
-            f"{TEST} test structures x {GUESSES} guesses; error over seeds"
+            f"CSPNet of {answers[0]['parameters']:,} parameters, scores not centred, batch 64, 50"
+            f" network calls, {TEST} test structures x {GUESSES} guesses; error over seeds"
         )
         for step in answers[0]["looks"]:
             values = np.array([a["looks"][step] for a in answers])
-            error = values.std(0, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else [math.nan] * 2
+            error = (
+                values.std(0, ddof=1) / math.sqrt(len(values))
+                if len(values) > 1
+                else [math.nan] * 2
+            )
             for k, name in enumerate(("match1", "rmse1")):
                 what = f"perov5.table.{target}.{name}_at_{step}"
-                rows.append(Row(what, float(values[:, k].mean()), float(error[k]), seeds=seeds, note=note))
+                rows.append(
+                    Row(what, float(values[:, k].mean()), float(error[k]), seeds=seeds, note=note)
+                )
         for name, (value, error) in cost(target).items():
             words = (
-                "of noise and targets of 128 crystals" if name == "target_ms" else "of a training step of 64"
+                "of noise and targets of 128 crystals"
+                if name == "target_ms"
+                else "of a training step of 64"
             )
             rows.append(
-                Row(f"perov5.table.{target}.{name}", value, error, seeds=[0], note=f"CPU time {words}")
+                Row(
+                    f"perov5.table.{target}.{name}",
+                    value,
+                    error,
+                    seeds=[0],
+                    note=f"CPU time {words}",
+                )
             )
     write_rows("matter", rows)
 
 
 def swapped_matches(truth: list) -> float:
-    """Share of structures that still match when the first two atoms (A and B of ABX3) change places: expected rate of
-    a guesser who cannot know which arrangement is in the test set is half of one plus this."""
+    """Share of structures that still match when the first two atoms (A and B of ABX3) change
+    places: expected rate of a guesser who cannot know which arrangement is in the test set is half
+    of one plus this."""
     matcher = CellMatcher()
     hits = 0
     for structure in truth:
@@ -184,18 +205,22 @@ def swapped_matches(truth: list) -> float:
 
 
 def not_in_training(guesses: GuessedCrystals, rms: np.ndarray, train: list) -> np.ndarray:
-    """Distance of the first guess that is none of the training structures of its composition, ``(items,)``; the first
-    guess where all are."""
+    """Distance of the first guess that is none of the training structures of its composition,
+    ``(items,)``; the first guess where all are."""
     matcher = CellMatcher()
     known: dict[tuple, list] = {}
     for crystal in train:
-        known.setdefault(tuple(np.sort(crystal.species)), []).append(matcher.reduce(to_structure(crystal)))
+        known.setdefault(tuple(np.sort(crystal.species)), []).append(
+            matcher.reduce(to_structure(crystal))
+        )
     chosen = np.zeros(len(rms), dtype=int)
     for i, row in enumerate(guesses.crystals()):
         for k, crystal in enumerate(row):
             others = [] if crystal is None else known.get(tuple(np.sort(crystal.species)), [])
             cell = matcher.reduce(to_structure(crystal)) if others else None
-            if crystal is not None and all(math.isnan(matcher.rms(cell, other)) for other in others):
+            if crystal is not None and all(
+                math.isnan(matcher.rms(cell, other)) for other in others
+            ):
                 chosen[i] = k
                 break
     return rms[np.arange(len(rms)), chosen]
@@ -207,12 +232,17 @@ def rate_rows(name: str, rms: np.ndarray) -> list[tuple]:
     rate = float(hit.mean())
     return [
         (f"match1{name}", rate, math.sqrt(rate * (1 - rate) / len(rms))),
-        (f"rmse1{name}", float(rms[hit].mean()), float(rms[hit].std(ddof=1) / math.sqrt(hit.sum()))),
+        (
+            f"rmse1{name}",
+            float(rms[hit].mean()),
+            float(rms[hit].std(ddof=1) / math.sqrt(hit.sum())),
+        ),
     ]
 
 
 def one_guess(folder: Path, config) -> list[tuple]:
-    """The consensus of 14 draws of 7 network calls, that end at a noise of 0.025 of the cell, as the one guess."""
+    """The consensus of 14 draws of 7 network calls, that end at a noise of 0.025 of the cell, as
+    the one guess."""
     sampling = config.sampling.model_copy(update={"steps": 7, "consensus": 14, "last": 0.65})
     model = dataclasses.replace(load_model(folder), sampling=sampling)
     data = crystal_structure.test_set(config)
@@ -222,20 +252,30 @@ def one_guess(folder: Path, config) -> list[tuple]:
 
 
 def run(name: str, overrides: list[str], work: Path, label: str) -> None:
-    """Train, sample and evaluate one data set with the method's own commands, and write its rows."""
+    """Train, sample and evaluate one data set with the method's own commands, and write its
+    rows."""
     begin = time.perf_counter()
     splits, test = SPLITS[name]
-    given = [f"data={DATA / name / f'{name}.npz'}", f"splits={splits}", f"test_split={test}", *overrides]
+    given = [
+        f"data={DATA / name / f'{name}.npz'}",
+        f"splits={splits}",
+        f"test_split={test}",
+        *overrides,
+    ]
     config = load(f"crystal_structure/{name}", given)
     folder = work / (name + label)
     trained = crystal_structure.train(config, folder)
     crystal_structure.sample(folder)
     told = crystal_structure.evaluate(folder).result
     note = (
-        f"{trained.result.steps} steps of batch {config.train.batch_size}, {trained.result.seconds:.0f} s of training, "
-        f"{told.items} test structures, {told.evaluations} network calls for each guess"
+        f"{trained.result.steps} steps of batch {config.train.batch_size},"
+        f" {trained.result.seconds:.0f} s of training, {told.items} test structures,"
+        f" {told.evaluations} network calls for each guess"
     )
-    rows = [("match1", told.match1.value, told.match1.error), ("rmse1", told.rmse1.value, told.rmse1.error)]
+    rows = [
+        ("match1", told.match1.value, told.match1.error),
+        ("rmse1", told.rmse1.value, told.rmse1.error),
+    ]
     if name == "perov5":
         data = crystal_structure.test_set(config)
         found = GuessedCrystals.load(folder / "guesses", data.batch)

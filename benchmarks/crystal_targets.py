@@ -2,16 +2,19 @@
 
     python benchmarks/crystal_targets.py [perov5 mp20 carbon24]
 
-x_t is made from a Haar point of the orbit: a shift, and a permutation within each species. The figure is the mean
-square per coordinate of σ·(target - exact mean over shifts and permutations): the part of the target's variance that
-belongs to the symmetry, which no network can predict. Its error is over crystals. Targets: ``diffcsp`` the score of
-the noise that was drawn; ``snis_uniform1000`` and ``snis_wrapped1000`` its mean over 1000 shifts with that of x_t
-among them, uniform and wrapped normal of 2σ, as published; ``translations`` the exact mean over shifts; ``gibbs32`` 32
-states; ``mode`` the best shift and permutation; ``exact`` over both. All get float32.
+x_t is made from a Haar point of the orbit: a shift, and a permutation within each species. The
+figure is the mean square per coordinate of σ·(target - exact mean over shifts and permutations):
+the part of the target's variance that belongs to the symmetry, which no network can predict. Its
+error is over crystals. Targets: ``diffcsp`` the score of the noise that was drawn;
+``snis_uniform1000`` and ``snis_wrapped1000`` its mean over 1000 shifts with that of x_t among them,
+uniform and wrapped normal of 2σ, as published; ``translations`` the exact mean over shifts;
+``gibbs32`` 32 states; ``mode`` the best shift and permutation; ``exact`` over both. All get
+float32.
 
-Perov-5: 128 crystals. MP-20: 64 that have at most 24 permutations. Carbon-24: 16 of 8 to 24 atoms, where the mean over
-the permutations is not to be had: ``gibbs1024`` stands for it, and its own error is the difference of two of them.
-Milliseconds are CPU time on one thread for a batch of 128 at mixed σ, the median of three.
+Perov-5: 128 crystals. MP-20: 64 that have at most 24 permutations. Carbon-24: 16 of 8 to 24 atoms,
+where the mean over the permutations is not to be had: ``gibbs1024`` stands for it, and its own
+error is the difference of two of them. Milliseconds are CPU time on one thread for a batch of 128
+at mixed σ, the median of three.
 """
 
 from __future__ import annotations
@@ -45,10 +48,14 @@ def labels_of(batch) -> torch.Tensor:
 
 def loaded(name: str, generator: torch.Generator):
     file, split, number, (least, most) = SETS[name]
-    crystals = [c for c in read_crystals(DATA / file, split=split).crystals if least <= len(c) <= most]
+    crystals = [
+        c for c in read_crystals(DATA / file, split=split).crystals if least <= len(c) <= most
+    ]
     batch = crystal_batch(crystals)
     if name != "carbon24":
-        small = ow.Permutation(batch.mask.shape[1], labels_of(batch)).log_order < math.log(ENUMERATED + 0.5)
+        small = ow.Permutation(batch.mask.shape[1], labels_of(batch)).log_order < math.log(
+            ENUMERATED + 0.5
+        )
         batch = batch[small.nonzero().flatten()]
     return batch[torch.randperm(len(batch), generator=generator)[:number]]
 
@@ -99,13 +106,19 @@ def variances(name: str, batch, generator: torch.Generator) -> list[Row]:
         given = (x1, xt, t, batch.mask)
         in_double = (x1.double(), xt.double(), t.double(), batch.mask)
         truth = solvers[reference](*in_double)
-        if reference != "exact":  # of two independent runs, each against the other: twice the error of one
+        if (
+            reference != "exact"
+        ):  # of two independent runs, each against the other: twice the error of one
             other = solvers[reference](*in_double)
             found = {reference: (truth - other).square() / 2}
             truth = (truth + other) / 2
         else:
             found = {"exact": (solvers["exact"](*given) - truth).square()}
-        found |= {key: (solve(*given) - truth).square() for key, solve in solvers.items() if key != reference}
+        found |= {
+            key: (solve(*given) - truth).square()
+            for key, solve in solvers.items()
+            if key != reference
+        }
         found["signal"] = truth.square()
         for key, square in found.items():
             each = sigma**2 * square.double().sum((-2, -1)) / count

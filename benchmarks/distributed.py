@@ -1,10 +1,11 @@
-"""Many slow energies on Ray against the plain loop: GFN2-xTB of alanine dipeptide, and the cost of a call.
+"""Many slow energies on Ray against the plain loop: GFN2-xTB of alanine dipeptide, and the cost of
+a call.
 
     python benchmarks/distributed.py          about one minute
 
-Both sides evaluate the same 64 geometries, energy and gradient, alternating in one run; medians over the rounds. The
-overhead is what a chunk costs beyond its energy: a batch of one point of a cheap energy on one worker against the
-same call in the process itself.
+Both sides evaluate the same 64 geometries, energy and gradient, alternating in one run; medians
+over the rounds. The overhead is what a chunk costs beyond its energy: a batch of one point of a
+cheap energy on one worker against the same call in the process itself.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def speedup() -> list[Row]:
         calls = energy.evaluated + plain.calls
     ratio = [a / b for a, b in zip(loop, pool, strict=True)]
     note = (
-        f"GFN2-xTB energy and gradient of {BATCH} geometries of alanine dipeptide, median of {ROUNDS} rounds; loop "
-        f"{statistics.median(loop):.2f} s, {WORKERS} workers {statistics.median(pool):.2f} s; equal results"
+        f"GFN2-xTB energy and gradient of {BATCH} geometries of alanine dipeptide, median of"
+        f" {ROUNDS} rounds; loop {statistics.median(loop):.2f} s, {WORKERS} workers"
+        f" {statistics.median(pool):.2f} s; equal results"
     )
     return [
         Row(
@@ -84,9 +86,17 @@ def overhead() -> list[Row]:
                 there.append(seconds(lambda part=part: energy.value_and_grad(part)))
                 here.append(seconds(lambda part=part: plain.value_and_grad(part)))
             extra = statistics.median(there) - statistics.median(here)
-            note = f"extra time of a batch of {size} LJ-13 on one worker over the same call in the process"
+            note = (
+                f"extra time of a batch of {size} LJ-13 on one worker over the same call in the"
+                " process"
+            )
             rows.append(
-                Row(f"distributed.overhead.b{size}_ms", 1e3 * extra, energy_calls=energy.evaluated, note=note)
+                Row(
+                    f"distributed.overhead.b{size}_ms",
+                    1e3 * extra,
+                    energy_calls=energy.evaluated,
+                    note=note,
+                )
             )
     for row in rows:
         row.seconds = time.perf_counter() - start

@@ -1,18 +1,22 @@
-"""How fast plain networks learn rotations: share of the held-out loss that is equivariance error, along a training.
+"""How fast plain networks learn rotations: share of the held-out loss that is equivariance error,
+along a training.
 
     python benchmarks/equivariance_dynamics.py forces|forces_3bpa|protein|voxels [--steps 10000]
-                                               [--what base sizes data optimisers targets efficiency]
+                                               [--what base sizes data optimisers targets
+                                               efficiency]
 
-One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a quarter and four
-times the parameters), data sizes, optimiser settings, targets; ``forces_3bpa`` (trained at 300 K, audited at 300, 600
-and 1200 K) has a base alone. ``efficiency`` (forces): seconds of training until the held-out loss first falls below one
-level, for the equivariant network, the plain one, the plain one whose loss is averaged over a quadrature of rotations
-(12 per item, a twelfth of the items: equal cost of a step), and the twirled plain one (its twirled error: the limit of
-many rotations at test time, whose cost is not counted).
+One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a
+quarter and four times the parameters), data sizes, optimiser settings, targets; ``forces_3bpa``
+(trained at 300 K, audited at 300, 600 and 1200 K) has a base alone. ``efficiency`` (forces):
+seconds of training until the held-out loss first falls below one level, for the equivariant
+network, the plain one, the plain one whose loss is averaged over a quadrature of rotations (12 per
+item, a twelfth of the items: equal cost of a step), and the twirled plain one (its twirled error:
+the limit of many rotations at test time, whose cost is not counted).
 
-Finished runs are kept in runs/dynamics and used again; a run that was cut off goes on. Rows: ``TASK.percent_at_1k``,
-``_10k``, ``_final`` of the base, ``TASK.VARIANT.percent_...`` of the others, and what the course was. Reads
-../shared/data; ``--set key=value`` changes the settings of all runs. About three to five minutes a run on one core.
+Finished runs are kept in runs/dynamics and used again; a run that was cut off goes on. Rows:
+``TASK.percent_at_1k``, ``_10k``, ``_final`` of the base, ``TASK.VARIANT.percent_...`` of the
+others, and what the course was. Reads ../shared/data; ``--set key=value`` changes the settings of
+all runs. About three to five minutes a run on one core.
 """
 
 from __future__ import annotations
@@ -28,7 +32,12 @@ import numpy as np
 
 from orbitwise.audit import read_audits
 from orbitwise.methods.dynamics import dynamics
-from orbitwise.methods.dynamics.figures import Curve, dynamics_figure, efficiency_figure, variants_figure
+from orbitwise.methods.dynamics.figures import (
+    Curve,
+    dynamics_figure,
+    efficiency_figure,
+    variants_figure,
+)
 from orbitwise.report.canvas import save
 from orbitwise.runs.config import load, load_run
 from orbitwise.training import estimate_step_seconds
@@ -48,7 +57,8 @@ NO_GRADIENTS = "audit.gradients=false"
 
 @dataclass(frozen=True)
 class Grid:
-    """Variants about the base of a task: name -> settings; ``base`` names the base in the legends of a group."""
+    """Variants about the base of a task: name -> settings; ``base`` names the base in the legends
+    of a group."""
 
     groups: dict[str, dict[str, list[str]]]
     base: dict[str, str]
@@ -60,7 +70,12 @@ OPTIMISERS = {
     "cosine": ["train.schedule=cosine"],
     "sgd": ["train.optimiser=sgd", "train.learning_rate=0.05"],
 }
-BASE_NAMES = {"sizes": "size_base", "data": "data_base", "optimisers": "adam 1e-3", "targets": "augmentation"}
+BASE_NAMES = {
+    "sizes": "size_base",
+    "data": "data_base",
+    "optimisers": "adam 1e-3",
+    "targets": "augmentation",
+}
 
 GRIDS = {
     "forces": Grid(
@@ -98,7 +113,8 @@ GRIDS = {
             "sizes": {"size_small": ["network.hidden=4"], "size_large": ["network.hidden=16"]},
             "data": {"data_100": ["items=100"], "data_400": ["items=400"]},
             "optimisers": OPTIMISERS,
-            # of positions, before they become densities: none, the 24 rotations of the cube, all (the base)
+            # of positions, before they become densities: none, the 24 rotations of the cube, all
+            # (the base)
             "targets": {"target_none": ["target=none"], "target_octahedral": ["target=octahedral"]},
         },
         BASE_NAMES | {"data": "data_1809"},
@@ -118,12 +134,17 @@ class Bench:
 
     def __init__(self, task: str, steps: int, given: list[str]):
         self.task, self.given = task, [f"train.steps={steps}", *given]
-        self.folder = RUNS / (task if not given else f"{task}-{'-'.join(sorted(given)).replace('/', '_')}")
+        self.folder = RUNS / (
+            task if not given else f"{task}-{'-'.join(sorted(given)).replace('/', '_')}"
+        )
 
     def run(self, variant: str, changes: list[str]) -> Path:
-        """The folder of a variant, trained if that was not done; a constant schedule may be continued."""
+        """The folder of a variant, trained if that was not done; a constant schedule may be
+        continued."""
         out = self.folder / f"{variant}_{self.given[0].partition('=')[2]}"
-        config = load(f"dynamics/{self.task}", [f"data={DATA / FILES[self.task]}", *self.given, *changes])
+        config = load(
+            f"dynamics/{self.task}", [f"data={DATA / FILES[self.task]}", *self.given, *changes]
+        )
         print(f"{self.task} {variant}: {', '.join(changes) or 'base'}")
         print("\n".join(dynamics.train(config, out).lines))
         return out
@@ -131,7 +152,9 @@ class Bench:
     def rows(self, variant: str | None, out: Path) -> list[Row]:
         found = json.loads((out / "summary.json").read_text())
         s, config = found["summary"], found["config"]
-        note = f"{config['network']['name']}, {s['parameters']:,} parameters, {s['steps']:,} steps of "
+        note = (
+            f"{config['network']['name']}, {s['parameters']:,} parameters, {s['steps']:,} steps of "
+        )
         note += f"{config['train']['batch_size']} items, target {config['target']}"
         name = self.task if variant is None else f"{self.task}.{variant}"
         course, final = s["course"], s["course"]["final"]
@@ -151,7 +174,12 @@ class Bench:
         for level, part in s["levels"].items() if variant is None else ():
             end = part["course"]["final"]
             rows.append(
-                Row(f"{name}.level_{level}.percent_final", end["value"], _finite(end["error"]), **common)
+                Row(
+                    f"{name}.level_{level}.percent_final",
+                    end["value"],
+                    _finite(end["error"]),
+                    **common,
+                )
             )
         return rows
 
@@ -176,7 +204,8 @@ class Bench:
         self.draw(what, variants_figure(curves, f"{self.task}: {what}"))
 
     def efficiency(self, level: float | None) -> None:
-        """Seconds to one held-out loss, by default the lowest that all methods reach, and 2 % more."""
+        """Seconds to one held-out loss, by default the lowest that all methods reach, and 2 %
+        more."""
         runs = {k: self.run(f"efficiency_{k}", changes) for k, changes in EFFICIENCY.items()}
         price = step_seconds(runs)
         curves = {k: _curve(k, run) for k, run in runs.items()}
@@ -186,8 +215,14 @@ class Bench:
         level = level or 1.02 * max(float(c.total.min()) for c in curves.values())
         rows = []
         for name, curve in curves.items():
-            note = f"held-out loss {level:.4g} (1 = predicting zero); lowest {curve.total.min():.4g} after at most "
-            note += f"{curve.seconds[-1]:.0f} s of training, {1000 * curve.seconds[-1] / curve.steps[-1]:.1f} ms a step"
+            note = (
+                f"held-out loss {level:.4g} (1 = predicting zero); lowest {curve.total.min():.4g}"
+                " after at most "
+            )
+            note += (
+                f"{curve.seconds[-1]:.0f} s of training,"
+                f" {1000 * curve.seconds[-1] / curve.steps[-1]:.1f} ms a step"
+            )
             common = {"seeds": [0], "seconds": float(curve.seconds[-1]), "note": note}
             rows.append(Row(f"{self.task}.lowest_loss_{name}", float(curve.total.min()), **common))
             if (reached := seconds_to(curve, level)) is not None:
@@ -203,18 +238,22 @@ class Bench:
 
 
 def step_seconds(runs: dict[str, Path], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of a training step of each run, the runs taking turns so that a busy machine is unfair to none."""
+    """Median seconds of a training step of each run, the runs taking turns so that a busy machine
+    is unfair to none."""
     tasks = {name: dynamics.trained(run)[0] for name, run in runs.items()}
     settings = {name: load_run(run).train for name, run in runs.items()}
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, task in tasks.items():
-            found[name].append(estimate_step_seconds(task.model, task.objective, task.data, settings[name]))
+            found[name].append(
+                estimate_step_seconds(task.model, task.objective, task.data, settings[name])
+            )
     return {name: statistics.median(values) for name, values in found.items()}
 
 
 def seconds_to(curve: Curve, level: float) -> float | None:
-    """Training seconds at which the loss first falls below ``level``, between audits linear in both logarithms."""
+    """Training seconds at which the loss first falls below ``level``, between audits linear in both
+    logarithms."""
     below = np.flatnonzero(curve.total <= level)
     if not len(below):
         return None
@@ -243,7 +282,9 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=everything, default=everything)
     parser.add_argument("--steps", type=int, default=BASE_STEPS)
     parser.add_argument("--level", type=float, help="held-out loss to which efficiency is timed")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all runs")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all runs"
+    )
     given = parser.parse_args()
     bench, grid = Bench(given.task, given.steps, given.set), GRIDS.get(given.task)
     for what in given.what:

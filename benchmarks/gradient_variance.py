@@ -2,19 +2,22 @@
 
     python benchmarks/gradient_variance.py [--quick]
 
-For a fixed noise level σ/α the gradient of one item's loss with respect to the weights is J(x_t)ᵀ c (D − y).
-All targets y are pulled back through the same J at the same x_t (same molecule, pose and noise), one vector-
-Jacobian product each, so their differences carry no other noise. With G_T the gradient of target T:
+For a fixed noise level σ/α the gradient of one item's loss with respect to the weights is J(x_t)ᵀ c
+(D − y). All targets y are pulled back through the same J at the same x_t (same molecule, pose and
+noise), one vector- Jacobian product each, so their differences carry no other noise. With G_T the
+gradient of target T:
 
     variance   tr Cov(G_T), everything included: data, noise, symmetry
-    removed    E|G_aug − G_exact|² = E tr Cov(G_aug | x_t, orbit), the part Theorem 1 takes away. Its share of
-               tr Cov(G_aug) (``symmetry_share``) and exact/augmentation must add up to 1: measured apart
-    left       E|G_T − G_exact|² / removed: the symmetry's noise (aligned: the error) that target T keeps
-    bias²      |E(G_T − G_exact)|², the noise of the mean subtracted, in units of tr Cov(G_exact): from batches
+    removed    E|G_aug − G_exact|² = E tr Cov(G_aug | x_t, orbit), the part Theorem 1 takes away.
+               Its share of tr Cov(G_aug) (``symmetry_share``) and exact/augmentation must add up to
+               1: measured apart
+    left       E|G_T − G_exact|² / removed: the symmetry's noise (aligned: the error) that target T
+    keeps bias²      |E(G_T − G_exact)|², the noise of the mean subtracted, in units of tr
+    Cov(G_exact): from batches
                of 1/bias² items on, the bias is larger than the noise of the gradient
 
-Errors are jackknife errors over blocks of items. Rows: every figure in ``gradient_variance.json``, the ratios
-exact/augmentation also in ``foundation.json``.
+Errors are jackknife errors over blocks of items. Rows: every figure in ``gradient_variance.json``,
+the ratios exact/augmentation also in ``foundation.json``.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Ethanol with rotations and with its automorphisms (the three methyl hydrogens), aspirin with rotations."""
+    """Ethanol with rotations and with its automorphisms (the three methyl hydrogens), aspirin with
+    rotations."""
     found = []
     for molecule in ("ethanol", "aspirin"):
         raw = np.load(DATA / f"{molecule}.npz")
@@ -77,7 +81,8 @@ PROCESS = ow.GaussianProcess.flow(zero_com=True)
 
 
 def targets(case: Case, batch: PointBatch, t: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """``x_t (B, N, 3)`` and one target per name in TARGETS ``(T, B, N, 3)``, on common random numbers."""
+    """``x_t (B, N, 3)`` and one target per name in TARGETS ``(T, B, N, 3)``, on common random
+    numbers."""
 
     def made(target: str, proposals: int = 1) -> tuple[Tensor, Tensor]:
         objective = Denoising(PROCESS, case.group, target, proposals)
@@ -100,24 +105,34 @@ def targets(case: Case, batch: PointBatch, t: Tensor, seed: int) -> tuple[Tensor
     return xt, torch.stack([y for _, y in pairs] + [haar.mean])
 
 
-def block_gradients(denoiser: Denoiser, batch: PointBatch, t: Tensor, xt: Tensor, ys: Tensor) -> Tensor:
-    """Per-item gradients ``(B, T, P)`` of the weighted squared loss for the targets ``ys (T, B, N, 3)``."""
+def block_gradients(
+    denoiser: Denoiser, batch: PointBatch, t: Tensor, xt: Tensor, ys: Tensor
+) -> Tensor:
+    """Per-item gradients ``(B, T, P)`` of the weighted squared loss for the targets ``ys (T, B, N,
+    3)``."""
     params = {k: p.detach() for k, p in denoiser.named_parameters()}
     weight = Preconditioning.of(PROCESS, t, denoiser.data_scale).weight
 
-    def one(x: Tensor, time: Tensor, species: Tensor, bonds: Tensor, mask: Tensor, y: Tensor, w: Tensor):
+    def one(
+        x: Tensor, time: Tensor, species: Tensor, bonds: Tensor, mask: Tensor, y: Tensor, w: Tensor
+    ):
         item = PointBatch(x[None], species[None], bonds[None], mask[None])
-        d, pull = vjp(lambda p: functional_call(denoiser, p, (x[None], time[None], item))[0], params)
+        d, pull = vjp(
+            lambda p: functional_call(denoiser, p, (x[None], time[None], item))[0], params
+        )
         residual = 2 * w * (d - y) * mask[:, None] / (3 * mask.sum())  # (T, N, 3)
         (grads,) = vmap(pull)(residual)
         return torch.cat([g.flatten(1) for g in grads.values()], 1)
 
-    return vmap(one, in_dims=(0, 0, 0, 0, 0, 1, 0))(xt, t, batch.species, batch.bonds, batch.mask, ys, weight)
+    return vmap(one, in_dims=(0, 0, 0, 0, 0, 1, 0))(
+        xt, t, batch.species, batch.bonds, batch.mask, ys, weight
+    )
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What the statistics need, block by block: Gram matrices of block sums, and sums of squares."""
+    """What the statistics need, block by block: Gram matrices of block sums, and sums of
+    squares."""
 
     gram: Tensor  # (T, R, R) of Σ G_T
     square: Tensor  # (T, R) of Σ |G_T|²
@@ -144,7 +159,10 @@ class Sums:
         blocks = self.square.shape[1]
         whole = torch.ones(blocks, dtype=torch.float64)
         value = self.statistics(whole)
-        without = [self.statistics(whole - torch.eye(blocks, dtype=torch.float64)[r]) for r in range(blocks)]
+        without = [
+            self.statistics(whole - torch.eye(blocks, dtype=torch.float64)[r])
+            for r in range(blocks)
+        ]
         out = {}
         for key in value:
             spread = torch.stack([s[key] for s in without])
@@ -173,7 +191,8 @@ def measure(case: Case, denoiser: Denoiser, ratio: float, blocks: int) -> Sums:
 
 
 def fit(case: Case, denoiser: Denoiser, steps: int) -> None:
-    """Brief training with the exact target, so that the gradient is no longer dominated by its mean."""
+    """Brief training with the exact target, so that the gradient is no longer dominated by its
+    mean."""
     objective = Denoising(PROCESS, case.group, "exact")
     generator = torch.Generator().manual_seed(SEED)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=2e-3)
@@ -201,25 +220,48 @@ def main(quick: bool) -> None:
                 begin = time.perf_counter()
                 if state == "trained":
                     fit(case, denoiser, steps)
-                print(case.name, network, state, f"fit {time.perf_counter() - begin:.1f} s", flush=True)
+                print(
+                    case.name,
+                    network,
+                    state,
+                    f"fit {time.perf_counter() - begin:.1f} s",
+                    flush=True,
+                )
                 for ratio in RATIOS:
                     begin = time.perf_counter()
                     stats = measure(case, denoiser, ratio, blocks).with_errors()
                     seconds = time.perf_counter() - begin
                     where = f"{network}.{state}.sigma{ratio:g}"
 
-                    def row(figure: str, key: str, target: str, where=where, seconds=seconds, stats=stats):
+                    def row(
+                        figure: str,
+                        key: str,
+                        target: str,
+                        where=where,
+                        seconds=seconds,
+                        stats=stats,
+                    ):
                         value, error = (v[TARGETS.index(target)].item() for v in stats[key])
                         what = f"gradient_variance.{case.name}.{figure}.{where}"  # noqa: B023
                         return Row(
-                            what, value, error, seeds=[SEED], seconds=seconds, device=device, commit=commit
+                            what,
+                            value,
+                            error,
+                            seeds=[SEED],
+                            seconds=seconds,
+                            device=device,
+                            commit=commit,
                         )
 
                     detail.append(row("symmetry_share", "removed_share", "augmentation"))
                     for target in TARGETS[1:]:
-                        detail.append(row(f"{target}_over_augmentation", "over_augmentation", target))
+                        detail.append(
+                            row(f"{target}_over_augmentation", "over_augmentation", target)
+                        )
                     for target in TARGETS[2:]:
-                        detail.append(row(f"{target}_symmetry_noise_left", "symmetry_noise_left", target))
+                        detail.append(
+                            row(f"{target}_symmetry_noise_left", "symmetry_noise_left", target)
+                        )
                         detail.append(row(f"{target}_bias2", "bias2_over_exact_variance", target))
                     first = row("exact_over_augmentation", "over_augmentation", "exact")
                     first.goal = "< 1"

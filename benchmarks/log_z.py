@@ -1,13 +1,14 @@
-"""log Z of particle systems in the subspace of zero centre of mass, by estimators that share nothing but U.
+"""log Z of particle systems in the subspace of zero centre of mass, by estimators that share
+nothing but U.
 
     python benchmarks/log_z.py            # all systems
     python benchmarks/log_z.py dw4 lj13
 
-Orthonormal coordinates of the 3(N-1)-dimensional subspace (2(N-1) for DW4), labelled particles: no 1/N!.
-Three estimates of each: annealed sequential Monte Carlo from a Gaussian prior (the row ``log_z.*.ais``), the same
-with another prior, another kernel and other levels (``.ais_other``), and thermodynamic integration of
-⟨U - U_prior⟩ over β by chains that start from the target (``.integration``). The virial ⟨x·∇U⟩ of the weighted
-points must be the number of dimensions.
+Orthonormal coordinates of the 3(N-1)-dimensional subspace (2(N-1) for DW4), labelled particles: no
+1/N!. Three estimates of each: annealed sequential Monte Carlo from a Gaussian prior (the row
+``log_z.*.ais``), the same with another prior, another kernel and other levels (``.ais_other``), and
+thermodynamic integration of ⟨U - U_prior⟩ over β by chains that start from the target
+(``.integration``). The virial ⟨x·∇U⟩ of the weighted points must be the number of dimensions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ import torch
 
 from orbitwise.energies import Counted, DoubleWell, LennardJones
 from orbitwise.energies.base import Energy
-from orbitwise.search import HMC, MALA, AnnealingPath, GaussianPrior, Kernel, anneal, pilot, run, warmup
+from orbitwise.search import (
+    HMC,
+    MALA,
+    AnnealingPath,
+    GaussianPrior,
+    Kernel,
+    anneal,
+    pilot,
+    run,
+    warmup,
+)
 from orbitwise.search.clean import Follow
 from orbitwise.search.schedule import drop
 from rows import Row, write_rows
@@ -30,7 +41,8 @@ from rows import Row, write_rows
 
 @dataclass(frozen=True)
 class Setting:
-    """``seeds`` independent runs of ``chains`` chains through ``levels`` levels; the pilot is made once."""
+    """``seeds`` independent runs of ``chains`` chains through ``levels`` levels; the pilot is made
+    once."""
 
     scale: float
     kernel: Kernel
@@ -106,23 +118,40 @@ def virial(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
 
 
 def combine(log_z: list[float]) -> tuple[float, float]:
-    """log of the mean of independent estimates of Z, and its standard error from their spread in log."""
+    """log of the mean of independent estimates of Z, and its standard error from their spread in
+    log."""
     values = torch.tensor(log_z, dtype=torch.float64)
-    return values.logsumexp(0).item() - math.log(len(values)), (values.std() / len(values) ** 0.5).item()
+    return (
+        values.logsumexp(0).item() - math.log(len(values)),
+        (values.std() / len(values) ** 0.5).item(),
+    )
 
 
-def annealed(name: str, label: str, energy: Energy, setting: Setting, goal: str | None) -> list[Row]:
+def annealed(
+    name: str, label: str, energy: Energy, setting: Setting, goal: str | None
+) -> list[Row]:
     begin, counted = time.perf_counter(), Counted(energy)
     prior = prior_of(energy, setting.scale)
     gen = torch.Generator().manual_seed(setting.seeds[0] + 1000)
     schedule = pilot(
-        counted, prior, setting.kernel, chains=setting.pilot_chains, cess=setting.cess, generator=gen
+        counted,
+        prior,
+        setting.kernel,
+        chains=setting.pilot_chains,
+        cess=setting.cess,
+        generator=gen,
     ).with_levels(setting.levels)
     estimates, told, virials, energies = [], [], [], []
     for seed in setting.seeds:
         gen = torch.Generator().manual_seed(seed)
         found = anneal(
-            counted, prior, setting.kernel, schedule, setting.chains, generator=gen, resample_below=0.5
+            counted,
+            prior,
+            setting.kernel,
+            schedule,
+            setting.chains,
+            generator=gen,
+            resample_below=0.5,
         )
         weight = found.log_weight.softmax(0)
         alive = weight > 0
@@ -131,15 +160,17 @@ def annealed(name: str, label: str, energy: Energy, setting: Setting, goal: str 
         estimates.append(found.log_z)
         told.append(found.log_z_error)
         print(
-            f"  {name}.{label} seed {seed}: {found.log_z:.3f} ± {found.log_z_error:.3f}, virial {virials[-1]:.1f}, "
-            f"U {energies[-1]:.2f}, ancestors {len(found.ancestor.unique())}, {found.seconds:.0f} s",
+            f"  {name}.{label} seed {seed}: {found.log_z:.3f} ± {found.log_z_error:.3f}, virial"
+            f" {virials[-1]:.1f}, U {energies[-1]:.2f}, ancestors {len(found.ancestor.unique())},"
+            f" {found.seconds:.0f} s",
             flush=True,
         )
     value, error = combine(estimates)
     seconds, calls = time.perf_counter() - begin, counted.counts["other"].energy
     note = (
-        f"{setting.levels} levels, {setting.chains} chains, {type(setting.kernel).__name__}, prior scale "
-        f"{setting.scale}; seeds {', '.join(f'{e:.3f}' for e in estimates)}; ⟨U⟩ {np.mean(energies):.2f}"
+        f"{setting.levels} levels, {setting.chains} chains, {type(setting.kernel).__name__}, prior"
+        f" scale {setting.scale}; seeds {', '.join(f'{e:.3f}' for e in estimates)}; ⟨U⟩"
+        f" {np.mean(energies):.2f}"
     )
     seeds = list(setting.seeds)
     return [
@@ -157,8 +188,9 @@ def annealed(name: str, label: str, energy: Energy, setting: Setting, goal: str 
 
 
 def integrated(name: str, energy: Energy, setting: Integration, target: torch.Tensor) -> Row:
-    """``log Z = -∫_0^1 ⟨U - U_prior⟩_β dβ``. At small β the mean grows as β^(-3/4) (the r⁻¹² core), so that
-    β = s⁴ makes the integrand finite. Chains of all nodes run in one batch, from points of the target."""
+    """``log Z = -∫_0^1 ⟨U - U_prior⟩_β dβ``. At small β the mean grows as β^(-3/4) (the r⁻¹² core),
+    so that β = s⁴ makes the integrand finite. Chains of all nodes run in one batch, from points of
+    the target."""
     begin, counted = time.perf_counter(), Counted(energy)
     prior = prior_of(energy, setting.scale)
     gen = torch.Generator().manual_seed(77)
@@ -169,7 +201,9 @@ def integrated(name: str, energy: Energy, setting: Integration, target: torch.Te
     path = AnnealingPath(counted, prior, (s**4).to(target).view(-1, 1))
     state = setting.kernel.init(target[pick], path)
     follow = Follow(path, path.last)
-    state = warmup(setting.kernel, state, path, setting.steps // 2, own_dims=1, generator=gen, observe=follow)
+    state = warmup(
+        setting.kernel, state, path, setting.steps // 2, own_dims=1, generator=gen, observe=follow
+    )
     totals = []
 
     def observe(n, state, info):
@@ -177,7 +211,13 @@ def integrated(name: str, energy: Energy, setting: Integration, target: torch.Te
         totals.append(drop(prior, state.x, follow.clean))
 
     trace = run(
-        setting.kernel, state, path, setting.steps, generator=gen, thin=setting.steps, observe=observe
+        setting.kernel,
+        state,
+        path,
+        setting.steps,
+        generator=gen,
+        thin=setting.steps,
+        observe=observe,
     )
     mean = torch.stack(totals).mean(0)  # (nodes, chains)
     value = -(jacobian * mean.mean(1)).sum().item()
@@ -191,7 +231,10 @@ def integrated(name: str, energy: Energy, setting: Integration, target: torch.Te
         [77],
         counted.counts["other"].energy,
         time.perf_counter() - begin,
-        note=f"{setting.nodes} nodes, {setting.chains} chains x {setting.steps} steps, prior scale {setting.scale}",
+        note=(
+            f"{setting.nodes} nodes, {setting.chains} chains x {setting.steps} steps, prior scale"
+            f" {setting.scale}"
+        ),
     )
 
 
@@ -202,11 +245,15 @@ def main() -> None:
         system = SYSTEMS[name]
         rows = []
         for label, setting in system.settings.items():
-            rows += annealed(name, label, system.energy, setting, system.known if label == "ais" else None)
+            rows += annealed(
+                name, label, system.energy, setting, system.known if label == "ais" else None
+            )
         # Points of the target for the integration: a few starts through the levels, then chains.
         setting, gen = system.integration, torch.Generator().manual_seed(5)
         prior = prior_of(system.energy, setting.scale)
-        start = anneal(system.energy, prior, setting.kernel, 40, 16, generator=gen, resample_below=0.5)
+        start = anneal(
+            system.energy, prior, setting.kernel, 40, 16, generator=gen, resample_below=0.5
+        )
         rows.append(integrated(name, system.energy, setting, start.x))
         write_rows("sgds", rows)
 

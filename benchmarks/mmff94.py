@@ -2,8 +2,9 @@
 
     python benchmarks/mmff94.py          about one minute
 
-Throughput is energy-and-gradient evaluations per second of alanine dipeptide (22 atoms) on one thread, both
-sides in one run, alternating, best of ten; RDKit's loop takes and returns numpy arrays, as a sampler needs.
+Throughput is energy-and-gradient evaluations per second of alanine dipeptide (22 atoms) on one
+thread, both sides in one run, alternating, best of ten; RDKit's loop takes and returns numpy
+arrays, as a sampler needs.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ PEPTIDE = "CC(=O)NC(C)C(=O)NC"
 
 def embedded(smiles: str) -> Chem.Mol | None:
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    typed = AllChem.EmbedMolecule(mol, randomSeed=7) == 0 and rdForceFieldHelpers.MMFFHasAllMoleculeParams(
-        mol
-    )
+    typed = AllChem.EmbedMolecule(
+        mol, randomSeed=7
+    ) == 0 and rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol)
     return mol if typed else None
 
 
@@ -75,7 +76,9 @@ def accuracy() -> list[Row]:
     elements, count, calls = set(), 0, 0
     for mol in molecules():
         base = torch.from_numpy(mol.GetConformer().GetPositions())
-        x = torch.stack([base + s * torch.randn(base.shape, generator=gen, dtype=base.dtype) for s in SCALES])
+        x = torch.stack(
+            [base + s * torch.randn(base.shape, generator=gen, dtype=base.dtype) for s in SCALES]
+        )
         for variant in ("MMFF94", "MMFF94s"):
             energy = MMFF94(mol, variant=variant)
             expected, slope = map(torch.from_numpy, rdkit_loop(mol, variant)(x.numpy()))
@@ -90,11 +93,16 @@ def accuracy() -> list[Row]:
             calls += len(x)
         elements |= {a.GetSymbol() for a in mol.GetAtoms()}
         count += 1
-    note = f"{count} molecules ({', '.join(sorted(elements))}), {len(SCALES)} geometries each, MMFF94 and MMFF94s"
+    note = (
+        f"{count} molecules ({', '.join(sorted(elements))}), {len(SCALES)} geometries each, MMFF94"
+        " and MMFF94s"
+    )
     common = {"seeds": [0], "energy_calls": calls, "seconds": time.perf_counter() - start}
     return [
         Row("mmff94.max_energy_error_kcal", worst["energy"], goal="<= 1e-4", note=note, **common),
-        Row("mmff94.max_gradient_error_kcal", worst["gradient"], goal="<= 1e-4", note=note, **common),
+        Row(
+            "mmff94.max_gradient_error_kcal", worst["gradient"], goal="<= 1e-4", note=note, **common
+        ),
         Row(
             "mmff94.max_energy_error_float32_kcal",
             worst["energy32"],
@@ -107,7 +115,8 @@ def accuracy() -> list[Row]:
 
 
 def rates(jobs: dict[str, tuple[Callable[[], object], int]], rounds: int = 10) -> dict[str, float]:
-    """Evaluations per second of each job (function, evaluations per call): processor time, best of the rounds."""
+    """Evaluations per second of each job (function, evaluations per call): processor time, best of
+    the rounds."""
     best = dict.fromkeys(jobs, float("inf"))
     for _ in range(rounds):
         for name, (job, size) in jobs.items():
@@ -143,7 +152,9 @@ def throughput() -> list[Row]:
             more = f"{note}; {str(dtype).removeprefix('torch.')}"
             goal = "> 30000" if (size, suffix) == (1024, "") else None
             rows.append(Row(f"{name}_per_s{suffix}", rate, goal=goal, seconds=seconds, note=more))
-            rows.append(Row(f"{name}_over_rdkit{suffix}", rate / found["rdkit"], seconds=seconds, note=more))
+            rows.append(
+                Row(f"{name}_over_rdkit{suffix}", rate / found["rdkit"], seconds=seconds, note=more)
+            )
     return rows
 
 

@@ -1,14 +1,16 @@
-"""One model over many molecules: four targets with the same network and steps, ETKDGv3, and a longer training.
+"""One model over many molecules: four targets with the same network and steps, ETKDGv3, and a
+longer training.
 
     python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS
     python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS --longer
     python benchmarks/molecule_conformers.py evaluate --runs RUNS
     python benchmarks/molecule_conformers.py targets
 
-``train`` is resumed by repeating it. ``evaluate`` scores whatever runs are in the folder and writes the rows: recall
-AMR of held-out molecules of at most 20 atoms, hydrogens counted (test molecules of both data sets together), and
-recall and precision on each test set, and on GEOM-Drugs, which nothing is trained on. ``targets`` measures how far
-each target is from the exact posterior mean, in the units of the loss, without any network. Reads ../shared/data.
+``train`` is resumed by repeating it. ``evaluate`` scores whatever runs are in the folder and writes
+the rows: recall AMR of held-out molecules of at most 20 atoms, hydrogens counted (test molecules of
+both data sets together), and recall and precision on each test set, and on GEOM-Drugs, which
+nothing is trained on. ``targets`` measures how far each target is from the exact posterior mean, in
+the units of the loss, without any network. Reads ../shared/data.
 """
 
 from __future__ import annotations
@@ -76,8 +78,12 @@ class TestSet:
     def at(self, which: list[int]) -> TestSet:
         """Some of the molecules."""
         b = self.baseline
-        scores = Scores(b.name, tuple(b.coverage[k] for k in which), tuple(b.handedness[k] for k in which))
-        return TestSet(self.name, [self.molecules[k] for k in which], scores, [self.counts[k] for k in which])
+        scores = Scores(
+            b.name, tuple(b.coverage[k] for k in which), tuple(b.handedness[k] for k in which)
+        )
+        return TestSet(
+            self.name, [self.molecules[k] for k in which], scores, [self.counts[k] for k in which]
+        )
 
     def small(self) -> list[int]:
         return [k for k, m in enumerate(self.molecules) if m.atoms <= SMALL]
@@ -116,7 +122,10 @@ def embeddings_of(molecules: list[Conformers], counts: list[int]) -> Scores:
     return Scores(
         "etkdg",
         tuple(some.coverage[at[k]] if k in at else nothing for k in range(len(molecules))),
-        tuple(some.handedness[at[k]] if k in at else Handedness(0.0, 0.0) for k in range(len(molecules))),
+        tuple(
+            some.handedness[at[k]] if k in at else Handedness(0.0, 0.0)
+            for k in range(len(molecules))
+        ),
     )
 
 
@@ -128,7 +137,8 @@ def test_sets(runs: Path) -> list[TestSet]:
         FILES["geom"], skip_bad=True, max_atoms=LARGEST, splits=("train", "val", "test")
     )
     groups = {
-        name: [m for m in held_out if m.where.startswith(str(FILES[name]))] for name in ("spice", "openff")
+        name: [m for m in held_out if m.where.startswith(str(FILES[name]))]
+        for name in ("spice", "openff")
     }
     groups["geom"] = geom.without(trained).molecules
     found = []
@@ -136,10 +146,13 @@ def test_sets(runs: Path) -> list[TestSet]:
         molecules = [thinned(molecules[k]) for k in comparable(molecules)]
         counts = [2 * len(m) for m in molecules]
         key = {"molecules": [m.smiles for m in molecules], "counts": counts}
-        scores = kept(runs / f"etkdg_{name}.json", key, lambda m=molecules, c=counts: embeddings_of(m, c))
+        scores = kept(
+            runs / f"etkdg_{name}.json", key, lambda m=molecules, c=counts: embeddings_of(m, c)
+        )
         embeds = [k for k, c in enumerate(scores.coverage) if c.samples]
         print(
-            f"{name}: {len(embeds)} molecules of {len(molecules)} (the others cannot be embedded)", flush=True
+            f"{name}: {len(embeds)} molecules of {len(molecules)} (the others cannot be embedded)",
+            flush=True,
         )
         found.append(TestSet(name, molecules, scores, counts).at(embeds))
     return found
@@ -158,7 +171,9 @@ class Trained:
 
 def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
     config, made, step = conformers.load(run)
-    sampling = configuration(target, seed, False).sampling  # the same for all, whenever they were trained
+    sampling = configuration(
+        target, seed, False
+    ).sampling  # the same for all, whenever they were trained
     begin, found = time.perf_counter(), {}
     calls = STEPPERS[sampling.stepper].calls * (sampling.steps - 1) + 1
     for test in sets:
@@ -177,22 +192,25 @@ def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
         found[test.name] = kept(run / f"scores_{test.name}.json", key, samples_of)
     parameters = sum(p.numel() for p in made.denoiser.parameters())
     note = (
-        f"{step} steps of {config.train.batch_size}, molecules up to {config.max_atoms} atoms, {parameters:,} "
-        f"parameters, {config.prior} prior, {calls} network calls per sample, 2 samples for each of "
-        f"at most {MOST_REFERENCES} reference conformers"
+        f"{step} steps of {config.train.batch_size}, molecules up to {config.max_atoms} atoms,"
+        f" {parameters:,} parameters, {config.prior} prior, {calls} network calls per sample, 2"
+        f" samples for each of at most {MOST_REFERENCES} reference conformers"
     )
     print(f"{run.name}: scored in {time.perf_counter() - begin:.0f} s", flush=True)
     return Trained(target, seed, found, calls, note)
 
 
 def small_recall(sets: list[TestSet], scores: dict[str, Scores]) -> np.ndarray:
-    """Recall AMR of every held-out molecule of at most 20 atoms; GEOM is another kind of set and not among them."""
+    """Recall AMR of every held-out molecule of at most 20 atoms; GEOM is another kind of set and
+    not among them."""
     return np.array(
         [scores[s.name].coverage[k].recall_amr for s in sets if s.name != "geom" for k in s.small()]
     )
 
 
-def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple[str, ...]) -> list[Row]:
+def rows_of(
+    sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple[str, ...]
+) -> list[Row]:
     """The figure of each method over molecules and seeds; errors hold the spread of both."""
     baseline = {s.name: s.baseline for s in sets}
     methods = {t: [r for r in runs if r.target == t] for t in TARGETS}
@@ -216,7 +234,11 @@ def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple
         if target != "exact" and exact:
             others = {"exact": np.stack([small_recall(sets, r.scores) for r in exact])}
         for other, theirs in others.items() if target == "exact" or exact else ():
-            gap = values.mean(0) - theirs.mean(0) if target == "exact" else theirs.mean(0) - values.mean(0)
+            gap = (
+                values.mean(0) - theirs.mean(0)
+                if target == "exact"
+                else theirs.mean(0) - values.mean(0)
+            )
             found = average(torch.from_numpy(gap))
             name = f"exact_minus_{other if target == 'exact' else target}"
             rows.append(
@@ -226,7 +248,9 @@ def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple
                     found.error,
                     goal="below 0",
                     seeds=seeds,
-                    note="molecule by molecule, the same molecules; error over molecules (bootstrap)",
+                    note=(
+                        "molecule by molecule, the same molecules; error over molecules (bootstrap)"
+                    ),
                 )
             )
         for s in (s for s in sets if s.name in tables):
@@ -247,7 +271,8 @@ def rows_of(sets: list[TestSet], runs: list[Trained], prefix: str, tables: tuple
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard error of the mean of ``values: (seeds, molecules)``: over molecules, and over seeds."""
+    """Standard error of the mean of ``values: (seeds, molecules)``: over molecules, and over
+    seeds."""
     over = average(torch.from_numpy(values.mean(0))).error
     seeds = values.mean(1).std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return float(np.hypot(over, seeds))
@@ -257,7 +282,11 @@ def table(
     name: str, prefix: str, method: str, scores: list[Scores], seeds: list[int], note: str
 ) -> list[Row]:
     found = [s.figures() for s in scores]
-    wanted = {"recall_amr": "recall_amr", "precision_amr": "precision_amr", "isomer": "right_isomer"}
+    wanted = {
+        "recall_amr": "recall_amr",
+        "precision_amr": "precision_amr",
+        "isomer": "right_isomer",
+    }
     thresholds = ("0.75", "1.25") if name == "geom" else ("0.5",)
     for side in ("recall", "precision"):
         wanted |= {f"{side}_cov_{d}": f"{side}_cov_{d.replace('.', '_')}" for d in thresholds}
@@ -275,12 +304,16 @@ def table(
 
 
 def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
-    """Mean of |target − E[g·x1 | x_t]|²/c_out² over the training molecules and the training's noise levels: what a
-    target adds to the loss that no network can learn (alignment: its bias)."""
+    """Mean of |target − E[g·x1 | x_t]|²/c_out² over the training molecules and the training's noise
+    levels: what a target adds to the loss that no network can learn (alignment: its bias)."""
     rows, begin = [], time.perf_counter()
     for prior in ("harmonic", "gaussian"):
-        configs = {t: configuration(t, 0, False).model_copy(update={"prior": prior}) for t in TARGETS}
-        data = ConformerData(configs["exact"].read("train").molecules, max_group=configs["exact"].max_group)
+        configs = {
+            t: configuration(t, 0, False).model_copy(update={"prior": prior}) for t in TARGETS
+        }
+        data = ConformerData(
+            configs["exact"].read("train").molecules, max_group=configs["exact"].max_group
+        )
         scale = data_scale(data, prior)
         found: dict[str, list[float]] = {t: [] for t in TARGETS[:3]}
         for step in range(batches):
@@ -303,8 +336,11 @@ def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
                     float(np.std(values) / len(values) ** 0.5),
                     seeds=list(range(batches)),
                     seconds=time.perf_counter() - begin,
-                    note=f"{len(values)} draws, molecules up to {configs[target].max_atoms} atoms, in units of the "
-                    f"loss (1 = the variance of the data); {configs[target].proposals} proposals for snis; 0 for exact",
+                    note=(
+                        f"{len(values)} draws, molecules up to {configs[target].max_atoms} atoms,"
+                        " in units of the loss (1 = the variance of the data);"
+                        f" {configs[target].proposals} proposals for snis; 0 for exact"
+                    ),
                 )
             )
     return rows
@@ -346,7 +382,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/molecule_conformers"))
     given = parser.parse_args()
     if not all(path.is_file() for path in FILES.values()):
-        raise SystemExit(f"{DATA} does not hold the data sets; this benchmark reads them from there")
+        raise SystemExit(
+            f"{DATA} does not hold the data sets; this benchmark reads them from there"
+        )
     if given.what == "train":
         train(given.target, given.seed, given.longer, given.runs)
     elif given.what is None:

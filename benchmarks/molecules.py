@@ -1,4 +1,5 @@
-"""The molecules of the conformer benchmarks, shared by the scripts that run them. Not a benchmark itself."""
+"""The molecules of the conformer benchmarks, shared by the scripts that run them. Not a benchmark
+itself."""
 
 MOLECULES = {
     "alanine_dipeptide": "CC(=O)N[C@@H](C)C(=O)NC",

@@ -1,11 +1,13 @@
-"""OpenMM Systems in torch against OpenMM itself: largest differences, and energies with forces per second.
+"""OpenMM Systems in torch against OpenMM itself: largest differences, and energies with forces per
+second.
 
     python benchmarks/openmm_energy.py   under two minutes
 
-Differences are from the Reference platform (double precision), for three peptides in every force field and solvent.
-Throughput is that of alanine dipeptide (ff14SB) on one thread: a loop over an OpenMM Context that takes and returns
-numpy arrays, as a sampler needs it, on the Reference and the CPU platform, and torch at batch 1, 64 and 1024. Both
-sides run in one go, alternating; processor time, best of the rounds.
+Differences are from the Reference platform (double precision), for three peptides in every force
+field and solvent. Throughput is that of alanine dipeptide (ff14SB) on one thread: a loop over an
+OpenMM Context that takes and returns numpy arrays, as a sampler needs it, on the Reference and the
+CPU platform, and torch at batch 1, 64 and 1024. Both sides run in one go, alternating; processor
+time, best of the rounds.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def accuracy() -> list[Row]:
             )
             x = made.positions + torch.tensor(SCALES, dtype=torch.float64)[:, None, None] * noise
             energy = OpenMMEnergy(made.system)
-            expected, force = map(torch.from_numpy, context_loop(made.system, "Reference")(x.numpy() / 10))
+            expected, force = map(
+                torch.from_numpy, context_loop(made.system, "Reference")(x.numpy() / 10)
+            )
             value, grad = energy.value_and_grad(x)
             single = energy(x[:3].float()).double()
             found = {
@@ -77,7 +81,12 @@ def accuracy() -> list[Row]:
             worst = {key: max(worst[key], float(found[key])) for key in worst}
             calls += len(x)
     note = "di-, tri- and tetrapeptide; " + ", ".join("/".join(c) for c in COMBINATIONS)
-    common = {"seeds": [0], "energy_calls": calls, "seconds": time.perf_counter() - begin, "note": note}
+    common = {
+        "seeds": [0],
+        "energy_calls": calls,
+        "seconds": time.perf_counter() - begin,
+        "note": note,
+    }
     return [
         Row("openmm_torch.max_energy_error_kj", worst["energy"], goal="<= 1e-4", **common),
         Row("openmm_torch.max_force_error_kj_nm", worst["force"], goal="<= 1e-4", **common),
@@ -86,7 +95,8 @@ def accuracy() -> list[Row]:
 
 
 def rates(jobs: dict[str, tuple[Callable[[], object], int]], rounds: int = 8) -> dict[str, float]:
-    """Evaluations per second of each job (function, evaluations per call): processor time, best of the rounds."""
+    """Evaluations per second of each job (function, evaluations per call): processor time, best of
+    the rounds."""
     best = dict.fromkeys(jobs, float("inf"))
     for _ in range(rounds):
         for name, (job, size) in jobs.items():
@@ -104,7 +114,9 @@ def throughput() -> list[Row]:
     for solvent in SOLVENTS:
         made = alanine_peptide(1, "ff14SB", solvent)
         energy, base = OpenMMEnergy(made.system), made.positions
-        noise = torch.randn(max(BATCHES), *base.shape[1:], generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(
+            max(BATCHES), *base.shape[1:], generator=torch.Generator().manual_seed(0)
+        )
         x = base + 0.05 * noise.double()
         for platform in ("Reference", "CPU"):
             loop, some = context_loop(made.system, platform), x[:LOOP].numpy() / 10
@@ -112,7 +124,10 @@ def throughput() -> list[Row]:
         for dtype in (torch.float32, torch.float64):
             for size in BATCHES:
                 part = x[:size].to(dtype)
-                jobs[f"{solvent}.{size}.{dtype}"] = (lambda e=energy, part=part: e.value_and_grad(part), size)
+                jobs[f"{solvent}.{size}.{dtype}"] = (
+                    lambda e=energy, part=part: e.value_and_grad(part),
+                    size,
+                )
     found = rates(jobs)
     seconds = time.perf_counter() - begin
     rows = []
@@ -121,7 +136,9 @@ def throughput() -> list[Row]:
         for platform in ("Reference", "CPU"):
             loops[platform] = found[f"{solvent}.{platform}"]
             note = f"loop over a Context of the {platform} platform, one thread, processor time"
-            rows.append(Row(f"{name}.{platform.lower()}_per_s", loops[platform], seconds=seconds, note=note))
+            rows.append(
+                Row(f"{name}.{platform.lower()}_per_s", loops[platform], seconds=seconds, note=note)
+            )
         fastest = max(loops, key=loops.get)
         for dtype, suffix in ((torch.float32, ""), (torch.float64, "_float64")):
             for size in BATCHES:
@@ -131,7 +148,12 @@ def throughput() -> list[Row]:
                 rows.append(Row(f"{name}.b{size}_per_s{suffix}", rate, seconds=seconds, note=note))
                 note = f"{kind} over the faster loop ({fastest} platform)"
                 rows.append(
-                    Row(f"{name}.speedup_b{size}{suffix}", rate / loops[fastest], seconds=seconds, note=note)
+                    Row(
+                        f"{name}.speedup_b{size}{suffix}",
+                        rate / loops[fastest],
+                        seconds=seconds,
+                        note=note,
+                    )
                 )
     value = {row.what: row for row in rows}["openmm.dipeptide_obc2.speedup_b1024"].value
     note = "alanine dipeptide, ff14SB + OBC2, float32, over the faster Context loop"

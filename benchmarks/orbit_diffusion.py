@@ -2,9 +2,9 @@
 
     python benchmarks/orbit_diffusion.py [--molecules ethanol aspirin] [--minutes 2.5]
 
-Rows: Wasserstein-1 and total variation of the interatomic distances, W1 of the MMFF94 energy levels, each beside
-the same figure for training frames (what a perfect sampler would show). The training is short: ``--minutes`` of
-it per molecule. Reads ../shared/data/rmd17.
+Rows: Wasserstein-1 and total variation of the interatomic distances, W1 of the MMFF94 energy
+levels, each beside the same figure for training frames (what a perfect sampler would show). The
+training is short: ``--minutes`` of it per molecule. Reads ../shared/data/rmd17.
 """
 
 from __future__ import annotations
@@ -43,13 +43,19 @@ def frames_file(molecule: str, folder: Path) -> Path:
 
 def measure(molecule: str, minutes: float, folder: Path) -> list[Row]:
     begin = time.perf_counter()
-    given = [f"data={frames_file(molecule, folder)}", f"smiles={SMILES[molecule]}", "temperature=500"]
+    given = [
+        f"data={frames_file(molecule, folder)}",
+        f"smiles={SMILES[molecule]}",
+        "temperature=500",
+    ]
     given += ["train.batch_size=64", "train.learning_rate=2e-3", "train.ema_decay=0.995"]
     config = load("orbit_diffusion/default", given)
     made = orbit_diffusion.parts(config)
     data = to_batch(made.ensemble.mol, made.ensemble.training).to("cpu")
     seconds = estimate_step_seconds(made.denoiser, made.objective, data, config.train)
-    config = load("orbit_diffusion/default", [*given, f"train.steps={max(50, int(60 * minutes / seconds))}"])
+    config = load(
+        "orbit_diffusion/default", [*given, f"train.steps={max(50, int(60 * minutes / seconds))}"]
+    )
     run = folder / molecule
     orbit_diffusion.train(config, run)
     orbit_diffusion.sample(run, SAMPLES)
@@ -58,7 +64,8 @@ def measure(molecule: str, minutes: float, folder: Path) -> list[Row]:
     c = outcome.result
     took = time.perf_counter() - begin
     note = (
-        f"{config.train.steps} steps of {config.train.batch_size}, {c.samples} samples, {c.held_out} held out"
+        f"{config.train.steps} steps of {config.train.batch_size}, {c.samples} samples,"
+        f" {c.held_out} held out"
     )
     name = f"orbit_diffusion.{molecule}"
     figures = {
@@ -69,8 +76,9 @@ def measure(molecule: str, minutes: float, folder: Path) -> list[Row]:
         "bond_error_angstrom": c.bond_error_angstrom,
         "energy_w1_kcal_mol": c.energy_w1_kcal_mol,
         "energy_w1_kcal_mol_floor": c.energy_floor_w1_kcal_mol,
-        "energy_median_error_kcal_mol": c.sample_energy.quantiles_kcal_mol[2]
-        - c.held_out_energy.quantiles_kcal_mol[2],
+        "energy_median_error_kcal_mol": (
+            c.sample_energy.quantiles_kcal_mol[2] - c.held_out_energy.quantiles_kcal_mol[2]
+        ),
         "other_isomer": c.other_isomer,
     }
     return [
@@ -83,7 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--molecules", nargs="+", choices=sorted(SMILES), default=["ethanol", "aspirin"])
+    parser.add_argument(
+        "--molecules", nargs="+", choices=sorted(SMILES), default=["ethanol", "aspirin"]
+    )
     parser.add_argument("--minutes", type=float, default=2.5)
     given = parser.parse_args()
     if not DATA.is_dir():

@@ -2,14 +2,15 @@
 
     python benchmarks/orbit_posterior.py [--device cuda]
 
-Clouds: N Gaussian points of root mean square radius 2.6·(N/18)^(1/3) Å, batch 256, noise sigma in Å, alpha = 1,
-poses Haar distributed. Truth: the posterior mean from SciPy alone (SVD, Lee's integral on 16-node panels graded
-towards both ends of its interval, exponentially scaled Bessel functions), float64. The error of a target is the
-root mean square per coordinate of its difference from the truth, in Å; "augmentation" is the error of g·x1
-itself, what there is to be removed. "snisK": K proposals per item through F, as published among them the identity,
-that is, the pose that made x_t ("haarK": without it); "snis64_published": candidates built and compared atom by
-atom, the rotations shared by the batch. Timings are of float32 input, medians over rounds in which every method
-takes its turn.
+Clouds: N Gaussian points of root mean square radius 2.6·(N/18)^(1/3) Å, batch 256, noise sigma in
+Å, alpha = 1, poses Haar distributed. Truth: the posterior mean from SciPy alone (SVD, Lee's
+integral on 16-node panels graded towards both ends of its interval, exponentially scaled Bessel
+functions), float64. The error of a target is the root mean square per coordinate of its difference
+from the truth, in Å; "augmentation" is the error of g·x1 itself, what there is to be removed.
+"snisK": K proposals per item through F, as published among them the identity, that is, the pose
+that made x_t ("haarK": without it); "snis64_published": candidates built and compared atom by atom,
+the rotations shared by the batch. Timings are of float32 input, medians over rounds in which every
+method takes its turn.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def time_of(sigma: float) -> float:
     return math.log(sigma / 1e3) / math.log(1e-6)
 
 
-def clouds(points: int, sigma: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def clouds(
+    points: int, sigma: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Clouds in Haar random poses and what noise makes of them, float64."""
     radius = 2.6 * (points / 18) ** (1 / 3)
     x1 = radius / 3**0.5 * torch.randn(BATCH, points, 3, generator=generator, dtype=torch.float64)
@@ -78,7 +81,9 @@ def methods(sigma: float, generator: torch.Generator) -> dict:
     t = time_of(sigma)
 
     def ours(method: str, **options):
-        return lambda x1, xt: ow.orbit_posterior(GROUP, PROCESS, x1, xt, t, method=method, **options).mean
+        return lambda x1, xt: (
+            ow.orbit_posterior(GROUP, PROCESS, x1, xt, t, method=method, **options).mean
+        )
 
     return {
         "exact": ours("exact"),
@@ -103,20 +108,28 @@ def errors(points: int, sigma: float, prefix: str, device: str) -> list[Row]:
     draw = torch.Generator().manual_seed(SEED)
     x1, xt = clouds(points, sigma, draw)
     best = torch.from_numpy(truth(x1.numpy(), xt.numpy(), sigma))
-    targets = {name: solve(x1.to(device), xt.to(device)) for name, solve in methods(sigma, draw).items()}
-    targets["exact_float32"] = methods(sigma, draw)["exact"](x1.float().to(device), xt.float().to(device))
+    targets = {
+        name: solve(x1.to(device), xt.to(device)) for name, solve in methods(sigma, draw).items()
+    }
+    targets["exact_float32"] = methods(sigma, draw)["exact"](
+        x1.float().to(device), xt.float().to(device)
+    )
     targets["augmentation"] = x1
     rows = []
     for name, target in targets.items():
         value, error = rms(target.cpu().double() - best)
         what = f"{prefix}.n{points}.{name}_error.sigma{sigma:g}"
-        rows.append(Row(what, value, error, goal="1e-12" if name == "exact" else None, seeds=[SEED]))
+        rows.append(
+            Row(what, value, error, goal="1e-12" if name == "exact" else None, seeds=[SEED])
+        )
     return rows
 
 
 def timings(points: int, prefix: str, device: str) -> list[Row]:
     draw = torch.Generator(device).manual_seed(SEED)
-    x1, xt = (x.float().to(device) for x in clouds(points, 1.0, torch.Generator().manual_seed(SEED)))
+    x1, xt = (
+        x.float().to(device) for x in clouds(points, 1.0, torch.Generator().manual_seed(SEED))
+    )
     solvers = methods(1.0, draw)
     taken: dict[str, list[float]] = {name: [] for name in solvers}
     for turn in range(ROUNDS + 1):
@@ -127,7 +140,13 @@ def timings(points: int, prefix: str, device: str) -> list[Row]:
     rows = []
     for name, values in taken.items():
         goal = "<= snis64_ms" if (name, points) == ("exact", 22) else None
-        what = "snis64" if name == "snis64_published" else "snis64_through_F" if name == "snis64" else name
+        what = (
+            "snis64"
+            if name == "snis64_published"
+            else "snis64_through_F"
+            if name == "snis64"
+            else name
+        )
         rows.append(Row(f"{prefix}.n{points}.{what}_ms", *median(values), goal=goal, seeds=[SEED]))
     return rows
 
@@ -147,7 +166,8 @@ def clock(work, device: str) -> float:
 
 
 def step_share(prefix: str, device: str) -> list[Row]:
-    """Exact target over one training step of the equivariant network of the package, N = 22, float32."""
+    """Exact target over one training step of the equivariant network of the package, N = 22,
+    float32."""
     from orbitwise.data.batch import PointBatch
     from orbitwise.networks.points.egnn import EGNN
     from orbitwise.objectives.denoiser import Denoiser

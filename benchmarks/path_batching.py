@@ -1,10 +1,11 @@
-"""All (batch x time) states in one network call, and gradients on some of the steps, against one call per step.
+"""All (batch x time) states in one network call, and gradients on some of the steps, against one
+call per step.
 
-    python benchmarks/path_batching.py            # many-well-32 with an MLP, LJ13 with an equivariant network
-    python benchmarks/path_batching.py --quick    # timings only
+    python benchmarks/path_batching.py            # many-well-32 with an MLP, LJ13 with an
+    equivariant network python benchmarks/path_batching.py --quick    # timings only
 
-The sequential way keeps the graph of all T steps, as published codes do. Same network, batch, T and paths; half of the
-paths are the learner's own, half lead back from samples.
+The sequential way keeps the graph of all T steps, as published codes do. Same network, batch, T and
+paths; half of the paths are the learner's own, half lead back from samples.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from orbitwise.energies import LennardJones, ManyWell
 from orbitwise.methods.samplers.targets import identical
 from orbitwise.networks import EGNN, MLP
 from orbitwise.objectives.paths.maximum_likelihood import MaximumLikelihood
-from orbitwise.objectives.paths.path import bridges, first_state, log_weight, roll_out, with_log_ratio
+from orbitwise.objectives.paths.path import (
+    bridges,
+    first_state,
+    log_weight,
+    roll_out,
+    with_log_ratio,
+)
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.objectives.paths.schedule import Decaying
 from orbitwise.objectives.paths.trajectory_balance import VarGrad
@@ -33,7 +40,8 @@ T = 100
 
 
 def sequential_loss(sampler, energy, buffer, count, generator):
-    """Half the variance of the residual; every step of every path is a network call whose graph is kept."""
+    """Half the variance of the residual; every step of every path is a network call whose graph is
+    kept."""
     own = count // 2
     times = sampler.times()
     index = buffer.draw(count - own, generator)
@@ -48,7 +56,9 @@ def sequential_loss(sampler, energy, buffer, count, generator):
         now, then = t.expand(count - own), after.expand(count - own)
         other = other + sampler.forward_kernel(back.x[k], now, then).log_density(back.x[k + 1])
         if float(t) > 0:
-            ratio = ratio - sampler.backward_kernel(new, t.expand(own), after.expand(own)).log_density(x)
+            ratio = ratio - sampler.backward_kernel(
+                new, t.expand(own), after.expand(own)
+            ).log_density(x)
             other = other - sampler.backward_kernel(back.x[k + 1], now, then).log_density(back.x[k])
         x = new
     residual = torch.cat([ratio + energy(x), other + back.energy])
@@ -66,7 +76,9 @@ def many_well():
     return (
         energy,
         buffer,
-        DiffusionSampler(network, (32,), Decaying(T, first=0.02, last=2e-3), noise=2.0, data_scale=1.42),
+        DiffusionSampler(
+            network, (32,), Decaying(T, first=0.02, last=2e-3), noise=2.0, data_scale=1.42
+        ),
     )
 
 
@@ -81,9 +93,15 @@ def lennard_jones():
     trace = run(kernel, state, energy, 100, generator=g, gradients=True)
     buffer = ReplayBuffer(20_000, (13, 3))
     buffer.add(trace.x.flatten(0, 1), trace.energy.flatten(), trace.grad.flatten(0, 1))
-    network = EGNN(hidden=68, heads=4, vectors=16, layers=4, pair=24, radial=32, chiral=False, graph=False)
+    network = EGNN(
+        hidden=68, heads=4, vectors=16, layers=4, pair=24, radial=32, chiral=False, graph=False
+    )
     options = {"noise": 1.0, "data_scale": 0.7, "zero_com": True, "labels": identical(13, 3)}
-    return energy, buffer, DiffusionSampler(network, (13, 3), Decaying(T, first=0.02, last=1e-3), **options)
+    return (
+        energy,
+        buffer,
+        DiffusionSampler(network, (13, 3), Decaying(T, first=0.02, last=1e-3), **options),
+    )
 
 
 def step_seconds(make_loss, sampler, repeats) -> list[float]:
@@ -120,7 +138,8 @@ def timings(name, energy, buffer, sampler, count, repeats) -> list[Row]:
     middle = {way: statistics.median(v) for way, v in seconds.items()}
     size = sum(p.numel() for p in sampler.network.parameters())
     note = (
-        f"{size:,} parameters, batch {count}, T {T}, {torch.get_num_threads()} threads, median of {repeats}"
+        f"{size:,} parameters, batch {count}, T {T}, {torch.get_num_threads()} threads, median of"
+        f" {repeats}"
     )
     rows = [Row(f"path_batching.{name}.{way}_seconds", s, note=note) for way, s in middle.items()]
     goal = "2" if name == "many_well_32" else "5"
@@ -140,7 +159,8 @@ def gap(energy, sampler, n=2000) -> float:
 
 
 def gaps(energy, buffer, sampler, steps=120) -> list[Row]:
-    """The gap after the same number of training steps with all and with ten of the steps differentiated."""
+    """The gap after the same number of training steps with all and with ten of the steps
+    differentiated."""
     g = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(sampler.parameters(), lr=2e-3)
     likelihood = MaximumLikelihood(energy, buffer, forces=True, steps=T)
@@ -159,7 +179,9 @@ def gaps(energy, buffer, sampler, steps=120) -> list[Row]:
             objective(made, range(300), g).mean().backward()
             torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
             optimiser.step()
-        rows.append(Row(f"path_batching.gap.{way}", gap(energy, made), note=f"{steps} steps of batch 300"))
+        rows.append(
+            Row(f"path_batching.gap.{way}", gap(energy, made), note=f"{steps} steps of batch 300")
+        )
     return rows
 
 
@@ -169,7 +191,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
     wells, clusters = many_well(), lennard_jones()
-    rows = timings("many_well_32", *wells, 300, args.repeats) + timings("lj13", *clusters, 32, args.repeats)
+    rows = timings("many_well_32", *wells, 300, args.repeats) + timings(
+        "lj13", *clusters, 32, args.repeats
+    )
     write_rows("sgds", rows)
     if not args.quick:
         write_rows("sgds", gaps(*many_well()))

@@ -1,10 +1,12 @@
-"""Protein backbones on small PDB chains (at most 64 residues): geometry, structure, diversity and novelty of samples.
+"""Protein backbones on small PDB chains (at most 64 residues): geometry, structure, diversity and
+novelty of samples.
 
     python benchmarks/protein_backbones.py train ca exact          # repeat to resume
-    python benchmarks/protein_backbones.py judge ca exact          # draws, evaluates, writes the rows
+    python benchmarks/protein_backbones.py judge ca exact          # draws, evaluates, writes the
+    rows
 
-The preset ``protein_backbones/MODE`` with one of the targets; everything else, seed included, is the same. Chains of
-the split "train" are trained on, those of "val" are held out.
+The preset ``protein_backbones/MODE`` with one of the targets; everything else, seed included, is
+the same. Chains of the split "train" are trained on, those of "val" are held out.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: fl
     def row(name: str, value: float, error: float | None = None, of: str = prefix) -> Row:
         error = None if error is None or not math.isfinite(error) else error
         return Row(
-            f"{of}.{name}", value, error, seeds=[0], seconds=seconds if of == prefix else None, note=note
+            f"{of}.{name}",
+            value,
+            error,
+            seeds=[0],
+            seconds=seconds if of == prefix else None,
+            note=note,
         )
 
     def mean(name: str, value: Mean, of: str = prefix) -> list[Row]:
@@ -71,9 +78,15 @@ def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: fl
         ]
         if own.turns:
             share = own.right
-            found.append(row("right_handed_share", share, math.sqrt(share * (1 - share) / own.turns), of))
-    found += mean("log_size_excess", s.size)  # that of the held-out chains, which the law is fitted to, is 0
-    found += mean("diversity_tm", verdict.diversity) + mean("diversity_tm", verdict.diversity_training, held)
+            found.append(
+                row("right_handed_share", share, math.sqrt(share * (1 - share) / own.turns), of)
+            )
+    found += mean(
+        "log_size_excess", s.size
+    )  # that of the held-out chains, which the law is fitted to, is 0
+    found += mean("diversity_tm", verdict.diversity) + mean(
+        "diversity_tm", verdict.diversity_training, held
+    )
     found += mean("nearest_training_tm", verdict.novelty) + mean(
         "nearest_training_tm", verdict.novelty_held_out, held
     )
@@ -81,14 +94,16 @@ def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: fl
 
 
 def held_out_loss(run: Path, mode: str) -> tuple[float, float]:
-    """Loss of the averaged weights on held-out chains against the exact target, the same noise for every run; its
-    error is over chains."""
+    """Loss of the averaged weights on held-out chains against the exact target, the same noise for
+    every run; its error is over chains."""
     made = method.parts(configuration(mode, "exact"))
     load_weights(run / NAME, made.denoiser)
     chains = chain_batch(made.data.held_out)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        losses = torch.stack([made.objective(made.denoiser, chains, generator) for _ in range(DRAWS)])
+        losses = torch.stack(
+            [made.objective(made.denoiser, chains, generator) for _ in range(DRAWS)]
+        )
     of_chains = losses.mean(0)
     return float(of_chains.mean()), float(of_chains.std() / len(of_chains) ** 0.5)
 
@@ -97,20 +112,27 @@ def judged(run: Path, mode: str, target: str) -> None:
     saved, config = read_checkpoint(run / NAME), configuration(mode, target)
     if saved.step < config.train.steps:
         raise SystemExit(f"{run}: the training stands at step {saved.step} of {config.train.steps}")
-    method.train(config, run)  # nothing is left to train: the preset's settings of sampling are taken over
+    method.train(
+        config, run
+    )  # nothing is left to train: the preset's settings of sampling are taken over
     method.sample(run, n=SAMPLES, seed=0)
     verdict = method.evaluate(run).result.verdict
     parameters = method.plan(config).parameters
     note = (
-        f"{mode}, chains of {config.shortest} to {config.longest} residues, {verdict.samples.chains} samples beside "
-        f"{verdict.held_out.chains} held-out chains; {parameters:,} parameters, {saved.step} steps of "
-        f"{config.train.batch_size}, {verdict.evaluations} network calls per sample; helix by P-SEA; TM to "
-        "training chains gapless (a lower bound)"
+        f"{mode}, chains of {config.shortest} to {config.longest} residues,"
+        f" {verdict.samples.chains} samples beside {verdict.held_out.chains} held-out chains;"
+        f" {parameters:,} parameters, {saved.step} steps of {config.train.batch_size},"
+        f" {verdict.evaluations} network calls per sample; helix by P-SEA; TM to training chains"
+        " gapless (a lower bound)"
     )
     held = f"proteins.held_out.{mode}"
     prefix = f"proteins.{mode}.{target}"
     loss = Row(
-        f"{prefix}.held_out_loss", *held_out_loss(run, mode), seeds=[0], seconds=saved.seconds, note=note
+        f"{prefix}.held_out_loss",
+        *held_out_loss(run, mode),
+        seeds=[0],
+        seconds=saved.seconds,
+        note=note,
     )
     write_rows("matter", [*rows(verdict, prefix, held, note, saved.seconds), loss])
 

@@ -2,8 +2,9 @@
 
     python benchmarks/reference_ensembles.py [NAME ...]
 
-The run for alanine dipeptide is ten times as long as the search of `make demo` on two cores (80,000 steps of 16
-chains at every temperature, another seed). Existing files are kept; remove one to compute it again.
+The run for alanine dipeptide is ten times as long as the search of `make demo` on two cores (80,000
+steps of 16 chains at every temperature, another seed). Existing files are kept; remove one to
+compute it again.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def main() -> None:
         reference.save(path)
         top = ", ".join(f"{100 * p:.1f}" for p in np.sort(reference.population)[::-1][:6])
         print(
-            f"{name}: R-hat {reference.meta['rhat']:.3f}, populations {top} %, {path.stat().st_size / 1e6:.1f} MB"
+            f"{name}: R-hat {reference.meta['rhat']:.3f}, populations {top} %,"
+            f" {path.stat().st_size / 1e6:.1f} MB"
         )
 
 

@@ -1,13 +1,14 @@
-"""Replica-exchange references of alanine di-, tri- and tetrapeptide (AMBER ff96, OBC solvent, 300 K).
+"""Replica-exchange references of alanine di-, tri- and tetrapeptide (AMBER ff96, OBC solvent, 300
+K).
 
     python benchmarks/reference_peptides.py [NAME ...]        three to ten minutes each on one core
 
-Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what ``orbitwise.molecules.files.reference.Reference``
-reads (torsions
-φ1 ψ1 φ2 ..., energies in kT, mean bond lengths, one minimum per backbone state with its population) and
-``positions: (F, N, 3)`` float32 in Å, frames of the target temperature. All kernels are exact; torsion moves turn
-the amides too, so that cis amides have their proper share. Where the published ensemble of alanine dipeptide lies
-beside the project, the first one is compared with it.
+Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what
+``orbitwise.molecules.files.reference.Reference`` reads (torsions φ1 ψ1 φ2 ..., energies in kT, mean
+bond lengths, one minimum per backbone state with its population) and ``positions: (F, N, 3)``
+float32 in Å, frames of the target temperature. All kernels are exact; torsion moves turn the amides
+too, so that cis amides have their proper share. Where the published ensemble of alanine dipeptide
+lies beside the project, the first one is compared with it.
 """
 
 from __future__ import annotations
@@ -115,13 +116,17 @@ def compute(name: str) -> list[Row]:
         meta,
         frames,
     )
-    print(json.dumps({k: meta[k] for k in ("acceptance", "swap_rate", "round_trips", "cis_amides")}))
+    print(
+        json.dumps({k: meta[k] for k in ("acceptance", "swap_rate", "round_trips", "cis_amides")})
+    )
     common = {
         "seeds": [SEED],
         "energy_calls": sum(c.energy for c in calls.values()),
         "seconds": time.monotonic() - begin,
-        "note": f"{CHAINS} chains, {trace.steps} steps, {rungs} temperatures, {time.process_time() - processor:.0f} s "
-        "of processor time",
+        "note": (
+            f"{CHAINS} chains, {trace.steps} steps, {rungs} temperatures,"
+            f" {time.process_time() - processor:.0f} s of processor time"
+        ),
     }
     cis_error = block_average(cis[..., None]).error.item()
     rows = [
@@ -138,7 +143,8 @@ def compute(name: str) -> list[Row]:
 
 
 def save(path, peptide, x, energy, angles, label, share, meta, frames) -> None:
-    """Everything thinned evenly over the run; minima from the frame of lowest energy of each state that was seen."""
+    """Everything thinned evenly over the run; minima from the frame of lowest energy of each state
+    that was seen."""
     total = energy.numel()
     fine, coarse = (torch.linspace(0, total - 1, n).long() for n in (min(total, 20_000), frames))
     # frame after frame, all chains, so that an even choice is even in time and over the chains
@@ -150,7 +156,11 @@ def save(path, peptide, x, energy, angles, label, share, meta, frames) -> None:
     i, j = peptide.bonds.T
     lengths = (flat[0][:, i] - flat[0][:, j]).norm(dim=-1).double()
     positions = flat[0][coarse]
-    meta = meta | {"minima_states": seen, "minima_energy": minima.energy.tolist(), "total_frames": total}
+    meta = meta | {
+        "minima_states": seen,
+        "minima_energy": minima.energy.tolist(),
+        "total_frames": total,
+    }
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
@@ -186,7 +196,9 @@ def compare() -> list[Row]:
         generator = torch.Generator().manual_seed(SEED)
         js = compare_angles(mine[:, k], angles[:, k], 36, generator=generator)
         text = f"{note}; {js.floor:.2g} for two sets of one distribution"
-        rows.append(Row(f"alanine_dipeptide_reference.published_{name}_js", js.value, js.error, note=text))
+        rows.append(
+            Row(f"alanine_dipeptide_reference.published_{name}_js", js.value, js.error, note=text)
+        )
     label = state_of(*angles.T)
     for k, state in enumerate(STATES):
         p = (label == k).double().mean().item()
@@ -202,7 +214,11 @@ def compare() -> list[Row]:
     rows.append(Row(what + "std_ratio", ratio.mean(), ratio.std() / len(ratio) ** 0.5, note=note))
     cis = (dihedral(their_x, peptide.omega).abs() < np.pi / 2).any(-1).double().mean().item()
     rows.append(
-        Row("alanine_dipeptide_reference.published_cis_amides", cis, note=f"here {meta['cis_amides']:.4f}")
+        Row(
+            "alanine_dipeptide_reference.published_cis_amides",
+            cis,
+            note=f"here {meta['cis_amides']:.4f}",
+        )
     )
     return rows
 

@@ -19,7 +19,8 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Row:
-    """One measured figure. ``error`` is one standard error where it has one; ``goal`` is what was to be reached."""
+    """One measured figure. ``error`` is one standard error where it has one; ``goal`` is what was
+    to be reached."""
 
     what: str
     value: float
@@ -43,7 +44,11 @@ def device_name() -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        names = [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if "model name" in line
+        ]
         model = names[0] if names else model
     return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
@@ -53,7 +58,9 @@ def commit_id() -> str:
     root = Path(__file__).parent.parent
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True
+        ).stdout.strip()
 
     dirty = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
     return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
@@ -64,7 +71,9 @@ def write_rows(name: str, rows: list[Row]) -> None:
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     old = {row["what"]: row for row in json.loads(path.read_text())} if path.exists() else {}
-    given = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]  # no path of one machine
+    given = [
+        "FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]
+    ]  # no path of one machine
     command = "python " + " ".join([os.path.relpath(sys.argv[0], RESULTS.parent.parent), *given])
     for row in rows:
         row.device = row.device or device_name()
@@ -72,7 +81,9 @@ def write_rows(name: str, rows: list[Row]) -> None:
         row.command = row.command or command
         old[row.what] = asdict(row)
         error = "" if row.error is None else f" ± {row.error:.2g}"
-        print(f"{row.what:58s} {row.value:.6g}{error}" + (f"   goal {row.goal}" if row.goal else ""))
+        print(
+            f"{row.what:58s} {row.value:.6g}{error}" + (f"   goal {row.goal}" if row.goal else "")
+        )
     for row in old.values():  # an error that could not be told is none: JSON knows no NaN
         row["error"] = row["error"] if row["error"] is None or math.isfinite(row["error"]) else None
     text = json.dumps([old[key] for key in sorted(old)], indent=1, allow_nan=False)

@@ -1,4 +1,5 @@
-"""Run every benchmark again, one after the other, and rebuild the tables and the figures of the cards.
+"""Run every benchmark again, one after the other, and rebuild the tables and the figures of the
+cards.
 
 python benchmarks/run_all.py
 """

@@ -1,4 +1,5 @@
-"""Figures of the sampler documentation from finished runs of sgds.py and their rows: docs/images/samplers/*.png."""
+"""Figures of the sampler documentation from finished runs of sgds.py and their rows:
+docs/images/samplers/*.png."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def gaps() -> list[GapCurve]:
             found.append(rows["sgds.many_well_32.gap"])
         found.sort(key=lambda row: row["energy_calls"])
         if found:
-            calls, gap = (np.array([row[key] for row in found]) for key in ("energy_calls", "value"))
+            calls, gap = (
+                np.array([row[key] for row in found]) for key in ("energy_calls", "value")
+            )
             curves.append(GapCurve(name, calls, gap))
     return curves
 
@@ -67,7 +70,10 @@ def main() -> None:
     curves = gaps()
     if curves:
         print(
-            save(gap_figure(curves, PUBLISHED, "many-well, 32 dimensions"), IMAGES / "gap_many_well_32.png")
+            save(
+                gap_figure(curves, PUBLISHED, "many-well, 32 dimensions"),
+                IMAGES / "gap_many_well_32.png",
+            )
         )
 
 

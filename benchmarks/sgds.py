@@ -3,8 +3,9 @@
     python benchmarks/sgds.py many_well_32 --seeds 0 1 2
     python benchmarks/sgds.py many_well_32 --method pis --calls 120000
 
-Runs are kept in runs/sgds and finished ones are reused; rows go to results/sgds.json. Other methods than sgds are
-settings of the same preset with the same network, at the number of energy calls that ``--calls`` gives.
+Runs are kept in runs/sgds and finished ones are reused; rows go to results/sgds.json. Other methods
+than sgds are settings of the same preset with the same network, at the number of energy calls that
+``--calls`` gives.
 """
 
 from __future__ import annotations
@@ -41,11 +42,21 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
         return []
     if method == "mle":
         return ["balance_steps=0"]
-    per_step = {"pis": batch, "tb": batch, "subtb": batch, "tb_lp": batch * (steps + 1), "gafn": batch}
+    per_step = {
+        "pis": batch,
+        "tb": batch,
+        "subtb": batch,
+        "tb_lp": batch * (steps + 1),
+        "gafn": batch,
+    }
     if method == "adjoint":
         rounds = max(1, calls // 256)
         extra = ["objective.endpoints=256", "objective.refresh=25", "balance.learning_rate=0.001"]
-        return alone + scale + [f"balance_steps={25 * rounds}", "objective.name=adjoint_matching", *extra]
+        return (
+            alone
+            + scale
+            + [f"balance_steps={25 * rounds}", "objective.name=adjoint_matching", *extra]
+        )
     names = {
         "pis": "reverse_kl",
         "tb": "trajectory_balance",
@@ -66,7 +77,8 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
 
 
 QUICK = ["double_well", "forty_gaussians", "many_well_32", "many_well_64", "many_well_128"]
-# root mean square coordinate of the targets: what a search would have found, given to the methods without one
+# root mean square coordinate of the targets: what a search would have found, given to the methods
+# without one
 SCALES = {
     "many_well_32": 1.42,
     "many_well_64": 1.42,
@@ -76,7 +88,9 @@ SCALES = {
 }
 
 
-def one(preset: str, label: str, method: str, seed: int, extra: list[str], calls: int | None) -> dict:
+def one(
+    preset: str, label: str, method: str, seed: int, extra: list[str], calls: int | None
+) -> dict:
     """``summary.json`` of a run, trained and evaluated where it is not there yet."""
     folder = RUNS / f"{label}-{method}-{seed}"
     config = load(f"sgds/{preset}", [*overrides(method, calls, preset), f"seed={seed}", *extra])
@@ -104,7 +118,9 @@ def figures(summary: dict) -> dict[str, float]:
     found |= mode_figures(verdict)
     counts = summary["evaluations"]
     found["calls"] = sum(counts.get(stage, (0, 0))[0] for stage in ("search", "training"))
-    found["seconds"] = sum(v for k, v in summary["seconds"].items() if not k.startswith("reference"))
+    found["seconds"] = sum(
+        v for k, v in summary["seconds"].items() if not k.startswith("reference")
+    )
     return {k: v for k, v in found.items() if v is not None}
 
 
@@ -128,13 +144,19 @@ def mode_figures(verdict: dict) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset", nargs="?", help="without one: those that take a few minutes, one seed each")
     parser.add_argument(
-        "--method", default="sgds", choices=["sgds", "mle", "pis", "tb", "tb_lp", "subtb", "gafn", "adjoint"]
+        "preset", nargs="?", help="without one: those that take a few minutes, one seed each"
+    )
+    parser.add_argument(
+        "--method",
+        default="sgds",
+        choices=["sgds", "mle", "pis", "tb", "tb_lp", "subtb", "gafn", "adjoint"],
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--calls", type=int, help="energy calls of the methods without a search")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the preset")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the preset"
+    )
     parser.add_argument("--label", help="name in the rows, where the preset was changed")
     args = parser.parse_args()
     if args.preset is None:
@@ -147,7 +169,9 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> None:
     """The rows of one preset and method over the seeds."""
     runs = [
-        figures(one(args.preset, args.label or args.preset, args.method, seed, args.set, args.calls))
+        figures(
+            one(args.preset, args.label or args.preset, args.method, seed, args.set, args.calls)
+        )
         for seed in args.seeds
     ]
     name = args.label or (args.preset if args.method == "sgds" else f"{args.preset}.{args.method}")

@@ -2,7 +2,8 @@
 
     python benchmarks/tables.py
 
-A figure stands in one place, benchmarks/results/*.json; the page is made from it and never edited by hand.
+A figure stands in one place, benchmarks/results/*.json; the page is made from it and never edited
+by hand.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 
 INTRODUCTION = """# Benchmarks
 
-Made from `benchmarks/results/*.json` by `python benchmarks/tables.py`; do not edit. Each row names the command that
-measured it, the commit it ran on and the machine. `make bench` runs all of them again. An error is one standard
-error. Timings are medians of interleaved runs in one process; only ratios between rows of one command mean something
-on another machine.
+Made from `benchmarks/results/*.json` by `python benchmarks/tables.py`; do not edit. Each row names
+the command that measured it, the commit it ran on and the machine. `make bench` runs all of them
+again. An error is one standard error. Timings are medians of interleaved runs in one process; only
+ratios between rows of one command mean something on another machine.
 """
 
 SECTIONS = {
@@ -65,7 +66,8 @@ def shown(row: dict | None) -> str:
 
 
 def place(what: str) -> tuple[str, str, str]:
-    """Table, row and column of a figure: ``a.b.row.column``; a dot before a digit belongs to a number."""
+    """Table, row and column of a figure: ``a.b.row.column``; a dot before a digit belongs to a
+    number."""
     parts = re.split(r"\.(?!\d)", what)
     lead = 1 if len(parts) < 4 else 2
     return ".".join(parts[:lead]), ".".join(parts[lead:-1]), parts[-1]
@@ -82,14 +84,23 @@ def tables(rows: list[dict]) -> list[str]:
         columns = list(dict.fromkeys(column for cells in body.values() for column in cells))
         down, across = list(body), columns
         cell = {
-            (line, column): shown(cells.get(column)) for line, cells in body.items() for column in columns
+            (line, column): shown(cells.get(column))
+            for line, cells in body.items()
+            for column in columns
         }
         if len(across) > len(down):
             down, across = across, down
             cell = {(column, line): text for (line, column), text in cell.items()}
-        lines += ["", f"**{title}**", "", "| | " + " | ".join(across) + " |", "|---|" + "---|" * len(across)]
         lines += [
-            f"| {line} | " + " | ".join(cell[line, column] for column in across) + " |" for line in down
+            "",
+            f"**{title}**",
+            "",
+            "| | " + " | ".join(across) + " |",
+            "|---|" + "---|" * len(across),
+        ]
+        lines += [
+            f"| {line} | " + " | ".join(cell[line, column] for column in across) + " |"
+            for line in down
         ]
     notes = [f"- `{row['what']}`: {row['note']}" for row in rows if row.get("note")]
     return lines + (["", *notes] if 0 < len(notes) <= 60 else [])

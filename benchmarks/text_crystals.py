@@ -2,9 +2,10 @@
 
     python benchmarks/text_crystals.py [--forms none short long] [--seeds 0 1 2] [--steps 2500]
 
-The same network, steps and seeds for each form of text, by the method's own commands; match rate and RMSE of one guess
-for 1000 test structures, drawn anew for each seed; the models with texts also without theirs. What is finished is kept
-in ``--work``: an interrupted command goes on. Reads ../shared/data/perov5.
+The same network, steps and seeds for each form of text, by the method's own commands; match rate
+and RMSE of one guess for 1000 test structures, drawn anew for each seed; the models with texts also
+without theirs. What is finished is kept in ``--work``: an interrupted command goes on. Reads
+../shared/data/perov5.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ NAMES = {"none": "without", "short": "with", "long": "with_long"}
 
 @dataclass(frozen=True)
 class Run:
-    """Match rate and RMSE of one guess, and the same of the model without its text (None where it has none)."""
+    """Match rate and RMSE of one guess, and the same of the model without its text (None where it
+    has none)."""
 
     match: float
     match_error: float
@@ -70,7 +72,9 @@ def one(form: str, seed: int, steps: int, work: Path) -> Run:
         shutil.copy(folder / KEPT, texts)
         data, model = test_set(config), load_model(folder)
         found = guess(model, data.batch, 1, seed, folder / "silent")
-        silent = figures(found, matched(found, data.crystals, config.workers, folder / "silent.npz"), None)
+        silent = figures(
+            found, matched(found, data.crystals, config.workers, folder / "silent.npz"), None
+        )
     answer = Run(
         told.match1.value,
         told.match1.error,
@@ -88,7 +92,8 @@ def one(form: str, seed: int, steps: int, work: Path) -> Run:
 
 
 def mean(values: list[float], errors: list[float]) -> tuple[float, float]:
-    """Mean and standard error: the scatter of seeds, or that of the test structures where it is larger."""
+    """Mean and standard error: the scatter of seeds, or that of the test structures where it is
+    larger."""
     n = len(values)
     scatter = float(np.std(values, ddof=1) / math.sqrt(n)) if n > 1 else 0.0
     return float(np.mean(values)), max(scatter, math.sqrt(sum(e * e for e in errors)) / n)
@@ -104,9 +109,9 @@ def rows(form: str, seeds: list[int], steps: int, work: Path) -> list[Row]:
         "long": "long texts, made from the structure to be found",
     }
     note = (
-        f"{steps} steps of batch 128, CSPNet of {first.parameters:,} parameters, {first.evaluations} network calls for "
-        f"a guess, {first.items} test structures for each seed, {np.mean([r.seconds for r in runs]):.0f} s of "
-        f"training; {words[form]}"
+        f"{steps} steps of batch 128, CSPNet of {first.parameters:,} parameters,"
+        f" {first.evaluations} network calls for a guess, {first.items} test structures for each"
+        f" seed, {np.mean([r.seconds for r in runs]):.0f} s of training; {words[form]}"
     )
     errors = [r.match_error for r in runs], [r.rmse_error for r in runs]
     figure = {
@@ -135,7 +140,8 @@ def main() -> None:
     if not DATA.is_file():
         raise SystemExit(f"{DATA} is not there; this benchmark reads Perov-5 from it")
     write_rows(
-        "matter", [r for form in given.forms for r in rows(form, given.seeds, given.steps, given.work)]
+        "matter",
+        [r for form in given.forms for r in rows(form, given.seeds, given.steps, given.work)],
     )
 
 

@@ -1,10 +1,11 @@
-"""The two-point toy of Orbit Diffusion (2502.09890, table 1): data {1}, group {±1}, three training targets.
+"""The two-point toy of Orbit Diffusion (2502.09890, table 1): data {1}, group {±1}, three training
+targets.
 
     python benchmarks/toy_two_points.py [--quick]
 
-A network made odd, D(x, t) = f(x, t) − f(−x, t), with f a 2-10-5-1 tanh perceptron, is trained for 100,000
-steps of batch 200 on σ ∈ linspace(0.01, 0.999, 100), α = √(1−σ²), loss weight α²/σ², and sampled with 100
-steps of DDIM, whose last D is the sample. Rows:
+A network made odd, D(x, t) = f(x, t) − f(−x, t), with f a 2-10-5-1 tanh perceptron, is trained for
+100,000 steps of batch 200 on σ ∈ linspace(0.01, 0.999, 100), α = √(1−σ²), loss weight α²/σ², and
+sampled with 100 steps of DDIM, whose last D is the sample. Rows:
 
     equivariant    x_t from +1, target +1
     augmentation   x_t from ±1, target that point
@@ -13,19 +14,21 @@ steps of DDIM, whose last D is the sample. Rows:
 Two settings, each the same for all three rows, on the same training data:
 
     as_published   f reads (x, step/100); Adam 1e-3, times 0.8 every 8,000 steps
-    whitened       f reads (αx/σ, ½ ln σ + 1): x in units of its noise; Adam 3e-3 falling as half a cosine
+    whitened       f reads (αx/σ, ½ ln σ + 1): x in units of its noise; Adam 3e-3 falling as half a
+    cosine
 
-The headline rows ``toy.rmsd`` and ``toy.w2`` are the exact target in the whitened setting. Reading αx/σ, the
-tanh units saturate at small σ, where the answer is the constant ±1; this helps all three rows, and what is left
-of the exact one is the rounding of float32 next to 1 (6e-8 and 1.2e-7).
+The headline rows ``toy.rmsd`` and ``toy.w2`` are the exact target in the whitened setting. Reading
+αx/σ, the tanh units saturate at small σ, where the answer is the constant ±1; this helps all three
+rows, and what is left of the exact one is the rounding of float32 next to 1 (6e-8 and 1.2e-7).
 
-What is reported. No checkpoint is selected: the weights are those after the last step. All 100,000 samples
-count; those whose sign is not that of their start are counted besides. ``rmsd`` is the mean of |x − sign x|,
-as the published "RMSD" is; ``rms`` the true root mean square. W2 against half −1, half +1 from random N(0, 1)
-starts has a floor of 2 |n₊/n − ½|^½ ≈ 0.07 from the coin flips of the starts alone, for a perfect sampler too
-(``w2_random_starts``, and ``w2_floor`` with a perfect sampler on the same starts); the published figure forces
-half of the starts to each side. ``w2`` uses the 100,000 mid-quantiles of N(0, 1) as starts: no sign is forced,
-so a model that favours one side would show, but coin flips do not. (An odd D cannot favour a side.)
+What is reported. No checkpoint is selected: the weights are those after the last step. All 100,000
+samples count; those whose sign is not that of their start are counted besides. ``rmsd`` is the mean
+of |x − sign x|, as the published "RMSD" is; ``rms`` the true root mean square. W2 against half −1,
+half +1 from random N(0, 1) starts has a floor of 2 |n₊/n − ½|^½ ≈ 0.07 from the coin flips of the
+starts alone, for a perfect sampler too (``w2_random_starts``, and ``w2_floor`` with a perfect
+sampler on the same starts); the published figure forces half of the starts to each side. ``w2``
+uses the 100,000 mid-quantiles of N(0, 1) as starts: no sign is forced, so a model that favours one
+side would show, but coin flips do not. (An odd D cannot favour a side.)
 """
 
 from __future__ import annotations
@@ -86,9 +89,12 @@ def whitened(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class OddNets(nn.Module):
-    """``M`` independent odd perceptrons: ``(x, t): (M, n) -> D: (M, n)``. Weights of a seed agree in all rows."""
+    """``M`` independent odd perceptrons: ``(x, t): (M, n) -> D: (M, n)``. Weights of a seed agree
+    in all rows."""
 
-    def __init__(self, reads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sizes=(2, 10, 5, 1)):
+    def __init__(
+        self, reads: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], sizes=(2, 10, 5, 1)
+    ):
         super().__init__()
         self.reads = reads
         gens = [torch.Generator().manual_seed(seed) for seed in SEEDS]
@@ -96,7 +102,9 @@ class OddNets(nn.Module):
         for i, o in pairwise(sizes):
             for store, columns in ((self.weights, i), (self.biases, 1)):
                 draws = torch.stack([torch.rand(o, columns, generator=g) for g in gens])
-                store.append(nn.Parameter(((2 * draws - 1) / math.sqrt(i)).repeat(len(TARGETS), 1, 1)))
+                store.append(
+                    nn.Parameter(((2 * draws - 1) / math.sqrt(i)).repeat(len(TARGETS), 1, 1))
+                )
         self.biases = self.biases[:-1]  # the last one drops out of f(x) − f(−x)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
@@ -139,7 +147,8 @@ def settings(steps: int) -> dict[str, tuple[OddNets, torch.optim.Optimizer, LRSc
 
 
 def train(steps: int, chunk: int = 250) -> dict[str, OddNets]:
-    """All models for ``steps`` steps; the loss is summed over models, which keeps them independent."""
+    """All models for ``steps`` steps; the loss is summed over models, which keeps them
+    independent."""
     runs, generator = settings(steps), torch.Generator().manual_seed(100)
     for _ in range(steps // chunk):
         for xt, t, y, weight in zip(*draw(chunk, generator), strict=True):
@@ -161,7 +170,13 @@ def generate(net: OddNets, start: Tensor) -> Tensor:
         return net(x.flatten(1), t).view_as(x)
 
     parts = [
-        sample(denoise, PROCESS, start=part.expand(models, -1)[..., None, None], grid=grid, stepper=Euler()).x
+        sample(
+            denoise,
+            PROCESS,
+            start=part.expand(models, -1)[..., None, None],
+            grid=grid,
+            stepper=Euler(),
+        ).x
         for part in start.split(2_000)
     ]
     return torch.cat(parts, 1).flatten(1)
@@ -192,9 +207,12 @@ def figures(net: OddNets, start: Tensor, quantiles: Tensor) -> dict[str, Tensor]
 def main(quick: bool) -> None:
     begin = time.perf_counter()
     start = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(200))
-    quantiles = torch.special.ndtri((torch.arange(SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES).float()
+    quantiles = torch.special.ndtri(
+        (torch.arange(SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES
+    ).float()
     measured = {
-        setting: figures(net, start, quantiles) for setting, net in train(1_000 if quick else 100_000).items()
+        setting: figures(net, start, quantiles)
+        for setting, net in train(1_000 if quick else 100_000).items()
     }
     seconds = time.perf_counter() - begin
     goals = {"rmsd": "< 0.37e-5", "w2": "< 0.004e-3"}

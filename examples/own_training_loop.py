@@ -1,7 +1,7 @@
 """Exact orbit targets in your own training loop: nothing else of the package is needed.
 
-A toy denoiser learns one rigid "molecule" in every orientation. Only the target line differs from plain
-augmentation; with it the same network sees targets without the rotation's noise.
+A toy denoiser learns one rigid "molecule" in every orientation. Only the target line differs from
+plain augmentation; with it the same network sees targets without the rotation's noise.
 """
 
 import torch
@@ -36,5 +36,6 @@ for _step in range(200):
 
 last = {name: sum(values[-50:]) / 50 for name, values in losses.items()}
 print(
-    f"squared error to the exact target {last['exact']:.3f}, to the augmented one {last['augmentation']:.3f}"
+    f"squared error to the exact target {last['exact']:.3f}, to the augmented one"
+    f" {last['augmentation']:.3f}"
 )

@@ -23,5 +23,9 @@ def _classes() -> Iterator[type]:
             continue
         module = importlib.import_module(entry.name)
         for name, value in vars(module).items():
-            if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+            if (
+                inspect.isclass(value)
+                and value.__module__ == module.__name__
+                and not name.startswith("_")
+            ):
                 yield value

@@ -1,4 +1,5 @@
-"""Orbitwise: learn to sample distributions with symmetries; remove the symmetry's training noise exactly.
+"""Orbitwise: learn to sample distributions with symmetries; remove the symmetry's training noise
+exactly.
 
 Names load on first use, so ``import orbitwise`` costs nothing beyond Python itself.
 """

@@ -1,4 +1,5 @@
-"""Names of a package that load on first use (PEP 562), so that importing a package costs nothing."""
+"""Names of a package that load on first use (PEP 562), so that importing a package costs
+nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from typing import Any
 def load_on_first_use(
     package: str, where: dict[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``package``; ``where`` maps each public name to its module inside it."""
+    """``__getattr__`` and ``__dir__`` of ``package``; ``where`` maps each public name to its module
+    inside it."""
 
     def getattribute(name: str) -> Any:
         if name not in where:

@@ -1,4 +1,5 @@
-"""The split of the loss against closed forms, brute force over groups and quadrature on Euler angles."""
+"""The split of the loss against closed forms, brute force over groups and quadrature on Euler
+angles."""
 
 import math
 
@@ -9,7 +10,15 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 import orbitwise as ow
-from orbitwise.audit import AuditBatch, Enumerate, Haar, Quadrature, Shifts, audit_equivariance, loss_terms
+from orbitwise.audit import (
+    AuditBatch,
+    Enumerate,
+    Haar,
+    Quadrature,
+    Shifts,
+    audit_equivariance,
+    loss_terms,
+)
 from orbitwise.audit.losses import LOSSES
 from orbitwise.data.batch import PointBatch
 from orbitwise.errors import InputError
@@ -25,7 +34,9 @@ def generator(seed=0):
 
 def points(b=40, n=5, seed=1):
     g = generator(seed)
-    return torch.randn(b, n, 3, generator=g, dtype=F64), torch.randn(b, n, 3, generator=g, dtype=F64)
+    return torch.randn(b, n, 3, generator=g, dtype=F64), torch.randn(
+        b, n, 3, generator=g, dtype=F64
+    )
 
 
 def matrix(seed=2):
@@ -33,14 +44,16 @@ def matrix(seed=2):
 
 
 def euler_grid(degree):
-    """Rotations (M, 3, 3) and weights, exact for Wigner functions up to ``degree``: uniform in two angles, Gauss in
-    the third."""
+    """Rotations (M, 3, 3) and weights, exact for Wigner functions up to ``degree``: uniform in two
+    angles, Gauss in the third."""
     m = degree + 1
     nodes, weights = np.polynomial.legendre.leggauss(m)
     angles = 2 * np.pi * np.arange(m) / m
     a, b, c = np.meshgrid(angles, np.arccos(nodes), angles, indexing="ij")
     w = np.broadcast_to(weights[None, :, None], a.shape).ravel() / weights.sum() / m**2
-    rotations = Rotation.from_euler("ZYZ", np.stack([a.ravel(), b.ravel(), c.ravel()], -1)).as_matrix()
+    rotations = Rotation.from_euler(
+        "ZYZ", np.stack([a.ravel(), b.ravel(), c.ravel()], -1)
+    ).as_matrix()
     return torch.from_numpy(rotations), torch.from_numpy(w)
 
 
@@ -80,7 +93,9 @@ def test_polyhedral_groups_average_low_degrees_exactly(make, size, degree):
 def test_split_of_a_linear_model_is_known():
     """f(x) = A x: the twirl is tr(A)/3 x, and E|RᵀARx|² = |A|²|x|²/3."""
     (x, y), A = points(), matrix()
-    report = audit_equivariance(lambda v: v @ A.T, ow.SO3(), (x, y), nodes=Quadrature("icosahedral"))
+    report = audit_equivariance(
+        lambda v: v @ A.T, ow.SO3(), (x, y), nodes=Quadrature("icosahedral")
+    )
     row, trace = report.rows[0], A.trace() / 3
     twirled = (trace * x - y).square().mean()
     error = (A.square().sum() / 3 - trace**2) * x.square().mean()
@@ -92,7 +107,8 @@ def test_split_of_a_linear_model_is_known():
 
 
 def test_split_of_a_reflected_half():
-    """±1 on the line: |x| is even, so all of it is error under the sign group, and x is none of it."""
+    """±1 on the line: |x| is even, so all of it is error under the sign group, and x is none of
+    it."""
     group = ow.Finite(torch.tensor([[[1.0]], [[-1.0]]]))
     x = torch.linspace(-2, 2, 11, dtype=F64)[:, None, None]
     row = audit_equivariance(lambda v: v + 0.5 * v.abs(), group, (x, x)).rows[0]
@@ -101,9 +117,12 @@ def test_split_of_a_reflected_half():
     assert row.monte_carlo == 0
 
 
-@pytest.mark.parametrize("nodes", [Haar(2), Haar(5), Quadrature("tetrahedral"), Quadrature("octahedral", 3)])
+@pytest.mark.parametrize(
+    "nodes", [Haar(2), Haar(5), Quadrature("tetrahedral"), Quadrature("octahedral", 3)]
+)
 def test_both_terms_are_unbiased(nodes):
-    """10⁴ repeats of one item, each with group elements of its own, against quadrature on Euler angles."""
+    """10⁴ repeats of one item, each with group elements of its own, against quadrature on Euler
+    angles."""
     x, y = points(1, 2)
     model, repeats = quadratic(), 10_000 if nodes.blocks * nodes.size(ow.SO3()) < 40 else 4_000
     total, twirled = by_quadrature(model, x, y)
@@ -115,7 +134,8 @@ def test_both_terms_are_unbiased(nodes):
         (row.equivariance, total - twirled),
     ):
         assert abs(found.value - float(exact)) < 3 * found.error
-    # every item is the same, so the error over items is that of the group elements alone (jackknife: to first order)
+    # every item is the same, so the error over items is that of the group elements alone
+    # (jackknife: to first order)
     if nodes.blocks > 2:
         assert row.monte_carlo == pytest.approx(row.equivariance.error, rel=0.4)
     else:
@@ -123,7 +143,8 @@ def test_both_terms_are_unbiased(nodes):
 
 
 def test_uncorrected_mean_is_biased_by_the_known_factor():
-    """The published estimate of the equivariance error with S rotations is (S - 1)/S of it (facts of 2512.02303)."""
+    """The published estimate of the equivariance error with S rotations is (S - 1)/S of it (facts
+    of 2512.02303)."""
     (x, y), A = points(4000, 2), matrix()
     S = 4
     g = ow.SO3().sample((S, len(x)), generator=generator(), dtype=F64)
@@ -135,11 +156,14 @@ def test_uncorrected_mean_is_biased_by_the_known_factor():
 
 @pytest.mark.parametrize("name", ["l1", "huber", "norm"])
 def test_convex_losses(name):
-    """Jensen: the gap is the mean Bregman divergence, hence never negative; corrected estimates beat plain ones."""
+    """Jensen: the gap is the mean Bregman divergence, hence never negative; corrected estimates
+    beat plain ones."""
     loss, model = LOSSES[name], quadratic()
     x, y = points(1, 3)
     R, w = euler_grid(24)
-    F = torch.einsum("kji,kbnj->kbni", R, model(torch.einsum("kij,bnj->kbni", R, x).flatten(0, 1))[:, None])
+    F = torch.einsum(
+        "kji,kbnj->kbni", R, model(torch.einsum("kij,bnj->kbni", R, x).flatten(0, 1))[:, None]
+    )
     values = loss(F[:, 0], y.expand(len(R), -1, -1))
     centre = torch.einsum("k,kbni->bni", w, F).requires_grad_(True)
     twirled = loss(centre, y)
@@ -150,7 +174,9 @@ def test_convex_losses(name):
     assert bregman.detach().min() > -1e-12 and gap > 0
 
     many = (x.expand(4000, -1, -1), y.expand(4000, -1, -1))
-    row = audit_equivariance(model, ow.SO3(), many, loss=name, nodes=Haar(16), generator=generator(3)).rows[0]
+    row = audit_equivariance(
+        model, ow.SO3(), many, loss=name, nodes=Haar(16), generator=generator(3)
+    ).rows[0]
     assert row.total.value == pytest.approx(row.twirled.value + row.equivariance.value, rel=1e-12)
     assert abs(row.total.value - float((w * values).sum())) < 3 * row.total.error
     off = abs(row.equivariance.value - gap)
@@ -189,7 +215,10 @@ def test_permutations_scalars_and_products():
         lambda v: weight * v, ow.Product(ow.SO3(), ow.Permutation(4)), (x, y), generator=generator()
     ).rows[0]
     assert product.nodes == 24
-    assert abs(product.equivariance.value - float(1.25 * x.square().mean())) < 3 * product.equivariance.error
+    assert (
+        abs(product.equivariance.value - float(1.25 * x.square().mean()))
+        < 3 * product.equivariance.error
+    )
 
 
 def test_translations_need_a_width_and_periodic_ones_do_not():
@@ -202,9 +231,12 @@ def test_translations_need_a_width_and_periodic_ones_do_not():
     assert abs(row.equivariance.value - 0.25 * 4.0) < 4 * row.equivariance.error
     cell = torch.rand(50, 3, 3, generator=generator(), dtype=F64)
     row = audit_equivariance(
-        lambda v: torch.sin(2 * math.pi * v), ow.PeriodicTranslation(), (cell, cell), nodes=Haar(200),
+        lambda v: torch.sin(2 * math.pi * v),
+        ow.PeriodicTranslation(),
+        (cell, cell),
+        nodes=Haar(200),
         generator=generator(1),
-    ).rows[0]  # fmt: skip
+    ).rows[0]
     assert abs(row.equivariance.value - 0.5) < 4 * row.equivariance.error + 0.01
 
 
@@ -241,13 +273,17 @@ def test_outputs_of_every_rank_and_inputs_that_turn_along():
             "stress": v.mT @ v + box.mT @ box,
         }
 
-    batch = AuditBatch(x, {k: torch.zeros_like(v) for k, v in model(x, cell).items()}, moved=(cell,))
+    batch = AuditBatch(
+        x, {k: torch.zeros_like(v) for k, v in model(x, cell).items()}, moved=(cell,)
+    )
     kinds = {"energy": "invariant", "forces": "vector", "stress": "tensor"}
     report = audit_equivariance(model, ow.SO3(), batch, outputs=kinds, generator=generator())
     assert report.row("energy").rounding and report.row("stress").rounding
     assert report.row("forces").equivariance.value == pytest.approx(0.01 / 3, rel=1e-9)
     with pytest.raises(InputError, match="say how 'stress' moves"):
-        audit_equivariance(model, ow.SO3(), batch, outputs={"energy": "invariant", "forces": "vector"})
+        audit_equivariance(
+            model, ow.SO3(), batch, outputs={"energy": "invariant", "forces": "vector"}
+        )
 
 
 def test_quadrature_beats_haar_at_equal_cost():
@@ -303,7 +339,9 @@ def test_stateful_layers_are_switched_off_and_said(layer):
     assert any("training mode" in text and type(layer).__name__ in text for text in report.warnings)
     assert model.training and layer.training
     model.eval()
-    assert not any("training mode" in text for text in audit_equivariance(model, ow.SO3(), points()).warnings)
+    assert not any(
+        "training mode" in text for text in audit_equivariance(model, ow.SO3(), points()).warnings
+    )
 
 
 def test_bad_models_are_one_clear_error():
@@ -336,7 +374,9 @@ def test_bad_models_are_one_clear_error():
 
 def test_doubtful_models_are_warned_about():
     x, y = points(60)
-    constant = audit_equivariance(lambda v: torch.ones_like(v), ow.SO3(), (x, y), generator=generator())
+    constant = audit_equivariance(
+        lambda v: torch.ones_like(v), ow.SO3(), (x, y), generator=generator()
+    )
     assert any("constant model" in text for text in constant.warnings)
     assert constant.rows[0].equivariance.value == pytest.approx(1.0, rel=1e-9)
     coupled = audit_equivariance(lambda v: v - v.mean(0), ow.SO3(), (x, y), generator=generator())
@@ -369,10 +409,18 @@ def test_padding_counts_for_nothing():
     A = matrix()
     model = lambda v: v @ A.T  # noqa: E731
     padded = audit_equivariance(
-        model, ow.SO3(), AuditBatch(x, y, mask=mask), nodes=Quadrature("icosahedral"), generator=generator()
+        model,
+        ow.SO3(),
+        AuditBatch(x, y, mask=mask),
+        nodes=Quadrature("icosahedral"),
+        generator=generator(),
     ).rows[0]
     cut = audit_equivariance(
-        model, ow.SO3(), (x[:, :4], y[:, :4]), nodes=Quadrature("icosahedral"), generator=generator()
+        model,
+        ow.SO3(),
+        (x[:, :4], y[:, :4]),
+        nodes=Quadrature("icosahedral"),
+        generator=generator(),
     ).rows[0]
     assert padded.equivariance.value == pytest.approx(cut.equivariance.value, rel=1e-9)
     assert padded.twirled.value == pytest.approx(cut.twirled.value, rel=1e-9)

@@ -1,4 +1,5 @@
-"""Audits of calculators and force fields: which are symmetric, and those whose asymmetry is known in closed form."""
+"""Audits of calculators and force fields: which are symmetric, and those whose asymmetry is known
+in closed form."""
 
 from __future__ import annotations
 
@@ -51,7 +52,11 @@ def crystals(kind: str = "Cu", n: int = 3) -> list[Atoms]:
     """Strained and rattled, so that no force or stress vanishes."""
     rng, out = np.random.default_rng(0), []
     for k in range(n):
-        a = bulk("NaCl", "rocksalt", a=5.6) if kind == "NaCl" else bulk(kind, "fcc", a=3.7, cubic=True)
+        a = (
+            bulk("NaCl", "rocksalt", a=5.6)
+            if kind == "NaCl"
+            else bulk(kind, "fcc", a=3.7, cubic=True)
+        )
         a.set_cell(a.cell @ (np.eye(3) + 0.04 * rng.normal(size=(3, 3))), scale_atoms=True)
         a.rattle(0.1, seed=k)
         out.append(a)
@@ -77,7 +82,9 @@ def audit(calculator, structures, outputs, group=None, reference=False, **option
 
 @pytest.mark.parametrize("group", [SO3(), O3()], ids=["so3", "o3"])
 @pytest.mark.parametrize(
-    "calculator", [EMT(), LennardJones(sigma=2.3, epsilon=0.4, rc=6.0, smooth=True)], ids=["emt", "lj"]
+    "calculator",
+    [EMT(), LennardJones(sigma=2.3, epsilon=0.4, rc=6.0, smooth=True)],
+    ids=["emt", "lj"],
 )
 def test_pair_potentials_of_ase_are_symmetric_to_rounding_with_cell_and_stress(calculator, group):
     report = audit(calculator, structures_of(crystals()), OUTPUTS, group)
@@ -107,7 +114,8 @@ def test_xtb_is_symmetric_to_the_convergence_of_its_field():
     report = audit(
         CALCULATORS["xtb"](), structures_of(molecules("H2O", "NH3", "CH3OH")), ("energy", "forces")
     )
-    # the self-consistent field ends at about 1e-6 of the forces; symmetric starts take it much further
+    # the self-consistent field ends at about 1e-6 of the forces; symmetric starts take it much
+    # further
     assert report.row("energy").relative_deviation < 1e-9
     assert report.row("forces").relative_deviation < 1e-6
     assert report.row("forces").total.value > 0.1
@@ -124,7 +132,8 @@ def test_chgnet_is_symmetric_to_single_precision():
 
 
 class Tilted(EMT):
-    """EMT with a constant field: of force ``c``, energy ``-k·Σx`` per atom and stress ``s`` (a broken symmetry)."""
+    """EMT with a constant field: of force ``c``, energy ``-k·Σx`` per atom and stress ``s`` (a
+    broken symmetry)."""
 
     c = np.array([0.3, -0.2, 0.5])
     k = np.array([0.1, 0.05, -0.02])
@@ -134,12 +143,15 @@ class Tilted(EMT):
         super().calculate(atoms, properties, system_changes)
         self.results["forces"] = self.results["forces"] + self.c
         self.results["energy"] = self.results["energy"] + atoms.positions.sum(0) @ self.k
-        self.results["stress"] = self.results["stress"] + self.s[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
+        self.results["stress"] = (
+            self.results["stress"] + self.s[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
+        )
 
 
 def test_a_known_broken_symmetry_gives_its_closed_form():
-    """Forces ``f + c``, reference ``f + d``: the split is |d|² and |c|²/3 per component; of the stress only the part
-    of s without trace turns; the energy is a vector, Σx, along k: a third of |Σx|²|k|²/N²."""
+    """Forces ``f + c``, reference ``f + d``: the split is |d|² and |c|²/3 per component; of the
+    stress only the part of s without trace turns; the energy is a vector, Σx, along k: a third of
+    |Σx|²|k|²/N²."""
     frames = crystals(n=3)
     rng = np.random.default_rng(1)
     wrong = {"energy": [0.7, -0.4, 0.2], "forces": [], "stress": []}
@@ -194,8 +206,11 @@ def test_permutations_carry_the_species_with_the_atoms():
             super().calculate(atoms, properties, system_changes)
             self.results["forces"] = self.results["forces"] + np.arange(len(atoms))[:, None]
 
-    # f + i: the places 0…5 are a force along (1, 1, 1) with the mean 2.5 and the variance 35/12 over permutations
-    odd = audit(Numbered(), structures, ("forces",), Permutation(6), species_move=True).row("forces")
+    # f + i: the places 0…5 are a force along (1, 1, 1) with the mean 2.5 and the variance 35/12
+    # over permutations
+    odd = audit(Numbered(), structures, ("forces",), Permutation(6), species_move=True).row(
+        "forces"
+    )
     assert not odd.rounding
     assert abs(odd.equivariance.value - 35 / 12) < 4 * odd.monte_carlo
 
@@ -213,7 +228,9 @@ def seeded_network(dtype=torch.float32):
         def forward(self, species, positions, cell):
             B, N = species.shape
             bonds = torch.zeros(B, N, N, dtype=torch.long)
-            batch = SimpleNamespace(species=species, bonds=bonds, mask=torch.ones(B, N, dtype=torch.bool))
+            batch = SimpleNamespace(
+                species=species, bonds=bonds, mask=torch.ones(B, N, dtype=torch.bool)
+            )
             return self.network(positions, torch.ones(B, dtype=positions.dtype), batch)
 
     return Forces()
@@ -228,10 +245,14 @@ def test_a_network_without_symmetry_as_a_calculator():
     atoms.positions -= atoms.positions.mean(0)
     atoms.calc = calculator
     with torch.no_grad():
-        direct = model(torch.tensor(atoms.numbers)[None], torch.tensor(atoms.positions)[None], None)[0]
+        direct = model(
+            torch.tensor(atoms.numbers)[None], torch.tensor(atoms.positions)[None], None
+        )[0]
     np.testing.assert_allclose(atoms.get_forces(), direct.numpy(), atol=1e-12)
     boxed = audit(calculator, structures, ("forces",)).row("forces")
-    assert not boxed.rounding and boxed.relative_deviation > 0.5  # nothing in it knows about rotations
+    assert (
+        not boxed.rounding and boxed.relative_deviation > 0.5
+    )  # nothing in it knows about rotations
     batches = structure_batches(structures, ("forces",), reference=False, size=2)
     plain = audit_equivariance(
         ForceFieldModel(model),
@@ -240,12 +261,15 @@ def test_a_network_without_symmetry_as_a_calculator():
         outputs={"forces": "vector"},
         generator=torch.Generator().manual_seed(0),
     )
-    assert plain.row("forces").equivariance.value == pytest.approx(boxed.equivariance.value, rel=1e-9)
+    assert plain.row("forces").equivariance.value == pytest.approx(
+        boxed.equivariance.value, rel=1e-9
+    )
     assert ModelCalculator(seeded_network()).dtype == torch.float32
 
 
 def test_averaging_a_calculator_removes_the_share_that_the_audit_gives():
-    """An independent check of the percentage: the loss of the average over 3 × 60 rotations of the plain network."""
+    """An independent check of the percentage: the loss of the average over 3 × 60 rotations of the
+    plain network."""
     structures = structures_of(molecules("CH3OH", "CH3SH"))
     for s in structures:
         object.__setattr__(s, "forces", np.random.default_rng(len(s)).normal(size=(len(s), 3)))
@@ -286,7 +310,9 @@ class Failing(Calculator):
 
 def test_failures_name_the_structure():
     good, failing, broken = structures_of(molecules("H2O", "CH4", "NH3"))
-    with pytest.raises(EnergyError, match=r"frame 1: Failing failed \(RuntimeError: no convergence\)"):
+    with pytest.raises(
+        EnergyError, match=r"frame 1: Failing failed \(RuntimeError: no convergence\)"
+    ):
         audit(Failing(), [good, failing], ("forces",))
     with pytest.raises(EnergyError, match="frame 2: Failing gave forces that are not finite"):
         audit(Failing(), [good, failing, broken][::2], ("forces",))
@@ -297,7 +323,10 @@ def test_failures_name_the_structure():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda s, x, cell: x[..., :2], r"forces: expected a tensor of shape \(2, 3, 3\), got \(2, 3, 2\)"),
+        (
+            lambda s, x, cell: x[..., :2],
+            r"forces: expected a tensor of shape \(2, 3, 3\), got \(2, 3, 2\)",
+        ),
         (lambda s, x, cell: {"energy": x.sum((1, 2))}, "gives energy, but no forces"),
         (lambda s, x, cell: [1.0], "returned list"),
         (lambda s, x, cell: x.view(7), "the model failed for species and positions of shapes"),
@@ -306,7 +335,9 @@ def test_failures_name_the_structure():
     ],
 )
 def test_models_that_do_not_answer_as_agreed(answer, message):
-    batches = structure_batches(structures_of(molecules("H2O", "H2O")), ("forces",), reference=False)
+    batches = structure_batches(
+        structures_of(molecules("H2O", "H2O")), ("forces",), reference=False
+    )
     with pytest.raises(InputError, match=message):
         audit_equivariance(ForceFieldModel(answer), SO3(), batches, outputs={"forces": "vector"})
 
@@ -329,7 +360,9 @@ def test_structures_are_read_with_their_references(tmp_path):
     free[0].arrays["REF_forces"] = np.ones((3, 3))
     write(tmp_path / "w.extxyz", free)
     (one,) = read_structures(tmp_path / "w.extxyz")
-    assert one.energy == -3.0 and one.forces.sum() == 9 and one.stress is None and not one.cell.any()
+    assert (
+        one.energy == -3.0 and one.forces.sum() == 9 and one.stress is None and not one.cell.any()
+    )
     np.testing.assert_allclose(one.positions.mean(0), 0, atol=1e-12)
 
 
@@ -342,7 +375,10 @@ def test_structures_are_read_with_their_references(tmp_path):
         ("1\nProperties=species:S:1:pos:R:3:forces:R:2\nH 0 0 0 1 1\n", "forces have shape"),
         ("1\nProperties=species:S:1:pos:R:3\nXx 0 0 0\n", "unknown element 'Xx'"),
         ('1\nLattice="1 0 0 1 0 0 0 0 1" Properties=species:S:1:pos:R:3\nH 0 0 0\n', "no volume"),
-        ("1\nProperties=species:S:1:pos:R:3:forces:R:3\nH 0 0 0 a b c\n", "cannot be read as extended XYZ"),
+        (
+            "1\nProperties=species:S:1:pos:R:3:forces:R:3\nH 0 0 0 a b c\n",
+            "cannot be read as extended XYZ",
+        ),
     ],
 )
 def test_malformed_files(tmp_path, text, message):

@@ -1,4 +1,5 @@
-"""The audit along a training: what it says of a model with a known split, when it looks, and how it resumes."""
+"""The audit along a training: what it says of a model with a known split, when it looks, and how it
+resumes."""
 
 from __future__ import annotations
 
@@ -53,11 +54,19 @@ HELD_OUT = pairs(12, seed=1)
 
 
 def batches(level=None) -> list[AuditBatch]:
-    return [AuditBatch(HELD_OUT.x[i : i + 4], HELD_OUT.y[i : i + 4], level=level) for i in (0, 4, 8)]
+    return [
+        AuditBatch(HELD_OUT.x[i : i + 4], HELD_OUT.y[i : i + 4], level=level) for i in (0, 4, 8)
+    ]
 
 
 def config(**changes) -> TrainConfig:
-    settings = {"steps": 60, "batch_size": 8, "warmup": 2, "learning_rate": 0.02, "accelerator": "cpu"}
+    settings = {
+        "steps": 60,
+        "batch_size": 8,
+        "warmup": 2,
+        "learning_rate": 0.02,
+        "accelerator": "cpu",
+    }
     return TrainConfig(**{**settings, "checkpoint_every": 20, "schedule": "constant", **changes})
 
 
@@ -67,7 +76,13 @@ def quiet(report) -> None:
 
 def go(folder, on_step=None, model=None, **changes):
     return train(
-        model or linear(), squared, pairs(), config(**changes), folder, on_progress=quiet, on_step=on_step
+        model or linear(),
+        squared,
+        pairs(),
+        config(**changes),
+        folder,
+        on_progress=quiet,
+        on_step=on_step,
     )
 
 
@@ -82,7 +97,9 @@ def split_of_a_matrix(w: Tensor) -> tuple[float, float]:
     """
     c = w.trace() / 3
     rest = (w - c * torch.eye(3, dtype=w.dtype)).square().sum() / 3
-    return float((c * HELD_OUT.x - HELD_OUT.y).square().mean()), float(rest * HELD_OUT.x.square().mean())
+    return float((c * HELD_OUT.x - HELD_OUT.y).square().mean()), float(
+        rest * HELD_OUT.x.square().mean()
+    )
 
 
 def test_audits_agree_with_the_closed_form_along_the_way(tmp_path):
@@ -95,7 +112,9 @@ def test_audits_agree_with_the_closed_form_along_the_way(tmp_path):
 
     go(tmp_path, look)
     found = read_audits(tmp_path)
-    assert [a.step for a in found] == [0, 10, 20, 30, 40, 50, 60] and sorted(seen) == list(range(61))
+    assert [a.step for a in found] == [0, 10, 20, 30, 40, 50, 60] and sorted(seen) == list(
+        range(61)
+    )
     for a in found:
         twirled, error = split_of_a_matrix(seen[a.step])
         assert a.twirled.value == pytest.approx(twirled, rel=1e-9)
@@ -150,7 +169,8 @@ def test_a_resumed_run_leaves_the_lines_of_an_unbroken_one(tmp_path, killed_at):
 
 
 def test_same_elements_or_new_ones(tmp_path):
-    """Of a model that is not quadratic in the rotation the audit depends on the elements that were drawn."""
+    """Of a model that is not quadratic in the rotation the audit depends on the elements that were
+    drawn."""
 
     class Cubic(nn.Module):
         def __init__(self):
@@ -209,14 +229,30 @@ def audited(step: int, percent: float) -> AuditedStep:
 
     e = Estimate(percent, 0.1)
     row = Audit(
-        "prediction", None, 9, 24, Estimate(100.0, 1.0), Estimate(100 - percent, 1), e, e, e, 0.0, 0.1, False
+        "prediction",
+        None,
+        9,
+        24,
+        Estimate(100.0, 1.0),
+        Estimate(100 - percent, 1),
+        e,
+        e,
+        e,
+        0.0,
+        0.1,
+        False,
     )
     return AuditedStep(step, float(step), 0.0, (row,))
 
 
 def test_course_of_the_percentage():
     found = course([audited(k, p) for k, p in enumerate([30.0, 5, 1.5, 0.5, 4, 3])])
-    assert (found.first_below, found.largest_after, found.smallest, found.smallest_step) == (2, 4, 0.5, 3)
+    assert (found.first_below, found.largest_after, found.smallest, found.smallest_step) == (
+        2,
+        4,
+        0.5,
+        3,
+    )
     assert found.final.value == pytest.approx(3) and found.final_step == 5
     never = course([audited(0, 9.0)])
     assert never.first_below is None and never.largest_after is None
@@ -242,7 +278,9 @@ def test_sgd_trains_resumes_and_leaves_old_settings_readable(tmp_path):
     go(tmp_path / "part", optimiser="sgd", learning_rate=0.05, steps=20)
     resumed = go(tmp_path / "part", optimiser="sgd", learning_rate=0.05)
     assert resumed.resumed_at == 20 and torch.equal(whole.model.weight, resumed.model.weight)
-    assert not torch.equal(whole.model.weight, go(tmp_path / "adamw", learning_rate=0.05).model.weight)
+    assert not torch.equal(
+        whole.model.weight, go(tmp_path / "adamw", learning_rate=0.05).model.weight
+    )
     # runs begun before there was a choice have no such key
     assert (
         "optimiser" not in TrainConfig().model_dump()

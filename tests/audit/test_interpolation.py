@@ -1,4 +1,5 @@
-"""Grids under all rotations: maps that are equivariant are charged with interpolation alone, and that is measured."""
+"""Grids under all rotations: maps that are equivariant are charged with interpolation alone, and
+that is measured."""
 
 import pytest
 import torch
@@ -52,7 +53,8 @@ def _inside_share():
 
 
 def test_apparent_errors_are_those_of_rotations_by_hand():
-    """The identity, with two rotations per item: turned there and back, and the spread about the mean of both."""
+    """The identity, with two rotations per item: turned there and back, and the spread about the
+    mean of both."""
     turned = TurnedGrids(GRID, molecules(), 0.5, nodes=Haar(2), seed=3)
     g = SO3().sample((2, 3), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     side = slice(turned.margin, turned.margin + 12)
@@ -71,7 +73,9 @@ def test_apparent_errors_are_those_of_rotations_by_hand():
 
 def test_what_interpolation_takes():
     found = interpolation_audit(lambda y: 0 * y, TurnedGrids(GRID, molecules(), 0.5, seed=5))
-    assert found.model.equivariance.value == pytest.approx(0, abs=1e-15)  # a constant has nothing to turn
+    assert found.model.equivariance.value == pytest.approx(
+        0, abs=1e-15
+    )  # a constant has nothing to turn
     assert 0.25 < found.noise_kept < 0.35  # (2/3)³ within what three grids can say
     assert found.round_trip_clean < found.round_trip_noisy < 1
     assert found.smoothing.percent.value < 1 < found.identity.percent.value
@@ -90,7 +94,8 @@ def test_the_error_of_a_perfect_answer_falls_with_the_spacing():
 
 
 def test_rotations_of_the_grid_and_of_positions_agree_for_a_map_that_is_not_equivariant():
-    """A position-dependent map at the 24: through turned positions, and through the exact action on grids."""
+    """A position-dependent map at the 24: through turned positions, and through the exact action on
+    grids."""
     turned = TurnedGrids(GRID, molecules(), 0.5, nodes=Octahedral(), seed=7)
     weight = torch.linspace(0, 1, 12, dtype=torch.float64)[:, None]  # varies along y only
     through_positions = turned.audit(lambda y: weight * y)

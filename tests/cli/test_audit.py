@@ -1,4 +1,5 @@
-"""`orbitwise audit` as a user meets it: runs, force fields, calculators, and one line for every mistake."""
+"""`orbitwise audit` as a user meets it: runs, force fields, calculators, and one line for every
+mistake."""
 
 from __future__ import annotations
 
@@ -82,12 +83,18 @@ def test_a_calculator_without_references(here, capsys):
     assert main(["audit", "--ase", "emt", "cu.extxyz", "--group", "o3"]) == 0
     out = capsys.readouterr().out
     assert "Symmetric under rotations and reflections to rounding" in out
-    assert "no reference values" in out and "CPU time" in out and "report: audit-emt/report.html" in out
+    assert (
+        "no reference values" in out
+        and "CPU time" in out
+        and "report: audit-emt/report.html" in out
+    )
     found = json.loads((here / "audit-emt/audit.json").read_text())
     assert [r["output"] for r in found["rows"]] == ["energy", "forces", "stress"]
     assert all(r["verdict"] == "rounding" for r in found["rows"])
     assert found["evaluations"] == 3 * 48 + 3 + 2 and found["reference"] is False
-    assert found["versions"]["torch"] and found["device"] and found["seed"] == 0 and "created" in found
+    assert (
+        found["versions"]["torch"] and found["device"] and found["seed"] == 0 and "created" in found
+    )
     assert (here / "audit-emt/audit.png").read_bytes().startswith(b"\x89PNG")
     page = (here / "audit-emt/report.html").read_text()
     assert "Symmetry audit" in page and "What was found" in page and "<table" in page
@@ -102,7 +109,8 @@ def test_a_force_field_against_references(here, capsys):
     assert main(arguments) == 0
     found = json.loads((here / "out/audit.json").read_text())
     (row,) = found["rows"]
-    # the constant force (0, 0, 1): its square over three components is noise, and the rest is the force itself
+    # the constant force (0, 0, 1): its square over three components is noise, and the rest is the
+    # force itself
     assert row["equivariance"]["value"] == pytest.approx(1 / 3, rel=1e-9)
     assert row["twirled"]["value"] == pytest.approx(np.mean(_forces(here) ** 2), rel=1e-6)
     assert found["parameters"] == 3 and row["verdict"] == "symmetric enough"
@@ -120,7 +128,16 @@ def _forces(here) -> np.ndarray:
 def test_the_same_seed_gives_the_same_audit(here, capsys):
     rows = []
     for out in ("a", "b"):
-        command = ["audit", "audited_module:Leaning", "--data", "methanol.extxyz", "--nodes", "3", "-n", "9"]
+        command = [
+            "audit",
+            "audited_module:Leaning",
+            "--data",
+            "methanol.extxyz",
+            "--nodes",
+            "3",
+            "-n",
+            "9",
+        ]
         assert main([*command, "--loss", "l1", "--out", out]) == 0
         rows.append(json.loads((here / out / "audit.json").read_text())["rows"])
     assert rows[0] == rows[1] and rows[0][0]["items"] == 9 and rows[0][0]["nodes"] == 3
@@ -138,17 +155,27 @@ def test_a_budget_leaves_structures_out(here, capsys):
     out = capsys.readouterr().out
     assert "23 batches were left out: the budget" in out
     found = json.loads((here / "audit-emt/audit.json").read_text())
-    assert found["rows"][0]["items"] == 1 and found["rows"][0]["total"]["error"] is None  # JSON has no NaN
+    assert (
+        found["rows"][0]["items"] == 1 and found["rows"][0]["total"]["error"] is None
+    )  # JSON has no NaN
 
 
 def test_a_run(tmp_path, capsys):
     mol = parse_smiles("CO")
     write_extxyz(tmp_path / "methanol.extxyz", mol, embed(mol, 30, seed=0))
     run = tmp_path / "run"
-    small = ["network.hidden=16", "network.layers=1", "train.batch_size=16", "train.accelerator=cpu"]
+    small = [
+        "network.hidden=16",
+        "network.layers=1",
+        "train.batch_size=16",
+        "train.accelerator=cpu",
+    ]
     plain = [*small, "network.name=transformer", "train.steps=10", "--out", str(run)]
     assert main(["train", "orbit_diffusion", f"data={tmp_path / 'methanol.extxyz'}", *plain]) == 0
-    assert main(["audit", str(run), "--levels", "0.5,0.9", "--gradients", "--nodes", "octahedral:2"]) == 0
+    assert (
+        main(["audit", str(run), "--levels", "0.5,0.9", "--gradients", "--nodes", "octahedral:2"])
+        == 0
+    )
     assert "gradient ratio" in capsys.readouterr().out
     found = json.loads((run / "audit/audit.json").read_text())
     assert [r["level"] for r in found["rows"]] == [0.5, 0.9]
@@ -178,7 +205,10 @@ def test_runs_that_cannot_be_audited(capfd, tmp_path):
         ("--ase emtt cu.extxyz", "did you mean 'emt'"),
         ("--ase emt none.extxyz", "none.extxyz: no such file"),
         ("--ase emt cu.extxyz --data cu.extxyz", "two files"),
-        ("--ase audited_module:Breaking mixed.extxyz", "frame 2: Breaking failed (ValueError: it broke)"),
+        (
+            "--ase audited_module:Breaking mixed.extxyz",
+            "frame 2: Breaking failed (ValueError: it broke)",
+        ),
         ("--ase audited_module:broken cu.extxyz", "no such weights"),
         ("--ase audited_module:number cu.extxyz", "not an ASE calculator"),
         ("--ase nowhere:f cu.extxyz", "No module named 'nowhere'"),
@@ -188,7 +218,10 @@ def test_runs_that_cannot_be_audited(capfd, tmp_path):
         ("audited_module:broken --data cu.extxyz", "RuntimeError: no such weights"),
         ("audited_module: --data cu.extxyz", "give package.module:name"),
         ("--ase emt cu.extxyz --nodes cubic", "unknown nodes 'cubic'"),
-        ("--ase emt cu.extxyz --group permutation --nodes octahedral", "quadrature is for rotations"),
+        (
+            "--ase emt cu.extxyz --group permutation --nodes octahedral",
+            "quadrature is for rotations",
+        ),
         ("--ase emt mixed.extxyz --group permutation", "3 to 6 atoms"),
         ("--ase emt cu.extxyz --loss l3", "unknown loss 'l3'"),
         ("--ase emt cu.extxyz --budget 0", "greater than 0"),

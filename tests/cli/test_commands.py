@@ -48,7 +48,8 @@ def _one_line(capfd, *arguments: str) -> tuple[int, str]:
 def test_help_needs_no_torch_and_is_quick():
     check = "import sys; from orbitwise.cli.app import main; code = main(['--help']); "
     check += (
-        "assert not {'torch', 'rdkit', 'scipy', 'ase'} & set(sys.modules), 'heavy import'; sys.exit(code)"
+        "assert not {'torch', 'rdkit', 'scipy', 'ase'} & set(sys.modules), 'heavy import';"
+        " sys.exit(code)"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
@@ -60,7 +61,10 @@ def test_help_needs_no_torch_and_is_quick():
 
 
 def test_methods_need_no_torch(capsys):
-    check = "import sys; from orbitwise.cli.app import main; main(['methods', 'show', 'orbit_diffusion']); "
+    check = (
+        "import sys; from orbitwise.cli.app import main; main(['methods', 'show',"
+        " 'orbit_diffusion']); "
+    )
     check += "main(['methods', 'cite']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
     assert main(["methods", "list"]) == 0
@@ -130,13 +134,17 @@ def test_bad_data(capfd, frames, tmp_path):
     run = str(tmp_path / "run")
     code, line = _one_line(capfd, "train", "orbit_diffusion", f"data={cut}", "--out", run)
     assert code == 2 and "truncated" in line and "frame 30" in line and str(cut) in line
-    code, line = _one_line(capfd, "train", "orbit_diffusion", f"data={tmp_path / 'none.sdf'}", "--out", run)
+    code, line = _one_line(
+        capfd, "train", "orbit_diffusion", f"data={tmp_path / 'none.sdf'}", "--out", run
+    )
     assert code == 2 and "no such file" in line
     empty = tmp_path / "empty.extxyz"
     empty.touch()
     code, line = _one_line(capfd, "train", "orbit_diffusion", f"data={empty}", "--out", run)
     assert code == 2 and "the file is empty" in line
-    code, line = _one_line(capfd, "train", "orbit_diffusion", f"data={frames}", "train.stpes=3", "--out", run)
+    code, line = _one_line(
+        capfd, "train", "orbit_diffusion", f"data={frames}", "train.stpes=3", "--out", run
+    )
     assert code == 2 and "'train.stpes'" in line and "'train.steps'" in line
     bad = tmp_path / "bad.yaml"
     bad.write_text("method: orbit_diffusion\ntrain: {steps: 3\n")
@@ -148,7 +156,9 @@ def test_bad_data(capfd, frames, tmp_path):
 def test_unwritable_folders(capfd, frames, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "run", tmp_path / "file"):
-        code, line = _one_line(capfd, "train", "orbit_diffusion", f"data={frames}", *SMALL, "--out", str(out))
+        code, line = _one_line(
+            capfd, "train", "orbit_diffusion", f"data={frames}", *SMALL, "--out", str(out)
+        )
         assert code == 2 and "cannot write to the folder" in line and "--out" in line
         code, line = _one_line(capfd, "conformers", "CCO", "--out", str(out))
         assert code == 2 and "cannot write" in line
@@ -163,7 +173,9 @@ def test_dry_runs_stop(capsys, frames, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "orbit_diffusion", f"data={frames}", "train.steps=7", "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "  steps: 7\n" in out and re.search(r"# parameters: [\d,]+\n# expected energy calls: 30", out)
+    assert "  steps: 7\n" in out and re.search(
+        r"# parameters: [\d,]+\n# expected energy calls: 30", out
+    )
     assert main(["conformers", "CCO", "--n", "50", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "smiles: CCO\n" in out and re.search(r"# expected energy calls: [1-9]", out)
@@ -173,7 +185,18 @@ def test_dry_runs_stop(capsys, frames, tmp_path, monkeypatch):
 def test_train_sample_evaluate_report(frames, tmp_path, capsys):
     run = tmp_path / "run"
     assert (
-        main(["train", "orbit_diffusion", f"data={frames}", "train.steps=20", *SMALL, "--out", str(run)]) == 0
+        main(
+            [
+                "train",
+                "orbit_diffusion",
+                f"data={frames}",
+                "train.steps=20",
+                *SMALL,
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
     )
     assert "20 steps" in capsys.readouterr().out
     assert main(["sample", str(run), "--n", "12"]) == 0

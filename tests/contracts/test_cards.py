@@ -53,7 +53,9 @@ def test_bibtex_is_whole(name):
 def test_cite_gives_each_entry_once():
     keys = re.findall(r"@\w+\{(\w+),", registry.cite())
     assert len(keys) == len(set(keys)) >= 4
-    assert re.findall(r"@\w+\{(\w+),", registry.cite(["orbit_diffusion"]))[0] == "tong2025raoblackwell"
+    assert (
+        re.findall(r"@\w+\{(\w+),", registry.cite(["orbit_diffusion"]))[0] == "tong2025raoblackwell"
+    )
     with pytest.raises(InputError, match="did you mean 'orbit_diffusion'"):
         registry.cite(["orbitdiffusion"])
 
@@ -62,11 +64,17 @@ def test_packaged_figures_are_those_of_the_benchmarks():
     results = ROOT / "benchmarks" / "results"
     if not results.is_dir():
         pytest.skip("no benchmark results beside the package")
-    rows = {row["what"]: row for path in results.glob("*.json") for row in json.loads(path.read_text())}
+    rows = {
+        row["what"]: row for path in results.glob("*.json") for row in json.loads(path.read_text())
+    }
     packaged = json.loads(registry.MEASURED.read_text()) if registry.MEASURED.exists() else []
     for row in packaged:
-        assert row["what"] in rows, f"{row['what']} is not measured any more; run benchmarks/cards.py"
-        assert row["value"] == rows[row["what"]]["value"], f"{row['what']} is old; run benchmarks/cards.py"
+        assert row["what"] in rows, (
+            f"{row['what']} is not measured any more; run benchmarks/cards.py"
+        )
+        assert row["value"] == rows[row["what"]]["value"], (
+            f"{row['what']} is old; run benchmarks/cards.py"
+        )
 
 
 def test_rows_are_matched_by_name():

@@ -1,6 +1,8 @@
-"""Run folders written by version 0.1.0 before the package was rearranged still load, sample, resume and report.
+"""Run folders written by version 0.1.0 before the package was rearranged still load, sample, resume
+and report.
 
-``runs_of_0.1.0.zip`` holds small trainings of every method as that version left them, with the samples it drew.
+``runs_of_0.1.0.zip`` holds small trainings of every method as that version left them, with the
+samples it drew.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("orbit_diffusion", ["--n", "10"]), ("protein_backbones", ["--n", "8"]), ("molecule_conformers", [])],
+    [
+        ("orbit_diffusion", ["--n", "10"]),
+        ("protein_backbones", ["--n", "8"]),
+        ("molecule_conformers", []),
+    ],
 )
 def test_the_same_samples(runs, method, options):
     samples = runs / method / "run" / "samples.npz"
@@ -78,7 +84,8 @@ def test_the_same_guesses(runs):
     ],
 )
 def test_a_finished_training_is_taken_up(runs, method, preset, capfd):
-    """The command again: every weight and optimiser state finds its place, and nothing is left to train."""
+    """The command again: every weight and optimiser state finds its place, and nothing is left to
+    train."""
     run = runs / method / "run"
     config = yaml.safe_load((run / "config.yaml").read_text())
     before = (run / "metrics.jsonl").read_text()
@@ -96,7 +103,8 @@ def test_a_training_goes_on(runs):
 
 
 def test_finished_stages_are_reported_again(runs):
-    """No stage of a conformers or sampler run is computed again: they keep their content, byte for byte."""
+    """No stage of a conformers or sampler run is computed again: they keep their content, byte for
+    byte."""
     stages = [p for m in ("conformers", "sgds") for p in (runs / m / "run" / "stages").iterdir()]
     before = {path: path.read_bytes() for path in stages}
     summary = json.loads((runs / "conformers/run/summary.json").read_text())

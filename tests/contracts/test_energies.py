@@ -1,6 +1,7 @@
 """Every energy of the package, found by discovery, keeps the same promises.
 
-A new energy gives one line in ``CASES`` (an instance and points to try it at) and inherits all tests here.
+A new energy gives one line in ``CASES`` (an instance and points to try it at) and inherits all
+tests here.
 """
 
 import functools
@@ -16,7 +17,11 @@ from orbitwise.energies.base import Energy
 def discovered():
     from discovery import classes  # here: workers that unpickle this module do not have it
 
-    found = [c for c in classes() if issubclass(c, Energy) and c is not Energy and not inspect.isabstract(c)]
+    found = [
+        c
+        for c in classes()
+        if issubclass(c, Energy) and c is not Energy and not inspect.isabstract(c)
+    ]
     return {c.__name__ for c in found}
 
 
@@ -26,7 +31,9 @@ def generator(seed=0):
 
 def scattered(energy, size, spread):
     """Points far enough from the origin and from each other to keep every energy smooth."""
-    return spread * torch.randn(*size, *energy.event_shape, generator=generator(), dtype=torch.float64)
+    return spread * torch.randn(
+        *size, *energy.event_shape, generator=generator(), dtype=torch.float64
+    )
 
 
 def mixture():
@@ -34,7 +41,9 @@ def mixture():
 
     gen = generator(7)
     energy = GaussianMixture(
-        torch.randn(3, 2, generator=gen), 0.5 + torch.rand(3, 2, generator=gen), torch.rand(3, generator=gen)
+        torch.randn(3, 2, generator=gen),
+        0.5 + torch.rand(3, 2, generator=gen),
+        torch.rand(3, generator=gen),
     )
     return energy, lambda e, size: scattered(e, size, 2.0)
 
@@ -131,7 +140,9 @@ def openmm_energy():
     from orbitwise.molecules import OpenMMEnergy, alanine_peptide
 
     peptide = alanine_peptide(1, "ff14SB", "gbn2")
-    return OpenMMEnergy(peptide.system), lambda e, size: peptide.positions[0] + scattered(e, size, 0.05)
+    return OpenMMEnergy(
+        peptide.system
+    ), lambda e, size: peptide.positions[0] + scattered(e, size, 0.05)
 
 
 @functools.cache  # one worker for all tests here
@@ -157,7 +168,8 @@ CASES = {
     "RayEnergy": ray_energy,
     "OpenMMEnergy": openmm_energy,
 }
-# Energies whose value comes from another program: no autograd, no float32 arithmetic, few evaluations.
+# Energies whose value comes from another program: no autograd, no float32 arithmetic, few
+# evaluations.
 FOREIGN = {"ASEEnergy", "RayEnergy"}
 EVERY = pytest.mark.parametrize("name", sorted(CASES))
 
@@ -270,18 +282,24 @@ def test_points_that_are_not_finite_give_values_that_are_not_finite(name):
 
 
 def kernel_density(samples, width, size, gen):
-    """Points from Gaussians around ``samples: (M, D)`` and their log densities under that mixture."""
+    """Points from Gaussians around ``samples: (M, D)`` and their log densities under that
+    mixture."""
     m, d = samples.shape
     x = samples[torch.randint(m, (size,), generator=gen)]
     x = x + width * torch.randn(size, d, generator=gen, dtype=samples.dtype)
     square = torch.cdist(x, samples).square() / width**2
-    log_q = torch.logsumexp(-0.5 * square, 1) - math.log(m) - d * math.log(width * math.sqrt(2 * math.pi))
+    log_q = (
+        torch.logsumexp(-0.5 * square, 1)
+        - math.log(m)
+        - d * math.log(width * math.sqrt(2 * math.pi))
+    )
     return x, log_q
 
 
 @pytest.mark.parametrize("name", ["GaussianMixture", "ManyWell"])
 def test_log_z_by_importance_sampling(name):
-    """Oracle: the samples only shape the proposal; the estimate is unbiased wherever they come from."""
+    """Oracle: the samples only shape the proposal; the estimate is unbiased wherever they come
+    from."""
     energy, _ = CASES[name]()
     energy = energy.double()
     gen = generator(11)

@@ -49,7 +49,10 @@ INSTANCES = {
     ItemPermutations: [lambda: ItemPermutations.within(torch.tensor([0, 0, 1, 1, 1, -1]))],
     Automorphism: [methyl_like],
     VoxelRotations: [VoxelRotations],
-    Product: [lambda: Product(SO3(), methyl_like()), lambda: Product(Permutation(5), PeriodicTranslation())],
+    Product: [
+        lambda: Product(SO3(), methyl_like()),
+        lambda: Product(Permutation(5), PeriodicTranslation()),
+    ],
 }
 NO_HAAR = {Translation}  # not compact
 MODULO_ONE = {PeriodicTranslation}
@@ -191,7 +194,8 @@ def test_vectors_are_differences_of_points(cls, make):
 
 @compact
 def test_haar_is_invariant_and_normalised(cls, make):
-    """E f(g·x) = E f(h·g·x) = E f(g·h·x) for smooth f periodic in the cell, within 5 standard errors."""
+    """E f(g·x) = E f(h·g·x) = E f(g·h·x) for smooth f periodic in the cell, within 5 standard
+    errors."""
     group, number = make(), 40_000
     g, h, x = elements(group, (number,), 4), elements(group, (), 5), points(group, seed=6)
 
@@ -222,7 +226,9 @@ def test_generators_dtype_device(cls, make):
         assert group.act(group.sample((2,), dtype=torch.float64), x).dtype == dtype
     before = torch.random.get_rng_state()
     group.sample((3,), generator=rng(0))
-    assert torch.equal(before, torch.random.get_rng_state())  # a given generator is the only one used
+    assert torch.equal(
+        before, torch.random.get_rng_state()
+    )  # a given generator is the only one used
     meta = group.identity((2,), device="meta")
     assert all(leaf.device.type == "meta" for leaf in leaves(meta))
 
@@ -247,9 +253,13 @@ def test_enumeration(cls, make):
     expected = 20_000 * log_weights.exp()
     chi2 = ((count - expected) ** 2 / expected).sum()
     freedom = len(images) - 1
-    assert chi2 < freedom + 5 * math.sqrt(2 * freedom) + 5  # and every element as often as its weight
+    assert (
+        chi2 < freedom + 5 * math.sqrt(2 * freedom) + 5
+    )  # and every element as often as its weight
     products = group.act(table, images.unflatten(-1, event(group))[:, None]).flatten(2)
-    assert torch.cdist(products, images.expand(len(images), -1, -1)).min(-1).values.max() < 1e-5  # closed
+    assert (
+        torch.cdist(products, images.expand(len(images), -1, -1)).min(-1).values.max() < 1e-5
+    )  # closed
 
 
 @every

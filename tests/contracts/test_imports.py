@@ -1,4 +1,5 @@
-"""The shape of the package: imports run one way, nothing is loaded early, files stay small and well named."""
+"""The shape of the package: imports run one way, nothing is loaded early, files stay small and well
+named."""
 
 import ast
 import subprocess
@@ -14,7 +15,8 @@ PACKAGE = Path(orbitwise.__file__).parent
 ROOT = PACKAGE.parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A folder may import itself, everything on a later level, and errors. (DESIGN: "Imports run one way".)
+# A folder may import itself, everything on a later level, and errors. (DESIGN: "Imports run one
+# way".)
 LEVELS = [
     {"cli"},
     {"methods"},
@@ -31,11 +33,24 @@ MAY_KNOW = {"groups/automorphism.py": {"rdkit"}, "report/page.py": {"rdkit"}}
 LARGEST_FOLDER = 20  # files, or folders
 FOR_ALL = {"errors", "lazy", "units"}
 BANNED_NAMES = ("util", "common", "misc", "helper")
-EARLY = {"torch", "numpy", "scipy", "roma", "rdkit", "ase", "matplotlib", "plotly", "pydantic", "rich", "ot"}
+EARLY = {
+    "torch",
+    "numpy",
+    "scipy",
+    "roma",
+    "rdkit",
+    "ase",
+    "matplotlib",
+    "plotly",
+    "pydantic",
+    "rich",
+    "ot",
+}
 
 
 def folder_of(path: Path) -> str:
-    """The part of the package a file belongs to: its top folder, or its own name for a file beside them."""
+    """The part of the package a file belongs to: its top folder, or its own name for a file beside
+    them."""
     inside = path.relative_to(PACKAGE)
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
@@ -51,8 +66,9 @@ def allowed(importer: str, imported: str) -> bool:
 
 
 def imports(tree: ast.AST, package: list[str]):
-    """Every name of orbitwise imported anywhere in a file, also inside functions, under ``TYPE_CHECKING`` and
-    by ``import_module("…")``, as (line, dotted name without ``orbitwise.``)."""
+    """Every name of orbitwise imported anywhere in a file, also inside functions, under
+    ``TYPE_CHECKING`` and by ``import_module("…")``, as (line, dotted name without
+    ``orbitwise.``)."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -66,14 +82,19 @@ def imports(tree: ast.AST, package: list[str]):
             "import_module",
             "__import__",
         ):
-            names = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            names = [
+                a.value
+                for a in node.args
+                if isinstance(a, ast.Constant) and isinstance(a.value, str)
+            ]
         for name in names:
             if name == "orbitwise" or name.startswith("orbitwise."):
                 yield node.lineno, name.partition(".")[2]
 
 
 def target_folder(name: str) -> str | None:
-    """The folder a dotted name leads to; lazy names of the package are followed; None for its plain facts."""
+    """The folder a dotted name leads to; lazy names of the package are followed; None for its plain
+    facts."""
     first = name.partition(".")[0]
     if first.startswith("__"):
         return None
@@ -86,9 +107,13 @@ def broken_rules(source: str, path: Path) -> list[str]:
     found = []
     for line, name in imports(ast.parse(source), package):
         if not name:
-            found.append(f"{path.name}:{line} imports the whole package; import the module it needs")
+            found.append(
+                f"{path.name}:{line} imports the whole package; import the module it needs"
+            )
         elif (imported := target_folder(name)) and not allowed(importer, imported):
-            found.append(f"{path.relative_to(PACKAGE)}:{line} ({importer}) imports orbitwise.{name}")
+            found.append(
+                f"{path.relative_to(PACKAGE)}:{line} ({importer}) imports orbitwise.{name}"
+            )
     return found
 
 
@@ -110,7 +135,8 @@ def module_of(path: Path) -> str:
 
 @cache
 def imported_modules() -> dict[str, set[str]]:
-    """Module -> the modules of the package it imports, inside functions too; packages' lazy tables are not followed."""
+    """Module -> the modules of the package it imports, inside functions too; packages' lazy tables
+    are not followed."""
     known = {module_of(path) for path in FILES}
     graph = {}
     for path in FILES:
@@ -119,7 +145,9 @@ def imported_modules() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or node.level):
                 base = package[: len(package) - node.level + 1] if node.level else []
-                module = ".".join([*base, *([node.module] if node.module else [])]).partition(".")[2]
+                module = ".".join([*base, *([node.module] if node.module else [])]).partition(".")[
+                    2
+                ]
                 inner = {f"{module}.{alias.name}".strip(".") for alias in node.names}
                 found |= (inner & known) or ({module} & known)
             elif isinstance(node, ast.Import):
@@ -157,7 +185,9 @@ def test_below_matter_no_science_is_known():
     broken = {}
     for path in FILES:
         folder, place = folder_of(path), path.relative_to(PACKAGE).as_posix()
-        below = folder in FOR_ALL or (folder in set().union(*LEVELS) and level(folder) > FIRST_MATTER)
+        below = folder in FOR_ALL or (
+            folder in set().union(*LEVELS) and level(folder) > FIRST_MATTER
+        )
         known = foreign(path.read_text()) & SCIENCES - MAY_KNOW.get(place, set())
         if below and known:
             broken[place] = known
@@ -168,7 +198,9 @@ def largest_folder() -> tuple[int, str]:
     """The most files, or the most folders, that one folder of the project holds."""
     roots = [PACKAGE, *(ROOT / name for name in ("tests", "benchmarks", "docs", "examples"))]
     found = []
-    for folder in (f for root in roots if root.is_dir() for f in [root, *root.rglob("*")] if f.is_dir()):
+    for folder in (
+        f for root in roots if root.is_dir() for f in [root, *root.rglob("*")] if f.is_dir()
+    ):
         inside = [p for p in folder.iterdir() if not p.name.startswith(("__", "."))]
         files = sum(p.is_file() for p in inside)
         found.append((max(files, len(inside) - files), folder.name))
@@ -206,15 +238,26 @@ def test_imports_run_one_way():
     ],
 )
 def test_the_check_sees_what_it_should(folder, source):
-    assert broken_rules(source, PACKAGE / folder / "x.py" if folder != "errors" else PACKAGE / "errors.py")
+    assert broken_rules(
+        source, PACKAGE / folder / "x.py" if folder != "errors" else PACKAGE / "errors.py"
+    )
 
 
 @pytest.mark.parametrize(
     ("folder", "source"),
     [
         ("cli", "from orbitwise.methods import registry\nfrom orbitwise import __version__"),
-        ("search", "from orbitwise.energies.base import Energy\nfrom orbitwise.errors import InputError"),
-        ("orbits", "from orbitwise.orbits import dispatch\nfrom . import result\nfrom orbitwise import SO3"),
+        (
+            "search",
+            "from orbitwise.energies.base import Energy\nfrom orbitwise.errors import InputError",
+        ),
+        (
+            "orbits",
+            (
+                "from orbitwise.orbits import dispatch\nfrom . import result\nfrom orbitwise"
+                " import SO3"
+            ),
+        ),
         ("groups", "import torch\nfrom orbitwise.groups import base"),
     ],
 )
@@ -226,7 +269,9 @@ def test_files_are_short_and_named_for_what_they_do():
     long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 500}
     assert not long, f"refused at 500 lines: {long}"
     names = {part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts}
-    vague = [name for name in names if any(name.strip("_").startswith(banned) for banned in BANNED_NAMES)]
+    vague = [
+        name for name in names if any(name.strip("_").startswith(banned) for banned in BANNED_NAMES)
+    ]
     assert not vague, vague
 
 
@@ -241,7 +286,8 @@ def test_importing_the_package_loads_nothing():
 
 
 def test_public_names_cost_little_beyond_torch():
-    """Processor time and modules that ``orbitwise`` and all its public names add to torch and numpy."""
+    """Processor time and modules that ``orbitwise`` and all its public names add to torch and
+    numpy."""
     code = (
         "import sys, time, torch, numpy\n"
         "before, start = set(sys.modules), time.process_time()\n"

@@ -35,8 +35,11 @@ def rotations():
 
 
 def gaussian():
-    """Five points, each isotropic around the origin with its own width: rotations are a symmetry."""
-    return GaussianMixture(torch.zeros(1, 5, 3, dtype=torch.float64), SCALES.view(1, 5, 1).expand(1, 5, 3))
+    """Five points, each isotropic around the origin with its own width: rotations are a
+    symmetry."""
+    return GaussianMixture(
+        torch.zeros(1, 5, 3, dtype=torch.float64), SCALES.view(1, 5, 1).expand(1, 5, 3)
+    )
 
 
 def torsions():
@@ -51,8 +54,8 @@ def right_handed():
 
 @dataclass(frozen=True)
 class Case:
-    """``kernel``; ``steps`` that show a broken kernel; gradients per step and chain; whether a step can meet
-    a point that is not finite."""
+    """``kernel``; ``steps`` that show a broken kernel; gradients per step and chain; whether a step
+    can meet a point that is not finite."""
 
     kernel: object
     steps: int
@@ -114,7 +117,8 @@ def tensors(item):
 
 @EVERY
 def test_the_target_is_invariant(name):
-    """Second and fourth moments of every coordinate, and the energy, after steps from exact samples."""
+    """Second and fourth moments of every coordinate, and the energy, after steps from exact
+    samples."""
     case, gen, energy, chains = CASES[name](), generator(1), gaussian(), 2000
     state = case.kernel.init(exact(name, chains, gen), energy)
     accepted = 0.0
@@ -145,7 +149,10 @@ def test_shapes_and_signs_of_the_report(name):
         state, info = case.kernel.step(state, energy, gen)
         assert state.x.shape == state.grad.shape == x.shape
         assert state.energy.shape == state.step_size.shape == lead
-        assert info.accepted.shape == info.log_accept.shape == lead and info.accepted.dtype == torch.bool
+        assert (
+            info.accepted.shape == info.log_accept.shape == lead
+            and info.accepted.dtype == torch.bool
+        )
         assert (info.log_accept <= 0).all()
 
 
@@ -185,7 +192,9 @@ def test_same_generator_same_chain(name):
     before = torch.random.get_rng_state()
     assert torch.equal(play(5), play(5))
     assert not torch.equal(play(5), play(6))
-    assert torch.equal(torch.random.get_rng_state(), before)  # nothing was drawn from the global stream
+    assert torch.equal(
+        torch.random.get_rng_state(), before
+    )  # nothing was drawn from the global stream
 
 
 @EVERY
@@ -202,7 +211,9 @@ def test_states_are_never_changed_in_place(name):
     assert torch.equal(x, copy)
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"Cycle", "ReplicaExchange"}))  # they report on a part
+@pytest.mark.parametrize(
+    "name", sorted(set(CASES) - {"Cycle", "ReplicaExchange"})
+)  # they report on a part
 def test_a_rejected_chain_stays_where_it_was(name):
     case, gen, energy = CASES[name](), generator(7), gaussian()
     state = case.kernel.init(exact(name, 200, gen), energy)
@@ -238,7 +249,8 @@ def test_evaluations_per_step(name):
 
 
 class Poisoned(Energy):
-    """A Gaussian that is not finite where the first point is far out: NaN, infinite, or NaN in the gradient."""
+    """A Gaussian that is not finite where the first point is far out: NaN, infinite, or NaN in the
+    gradient."""
 
     event_shape = (5, 3)
 
@@ -272,7 +284,10 @@ def test_what_is_not_finite_is_rejected_and_stays_out(name, kind):
         never = info.log_accept == -torch.inf
         assert not (info.accepted & never).any()
         rejected += int(never.sum())
-    if case.proposes and name not in ("ApproximateOrbitMove", "TorsionMove"):  # those two keep point 0 near
+    if case.proposes and name not in (
+        "ApproximateOrbitMove",
+        "TorsionMove",
+    ):  # those two keep point 0 near
         assert rejected > 0
 
 
@@ -293,7 +308,11 @@ class Springs(Energy):
 def test_the_centroid_stays_where_the_energy_ignores_it(name):
     case, gen, energy = CASES[name](), generator(11), Springs()
     x = exact(name, 1000, gen) if name == "KeepStereo" else exact(name, 1000, gen).sign() * 0.5
-    x = x - x.mean(-2, keepdim=True) + (0.0 if name in ("OrbitMove", "ApproximateOrbitMove") else 2.0)
+    x = (
+        x
+        - x.mean(-2, keepdim=True)
+        + (0.0 if name in ("OrbitMove", "ApproximateOrbitMove") else 2.0)
+    )
     state = case.kernel.init(x, energy)
     for _ in range(2 * case.steps):
         state, _ = case.kernel.step(state, energy, gen)

@@ -1,4 +1,5 @@
-"""Every network of the package, found by discovery, keeps the contract ``net(x, t, batch) -> (B, N, 3)``."""
+"""Every network of the package, found by discovery, keeps the contract ``net(x, t, batch) -> (B, N,
+3)``."""
 
 from __future__ import annotations
 
@@ -17,7 +18,15 @@ from orbitwise.molecules.batch import MoleculeBatch
 
 # a small instance of every network; a network without one fails test_every_network_has_an_instance
 INSTANCES = {
-    "EGNN": {"hidden": 16, "layers": 2, "pair": 12, "vectors": 8, "heads": 4, "radial": 8, "times": 8},
+    "EGNN": {
+        "hidden": 16,
+        "layers": 2,
+        "pair": 12,
+        "vectors": 8,
+        "heads": 4,
+        "radial": 8,
+        "times": 8,
+    },
     "MoleculeNetwork": {
         "hidden": 16,
         "layers": 2,
@@ -68,7 +77,9 @@ def labelled(batch: PointBatch) -> MoleculeBatch:
     g = torch.Generator().manual_seed(4)
     corners = torch.rand(b, 2, n, generator=g).argsort(-1)[..., :4]
     corners = torch.where((batch.mask.sum(-1) > 4)[:, None, None], corners, -1)
-    renamings = ItemPermutations(torch.arange(n).expand(1, b, n), torch.ones(1, b, dtype=torch.bool))
+    renamings = ItemPermutations(
+        torch.arange(n).expand(1, b, n), torch.ones(1, b, dtype=torch.bool)
+    )
     return MoleculeBatch(
         batch.x,
         batch.species,
@@ -112,7 +123,9 @@ def test_padding_changes_nothing(name):
             batch.bonds[i : i + 1, :n, :n],
             batch.mask[i : i + 1, :n],
         )
-        torch.testing.assert_close(net(alone.x, t[i : i + 1], alone)[0], y[i, :n], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            net(alone.x, t[i : i + 1], alone)[0], y[i, :n], rtol=1e-10, atol=1e-12
+        )
     dirty = PointBatch(
         batch.x.masked_fill(~batch.mask[..., None], float("nan")),
         batch.species.masked_fill(~batch.mask, 6),
@@ -127,7 +140,10 @@ def test_permutes_with_the_atoms(name):
     batch, net = random_batch(sizes=(6, 6)), build(name)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(3))
     moved = PointBatch(
-        batch.x[:, order], batch.species[:, order], batch.bonds[:, order][:, :, order], batch.mask[:, order]
+        batch.x[:, order],
+        batch.species[:, order],
+        batch.bonds[:, order][:, :, order],
+        batch.mask[:, order],
     )
     t = torch.tensor([0.3, 0.7], dtype=torch.float64)
     y = net(batch.x, t, batch)
@@ -144,7 +160,11 @@ def test_reads_every_input(name):
         net(batch.x * 1.1, t, batch),
         net(batch.x, t + 0.2, batch),
         net(batch.x, t, PointBatch(batch.x, batch.species.roll(1, 1), batch.bonds, batch.mask)),
-        net(batch.x, t, PointBatch(batch.x, batch.species, torch.zeros_like(batch.bonds), batch.mask)),
+        net(
+            batch.x,
+            t,
+            PointBatch(batch.x, batch.species, torch.zeros_like(batch.bonds), batch.mask),
+        ),
     ]
     for other in others:
         assert (other - y).abs().max() > 1e-5
@@ -165,7 +185,10 @@ def test_gradients_are_finite_and_reach_every_parameter(name, dtype):
         assert x.grad.isfinite().all()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
         largest = max(p.grad.abs().max() for p in net.parameters())
-        for key, p in net.named_parameters():  # more than rounding leaves of a parameter without effect
+        for (
+            key,
+            p,
+        ) in net.named_parameters():  # more than rounding leaves of a parameter without effect
             assert p.grad.abs().max() > 100 * torch.finfo(dtype).eps * largest, key
 
 
@@ -197,7 +220,9 @@ def test_is_one_graph_for_the_compiler(name):
     net = build(name, torch.float32)
     t = torch.tensor([0.1, 0.5, 0.9])
     compiled = torch.compile(net, fullgraph=True, backend="eager")  # traces; generates no code
-    torch.testing.assert_close(compiled(batch.x, t, batch), net(batch.x, t, batch), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        compiled(batch.x, t, batch), net(batch.x, t, batch), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.gpu

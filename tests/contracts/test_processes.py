@@ -1,4 +1,5 @@
-"""Every process found in the package, through every stepper found, with the exact mixture denoiser."""
+"""Every process found in the package, through every stepper found, with the exact mixture
+denoiser."""
 
 import importlib
 import inspect
@@ -71,14 +72,22 @@ class Mixture:
 
     def __init__(self, process, mask):
         gen = torch.Generator().manual_seed(11)
-        base = torch.randn(2, *mask.shape[-1:], 3, generator=gen, dtype=torch.float64) * mask[0, :, None]
+        base = (
+            torch.randn(2, *mask.shape[-1:], 3, generator=gen, dtype=torch.float64)
+            * mask[0, :, None]
+        )
         self.process, self.mask = process, mask
         self.means = process.project(base, mask[:1])
 
     def denoise(self, x, t):
         """E[x1 | x_t] by Bayes: component weights, then the linear-Gaussian mean of each."""
-        a, s = self.process.alpha(t)[:, None, None, None], self.process.sigma(t)[:, None, None, None]
-        variance = (a**2 * self.spread**2 + s**2).clamp_min(1e-300)  # 0 at the start of a bridge, as is r
+        a, s = (
+            self.process.alpha(t)[:, None, None, None],
+            self.process.sigma(t)[:, None, None, None],
+        )
+        variance = (a**2 * self.spread**2 + s**2).clamp_min(
+            1e-300
+        )  # 0 at the start of a bridge, as is r
         r = (x[:, None] - a * self.means) * self.mask[:, None, :, None]
         logits = self.weights.log() - 0.5 * (r**2 / variance).sum((-2, -1))
         each = self.means + a * self.spread**2 / variance * r
@@ -111,8 +120,9 @@ def test_mixture_moments_and_weights(cls, stepper, zero_com):
     near = (x[:, None] - mix.means).square().sum((-2, -1)).argmin(1)
     share = (near == 0).double().mean()
     error = (0.3 * 0.7 / number) ** 0.5  # 0.009
-    # Beside the Monte-Carlo error stands discretisation. With 40,000 samples Heun's variance was within 1 %
-    # (its Monte-Carlo error), that of the first-order steppers 2 to 4 % low, for every process.
+    # Beside the Monte-Carlo error stands discretisation. With 40,000 samples Heun's variance was
+    # within 1 % (its Monte-Carlo error), that of the first-order steppers 2 to 4 % low, for every
+    # process.
     assert abs(share - 0.3) < 4 * error + 0.005, share
     dims = 3 * (3 - zero_com)
     for k, count in enumerate(near.bincount(minlength=2)):
@@ -120,4 +130,6 @@ def test_mixture_moments_and_weights(cls, stepper, zero_com):
         assert r.mean(0).abs().max() < 5 * mix.spread / count**0.5 + 0.005
         variance = r.square().sum() / (count * dims)
         discretisation = 0.005 if stepper is Heun else 0.04
-        assert abs(variance / mix.spread**2 - 1) < 4 * (2 / (count * dims)) ** 0.5 + discretisation, variance
+        assert (
+            abs(variance / mix.spread**2 - 1) < 4 * (2 / (count * dims)) ** 0.5 + discretisation
+        ), variance

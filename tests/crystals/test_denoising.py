@@ -31,11 +31,13 @@ def crystals(sizes=((38, 22, 8, 8, 8), (11, 17), (6,) * 6)):
 
 
 def brute_force(frac, xt, sigma, species, shifts, mirror=False):
-    """The score of the orbit mixture by summing over all permutations and a grid of shifts, one axis after the other
-    being impossible once permutations are there."""
+    """The score of the orbit mixture by summing over all permutations and a grid of shifts, one
+    axis after the other being impossible once permutations are there."""
     n = len(species)
     tables = [
-        p for p in itertools.permutations(range(n)) if all(species[p[i]] == species[i] for i in range(n))
+        p
+        for p in itertools.permutations(range(n))
+        if all(species[p[i]] == species[i] for i in range(n))
     ]
     logs, scores = [], []
     grid = torch.linspace(0, 1, shifts + 1, dtype=torch.float64)[:-1]
@@ -67,7 +69,8 @@ def test_the_exact_target_is_the_score_of_the_whole_orbit(t):
             double.frac[i, :size], xt[i, :size], sigma, batch.species[i, :size].tolist(), 2000
         )
         torch.testing.assert_close(pull[i, :size] / sigma**2, expected, rtol=1e-6, atol=1e-6)
-    # 6! = 720 permutations are beyond max_order: the target is over the translations alone, of one permutation
+    # 6! = 720 permutations are beyond max_order: the target is over the translations alone, of one
+    # permutation
     alone = CrystalDenoising(PROCESS, "translations")
     xt2, pull2 = alone.pair(double, times, torch.Generator().manual_seed(0))
     torch.testing.assert_close(xt2, xt)
@@ -94,7 +97,9 @@ def test_mirror_images_belong_to_the_orbit_where_asked(t):
 def test_large_permutation_groups_are_solved_as_asked(beyond):
     batch = crystals(((6,) * 4, (6,) * 4))
     batch = batch.with_structure(batch.frac.double(), batch.lattice.double())
-    times = torch.full((2,), 0.7, dtype=torch.float64)  # narrow noise: all ways must agree with enumeration
+    times = torch.full(
+        (2,), 0.7, dtype=torch.float64
+    )  # narrow noise: all ways must agree with enumeration
     whole = CrystalDenoising(PROCESS, "exact", max_order=24)
     part = CrystalDenoising(PROCESS, "exact", max_order=2, beyond=beyond, states=64)
     xt, expected = whole.pair(batch, times, torch.Generator().manual_seed(1))
@@ -105,7 +110,8 @@ def test_large_permutation_groups_are_solved_as_asked(beyond):
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t != "augmentation"])
 def test_every_target_has_the_mean_of_the_plain_one_and_less_scatter(target):
-    """E[target · f(x_t)] does not depend on the target for an invariant f, which is what the gradient is made of."""
+    """E[target · f(x_t)] does not depend on the target for an invariant f, which is what the
+    gradient is made of."""
     batch = crystals(((38, 22, 8, 8, 8),)).repeat(6000)
     batch = batch.with_structure(batch.frac.double(), batch.lattice.double())
     times = torch.full((6000,), 0.25, dtype=torch.float64)
@@ -166,7 +172,9 @@ def test_cells_are_standardised_and_come_back():
     cell = denoiser.standard_cell(batch.lattice, batch.atoms)
     assert cell.shape == (3, 1, 6) and cell.mean(0).abs().max() < 1e-4
     lattice = denoiser.lattice(cell, batch.atoms)
-    torch.testing.assert_close(lattice @ lattice.mT, batch.lattice @ batch.lattice.mT, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        lattice @ lattice.mT, batch.lattice @ batch.lattice.mT, rtol=1e-4, atol=1e-4
+    )
     scale = denoiser.pull_scale(torch.tensor([0.5]))
     torch.testing.assert_close(beside(scale)[0, 0, 0], torch.tensor(0.05), rtol=1e-3, atol=0)
 
@@ -176,7 +184,8 @@ def test_times_and_names_are_checked():
     t = choosing_times(u)
     assert t.min() >= 1e-3 and t.max() <= 1 - 1e-3
     around = ((t > 0.18) & (t < 0.42)).double().mean()
-    # three quarters of a normal law within one standard deviation (0.683, cut at 0), and 0.24 of the uniform quarter
+    # three quarters of a normal law within one standard deviation (0.683, cut at 0), and 0.24 of
+    # the uniform quarter
     assert abs(around - (0.75 * 0.6827 / 0.99379 + 0.25 * 0.24)) < 0.003
     for bad in ({"target": "exactly"}, {"beyond": "sinkhorn"}, {"times": "late"}):
         with pytest.raises(InputError, match="unknown"):

@@ -1,4 +1,5 @@
-"""Networks for crystals: what they are invariant to, what they must see, and how elements are placed."""
+"""Networks for crystals: what they are invariant to, what they must see, and how elements are
+placed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def crystals(sizes=(5, 3, 1), dtype=torch.float64, prompt: int = 0) -> CrystalBa
     frac = torch.rand(b, n, 3, generator=g, dtype=torch.float64) * mask[..., None]
     lattice = 4 * torch.eye(3) + torch.randn(b, 3, 3, generator=g, dtype=torch.float64) * 0.3
     species = torch.randint(1, 90, (b, n), generator=g) * mask
-    text = torch.randn(b, 1 + n, prompt, generator=g, dtype=torch.float64).to(dtype) if prompt else None
+    text = (
+        torch.randn(b, 1 + n, prompt, generator=g, dtype=torch.float64).to(dtype)
+        if prompt
+        else None
+    )
     return CrystalBatch(frac.to(dtype), lattice.to(dtype), species, mask, text)
 
 
@@ -50,12 +55,16 @@ def test_shapes_padding_and_whole_cells(name, dtype):
     assert out.frac.shape == batch.frac.shape and out.cell.shape == (3, 6)
     assert out.frac.dtype == out.cell.dtype == dtype
     assert out.frac[~batch.mask].abs().max() == 0 and out.frac[batch.mask].abs().max() > 1e-3
-    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
+    tolerance = (
+        {"rtol": 1e-3, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
+    )
     whole = call(net, batch, frac=batch.frac + torch.tensor([1.0, -2.0, 3.0], dtype=dtype))
     torch.testing.assert_close(whole.frac, out.frac, **tolerance)
     torch.testing.assert_close(whole.cell, out.cell, **tolerance)
     for i, size in enumerate(batch.atoms.tolist()):
-        alone = CrystalBatch(*(v[i : i + 1] for v in (batch.frac, batch.lattice, batch.species, batch.mask)))
+        alone = CrystalBatch(
+            *(v[i : i + 1] for v in (batch.frac, batch.lattice, batch.species, batch.mask))
+        )
         alone = CrystalBatch(
             alone.frac[:, :size], alone.lattice, alone.species[:, :size], alone.mask[:, :size]
         )
@@ -71,10 +80,14 @@ def test_permutes_with_the_atoms_and_reads_everything(name):
     out = call(net, batch)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
     said = batch.prompt[:, torch.cat([torch.zeros(1, dtype=torch.long), 1 + order])]
-    moved = CrystalBatch(batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, said)
+    moved = CrystalBatch(
+        batch.frac[:, order], batch.lattice, batch.species[:, order], batch.mask, said
+    )
     torch.testing.assert_close(call(net, moved).frac, out.frac[:, order], rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(call(net, moved).cell, out.cell, rtol=1e-9, atol=1e-11)
-    other = CrystalBatch(batch.frac, batch.lattice, batch.species.roll(1, 1), batch.mask, batch.prompt)
+    other = CrystalBatch(
+        batch.frac, batch.lattice, batch.species.roll(1, 1), batch.mask, batch.prompt
+    )
     text = CrystalBatch(batch.frac, batch.lattice, batch.species, batch.mask, batch.prompt + 1)
     about_one = batch.with_prompt(
         torch.cat([batch.prompt[:, :2] + torch.tensor([[0.0], [1.0]]), batch.prompt[:, 2:]], 1)
@@ -83,8 +96,15 @@ def test_permutes_with_the_atoms_and_reads_everything(name):
     alone = call(net, batch.with_prompt(batch.prompt[:, 0]))  # of the whole text only
     silent = batch.prompt * torch.tensor([1.0] + [0.0] * 6)[:, None]
     torch.testing.assert_close(alone.frac, call(net, batch.with_prompt(silent)).frac)
-    for changed in (call(net, batch, t=0.1), call(net, batch, cell=0.5), call(net, other), call(net, text)):
-        assert (changed.frac - out.frac).abs().max() > 1e-5 and (changed.cell - out.cell).abs().max() > 1e-5
+    for changed in (
+        call(net, batch, t=0.1),
+        call(net, batch, cell=0.5),
+        call(net, other),
+        call(net, text),
+    ):
+        assert (changed.frac - out.frac).abs().max() > 1e-5 and (
+            changed.cell - out.cell
+        ).abs().max() > 1e-5
 
 
 def test_a_part_of_a_batch_keeps_what_is_said_of_its_atoms():

@@ -1,4 +1,5 @@
-"""Noise on crystals: cell vectors, the scale of the score, and samplers against a closed-form score."""
+"""Noise on crystals: cell vectors, the scale of the score, and samplers against a closed-form
+score."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def test_scale_of_the_score_against_samples(t):
     zero = torch.zeros(200_000, 1, 1, dtype=torch.float64)
     time = torch.full((200_000,), t, dtype=torch.float64)
     x = PROCESS.frac.perturb(zero, time, generator=g)
-    square = (PROCESS.frac.score(x, zero, time) * beside(PROCESS.frac.wrapped_sigma(time))).square().flatten()
+    square = (
+        (PROCESS.frac.score(x, zero, time) * beside(PROCESS.frac.wrapped_sigma(time)))
+        .square()
+        .flatten()
+    )
     error = square.std() / math.sqrt(len(square))
     scale = PROCESS.score_scale(torch.tensor([t], dtype=torch.float64))
     assert (square.mean() - scale**2).abs() < 4 * error + 1e-12
@@ -52,7 +57,9 @@ class OneCrystal:
 
     def __call__(self, frac, cell, t):
         self.calls += 1
-        post = orbit_posterior(PeriodicTranslation(), PROCESS.frac, self.frac.expand_as(frac), frac, t)
+        post = orbit_posterior(
+            PeriodicTranslation(), PROCESS.frac, self.frac.expand_as(frac), frac, t
+        )
         return CrystalEstimate(post.mean - frac, self.cell.expand_as(cell))
 
 
@@ -71,7 +78,8 @@ def test_the_exact_score_leads_back_to_the_crystal(sampler):
     off = nearest_image(done.frac - frac)
     off = nearest_image(off - off[:, :1])
     off = off - off.mean(1, keepdim=True)
-    # the last estimate removes what noise is left; deterministic steps may end between two images a little more often
+    # the last estimate removes what noise is left; deterministic steps may end between two images a
+    # little more often
     assert off.abs().amax((1, 2)).median() < 0.006
     assert (off.abs().amax((1, 2)) < 0.03).double().mean() > 0.9
     # every place in the cell alike: the first Fourier coefficients of the shifts vanish
@@ -89,7 +97,11 @@ def test_padded_atoms_stay_and_generators_decide():
 
     runs = [
         PredictorCorrector(corrections=1).sample(
-            estimate, PROCESS, mask, torch.linspace(0, 0.9, 5), generator=torch.Generator().manual_seed(seed)
+            estimate,
+            PROCESS,
+            mask,
+            torch.linspace(0, 0.9, 5),
+            generator=torch.Generator().manual_seed(seed),
         )
         for seed in (0, 0, 1)
     ]

@@ -1,4 +1,5 @@
-"""Molecules on grids: against the formula atom by atom, turned grids against turned atoms, files that are broken."""
+"""Molecules on grids: against the formula atom by atom, turned grids against turned atoms, files
+that are broken."""
 
 import math
 from pathlib import Path
@@ -30,7 +31,10 @@ def molecules(count=4, size=6, scale=1.2, seed=0, dtype=torch.float64):
 
 def test_densities_are_those_of_the_formula():
     """Voxel by voxel and atom by atom, from the definition."""
-    batch, grid = molecules(2), VoxelGrid(n=4, spacing_angstrom=0.9, radius_angstrom=0.8, elements=(8, 1, 6))
+    batch, grid = (
+        molecules(2),
+        VoxelGrid(n=4, spacing_angstrom=0.9, radius_angstrom=0.8, elements=(8, 1, 6)),
+    )
     density = grid.voxelise(batch)
     assert density.shape == (2, 3, 4, 4, 4)
     for b in range(2):
@@ -47,7 +51,8 @@ def test_densities_are_those_of_the_formula():
 
 @pytest.mark.parametrize("n", [5, 8])
 def test_densities_of_turned_atoms_are_turned_densities(n):
-    """All 24 rotations of the cube, to rounding: positions times the matrices against the renamed voxels."""
+    """All 24 rotations of the cube, to rounding: positions times the matrices against the renamed
+    voxels."""
     group, grid, batch = ow.VoxelRotations(), VoxelGrid(n=n), molecules()
     table, _ = group.enumerate()
     turned = torch.stack(
@@ -56,7 +61,9 @@ def test_densities_of_turned_atoms_are_turned_densities(n):
             for rotation in group.matrices(table, torch.float64)
         ]
     )
-    torch.testing.assert_close(group.act(table[:, None], grid.voxelise(batch)), turned, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        group.act(table[:, None], grid.voxelise(batch)), turned, rtol=0, atol=1e-13
+    )
 
 
 def test_slopes_agree_with_differences_and_stay_finite_on_a_voxel():
@@ -77,11 +84,14 @@ def test_slopes_agree_with_differences_and_stay_finite_on_a_voxel():
 
 
 def test_the_norm_of_one_atom():
-    """The sum of squares on the grid against the integral that ``atom_norm`` stands for, wherever the atom is."""
+    """The sum of squares on the grid against the integral that ``atom_norm`` stands for, wherever
+    the atom is."""
     for grid in (VoxelGrid(), VoxelGrid(32, 0.25, 0.5)):
         x = 0.5 * torch.rand(8, 1, 3, generator=rng(2), dtype=torch.float64)
         one = torch.ones(8, 1, dtype=torch.long)
-        density = grid.voxelise(PointBatch(x, one, torch.zeros(8, 1, 1, dtype=torch.long), one.bool()))
+        density = grid.voxelise(
+            PointBatch(x, one, torch.zeros(8, 1, 1, dtype=torch.long), one.bool())
+        )
         norms = density.square().flatten(1).sum(1).sqrt()
         torch.testing.assert_close(norms, torch.full_like(norms, grid.atom_norm), rtol=2e-3, atol=0)
 
@@ -98,7 +108,9 @@ def test_what_fits_stays_inside_wherever_it_is_placed():
         assert torch.equal(placed.x[~inside.mask], inside.x[~inside.mask])
 
 
-@pytest.mark.parametrize("group", [None, octahedral(), ow.SO3()], ids=["none", "octahedral", "rotations"])
+@pytest.mark.parametrize(
+    "group", [None, octahedral(), ow.SO3()], ids=["none", "octahedral", "rotations"]
+)
 def test_placing_keeps_distances_and_shifts_evenly(group):
     grid, batch = VoxelGrid(), molecules(500, size=2, seed=3)
     batch = PointBatch(batch.x, batch.species, batch.bonds, torch.ones_like(batch.mask))
@@ -159,7 +171,8 @@ def test_qm9_fits_into_the_small_grid():
     some = kept[torch.arange(0, len(kept), 100)]
     density = grid.voxelise(grid.place(some, ow.SO3(), rng()))
     assert density.min() >= 0 and density.max() <= 1
-    # the norm of a molecule does not depend on where its atoms fall between the voxels: the grid resolves them
+    # the norm of a molecule does not depend on where its atoms fall between the voxels: the grid
+    # resolves them
     again = grid.voxelise(grid.place(some, ow.SO3(), rng(1)))
     norms = [d.square().flatten(1).sum(1).sqrt() for d in (density, again)]
     torch.testing.assert_close(norms[0], norms[1], rtol=1e-3, atol=0)

@@ -1,4 +1,5 @@
-"""Code in the README and the documentation runs as it stands; blocks of one page share a namespace."""
+"""Code in the README and the documentation runs as it stands; blocks of one page share a
+namespace."""
 
 from __future__ import annotations
 
@@ -48,4 +49,6 @@ def test_links_between_pages_exist():
         prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose):
             if not target.startswith(("http", "mailto")):
-                assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
+                assert (page.parent / target).exists(), (
+                    f"{page.name} links to {target}, which does not exist"
+                )

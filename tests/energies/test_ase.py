@@ -1,4 +1,5 @@
-"""ASE calculators as energies: units, batches, failures, and GFN2-xTB as the one that people will use."""
+"""ASE calculators as energies: units, batches, failures, and GFN2-xTB as the one that people will
+use."""
 
 import math
 import sys
@@ -73,7 +74,9 @@ def test_dtype_and_autograd():
     y = x.double().requires_grad_()
     weights = torch.arange(6.0, dtype=torch.float64).view(2, 3)
     (through,) = torch.autograd.grad((weights * energy(y)).sum(), y)
-    torch.testing.assert_close(through, weights[..., None, None] * energy.value_and_grad(y.detach())[1])
+    torch.testing.assert_close(
+        through, weights[..., None, None] * energy.value_and_grad(y.detach())[1]
+    )
     assert y.grad is None
 
 
@@ -97,7 +100,11 @@ def test_the_template_is_left_alone_and_its_constraints_do_not_hold():
     energy = ASEEnergy(atoms, Springs())
     _, grad = energy.value_and_grad(points(4, seed=3))
     assert grad[0].norm() > 0.1
-    assert np.array_equal(atoms.positions, before) and atoms.calc is None and len(atoms.constraints) == 1
+    assert (
+        np.array_equal(atoms.positions, before)
+        and atoms.calc is None
+        and len(atoms.constraints) == 1
+    )
 
 
 def test_a_periodic_system_has_an_origin():
@@ -117,19 +124,24 @@ def test_failures_are_counted_and_do_not_spread():
     assert torch.equal(value[::2], good[::2]) and torch.equal(grad[::2], slope[::2])
     assert (energy.calls, energy.failures) == (7, 1)
     assert "the field did not converge" in energy.last_failure
-    # once something has worked, a batch of failures alone is a rejected move and not the end of the run
+    # once something has worked, a batch of failures alone is a rejected move and not the end of the
+    # run
     assert torch.isnan(energy(x[1])) and energy.failures == 2
 
 
 def test_a_calculator_that_never_works_is_an_error():
-    with pytest.raises(EnergyError, match=r"Springs failed for all of 3 geometries.*did not converge"):
+    with pytest.raises(
+        EnergyError, match=r"Springs failed for all of 3 geometries.*did not converge"
+    ):
         springs()(points(3, 4) + 20.0)
 
 
 def test_errors_name_the_cause():
     with pytest.raises(InputError, match="EnergyOnly has no energies or no forces"):
         ASEEnergy([1, 1], EnergyOnly()).value_and_grad(torch.zeros(2, 3))
-    assert ASEEnergy([1, 1], EnergyOnly())(torch.zeros(2, 3)).item() > 0  # enough for the energy alone
+    assert (
+        ASEEnergy([1, 1], EnergyOnly())(torch.zeros(2, 3)).item() > 0
+    )  # enough for the energy alone
     with pytest.raises(InputError, match=r"\(\*B, 4, 3\)"):
         springs()(torch.zeros(2, 5, 3))
     with pytest.raises(InputError, match="float32 or float64"):
@@ -158,7 +170,9 @@ def test_xtb_energy_of_water(tblite):
     atoms = molecule("H2O")
     energy = xtb(atoms)
     value = energy(torch.from_numpy(atoms.positions)).item()
-    assert value * energy.ev_per_kT == pytest.approx(-137.967776, abs=2e-5)  # eV, from tblite's documentation
+    assert value * energy.ev_per_kT == pytest.approx(
+        -137.967776, abs=2e-5
+    )  # eV, from tblite's documentation
 
 
 def test_xtb_gradient_and_symmetries(tblite):
@@ -175,7 +189,9 @@ def test_xtb_gradient_and_symmetries(tblite):
     moved, slope = energy.value_and_grad(positions @ turn.T + 4.0)
     assert moved.item() == pytest.approx(value.item(), abs=1e-4)
     torch.testing.assert_close(slope, grad @ turn.T, rtol=1e-4, atol=1e-3)
-    swap = next(s for s in mol.GetSubstructMatches(mol, uniquify=False) if s != tuple(range(len(positions))))
+    swap = next(
+        s for s in mol.GetSubstructMatches(mol, uniquify=False) if s != tuple(range(len(positions)))
+    )
     assert energy(positions[list(swap)]).item() == pytest.approx(value.item(), abs=1e-4)
 
 

@@ -26,7 +26,9 @@ def test_a_stage_ends_with_an_exception():
     assert energy.counts["other"].energy == 1 and "search" not in energy.counts
 
 
-@pytest.mark.parametrize(("kernel", "per_step"), [(MALA(0.01), 1), (HMC(0.01, leapfrog_steps=7), 7)])
+@pytest.mark.parametrize(
+    ("kernel", "per_step"), [(MALA(0.01), 1), (HMC(0.01, leapfrog_steps=7), 7)]
+)
 def test_kernels_make_no_hidden_evaluations(kernel, per_step):
     energy = Counted(LennardJones(4))
     gen = torch.Generator().manual_seed(0)

@@ -1,6 +1,7 @@
 """RayEnergy on a real local Ray: same numbers, and nothing lost or counted twice when workers die.
 
-The toy energies write down what they evaluate, before and after, so that what ran where is known from outside.
+The toy energies write down what they evaluate, before and after, so that what ran where is known
+from outside.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ EXIT_ONCE, EXIT_ONCE_AFTER, EXIT, HANG, HANG_ONCE, REFUSE, MISTAKE, SLOW = range
 
 
 def booby_trapped(folder: str):
-    """A factory of Σ x² over two points in space, with the traps above; by value, as tests are no package."""
+    """A factory of Σ x² over two points in space, with the traps above; by value, as tests are no
+    package."""
 
     def build():
         import os
@@ -56,7 +58,11 @@ def booby_trapped(folder: str):
 
             def value_and_grad(self, x):
                 self.write("begin", x)
-                marks = {int(v): key.item() for v, key in zip(x[:, 0, 0], x[:, 1, 2], strict=True) if v > 100}
+                marks = {
+                    int(v): key.item()
+                    for v, key in zip(x[:, 0, 0], x[:, 1, 2], strict=True)
+                    if v > 100
+                }
                 for mark, key in marks.items():
                     if mark == EXIT or (mark == EXIT_ONCE and self.first_time(key)):
                         os._exit(1)
@@ -235,12 +241,16 @@ def test_poison_and_hanging_points_become_nan(trapped):
     assert 3 + 3 + 1 <= energy.replaced - replaced <= 12
     began = ledger.count("begin")
     assert began[5] <= 5 and began[9] <= 5 and 2 <= began[14] <= 4
-    assert energy.last_failure.startswith(("The actor died", "took longer than 5 s", "the field did not"))
+    assert energy.last_failure.startswith(
+        ("The actor died", "took longer than 5 s", "the field did not")
+    )
 
 
 def test_a_mistake_is_passed_on_in_one_line(trapped):
     energy, _ = trapped
-    with pytest.raises(EnergyError, match=r"^the energy failed in a worker; TypeError: no such element$"):
+    with pytest.raises(
+        EnergyError, match=r"^the energy failed in a worker; TypeError: no such element$"
+    ):
         energy(marked(3, {1: MISTAKE}))
     x = marked(6)
     assert torch.equal(energy(x), x.square().sum((-1, -2)))  # and it goes on
@@ -298,9 +308,9 @@ def test_xtb_under_a_kernel():
     from orbitwise.energies.ase import xtb
 
     factory = functools.partial(xtb, [8, 1, 1], temperature=300.0)
-    x = torch.tensor([[0.0, 0, 0.12], [0, 0.76, -0.47], [0, -0.76, -0.47]], dtype=torch.float64).repeat(
-        3, 1, 1
-    )
+    x = torch.tensor(
+        [[0.0, 0, 0.12], [0, 0.76, -0.47], [0, -0.76, -0.47]], dtype=torch.float64
+    ).repeat(3, 1, 1)
     kernel, traces = HMC(step_size=0.02, leapfrog_steps=3), []
     with RayEnergy(factory, 1) as energy:
         for u in (energy, factory()):
@@ -338,7 +348,8 @@ import os, signal, sys, time, torch
 from orbitwise.energies.base import Energy
 from orbitwise.energies.distributed import RayEnergy, _ray_processes
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "pytest &" hands down that it is ignored
+# a shell's "pytest &" hands down that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = sys.argv[1]
 
 class Slow(Energy):
@@ -359,7 +370,9 @@ def test_an_interrupt_leaves_no_process(tmp_path, stuck):
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(tmp_path)]
-    with open(tmp_path / "err", "wb") as err:  # no pipe: a process that stays behind would hold it open
+    with open(
+        tmp_path / "err", "wb"
+    ) as err:  # no pipe: a process that stays behind would hold it open
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err)
     family = []
     try:
@@ -372,7 +385,9 @@ def test_an_interrupt_leaves_no_process(tmp_path, stuck):
         for pid in family[1:] if stuck else []:
             os.kill(pid, signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=90)  # takes 2 s, stuck 12 s, and several times that on a machine with much to do
+        process.wait(
+            timeout=90
+        )  # takes 2 s, stuck 12 s, and several times that on a machine with much to do
         assert process.returncode != 0 and "KeyboardInterrupt" in (tmp_path / "err").read_text()
         deadline = time.monotonic() + 60
         while any(map(alive, family)) and time.monotonic() < deadline:
@@ -388,7 +403,9 @@ def test_an_interrupt_leaves_no_process(tmp_path, stuck):
 
 def alive(pid: int) -> bool:
     """A process that is not a zombie: an orphan waits for whoever inherits it to collect it."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+    ).stdout
     return state.strip()[:1] not in ("", "Z")
 
 

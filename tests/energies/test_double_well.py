@@ -25,20 +25,25 @@ def test_against_a_plain_double_loop():
 def test_log_z_by_importance_sampling():
     """Oracle: particles 2 to 4 drawn on the exact radial density around particle 1.
 
-    With r_k = x_k - x_1 the zero-centre-of-mass volume element is dr_2 dr_3 dr_4 (1/4)^(D/2), D = 2: the Gram
-    matrix of the centred unit shifts is I - 11ᵀ/4 with determinant 1/4, once per dimension.
+    With r_k = x_k - x_1 the zero-centre-of-mass volume element is dr_2 dr_3 dr_4 (1/4)^(D/2), D =
+    2: the Gram matrix of the centred unit shifts is I - 11ᵀ/4 with determinant 1/4, once per
+    dimension.
     """
     gen = torch.Generator().manual_seed(0)
     count = 400_000
     nodes = torch.linspace(0.0, 8.0, 20_001, dtype=torch.float64)
     pair = 0.9 * (nodes - 4) ** 4 - 4 * (nodes - 4) ** 2
     cdf = torch.cumulative_trapezoid(nodes * torch.exp(-pair), nodes)
-    radius = nodes[1:][torch.searchsorted(cdf / cdf[-1], torch.rand(count, 3, generator=gen).double())]
+    radius = nodes[1:][
+        torch.searchsorted(cdf / cdf[-1], torch.rand(count, 3, generator=gen).double())
+    ]
     radius = radius + (torch.rand(count, 3, generator=gen).double() - 0.5) * (nodes[1] - nodes[0])
     angle = 2 * math.pi * torch.rand(count, 3, generator=gen).double()
     others = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
     x = torch.cat([torch.zeros(count, 1, 2, dtype=torch.float64), others], 1)
-    log_q = (-0.9 * (radius - 4) ** 4 + 4 * (radius - 4) ** 2 - math.log(2 * math.pi * cdf[-1])).sum(1)
+    log_q = (
+        -0.9 * (radius - 4) ** 4 + 4 * (radius - 4) ** 2 - math.log(2 * math.pi * cdf[-1])
+    ).sum(1)
     log_w = -DoubleWell().double()(x) - log_q - math.log(4)
     w = (log_w - log_w.max()).exp()
     error = (w.std() / w.mean() / count**0.5).item()

@@ -39,7 +39,10 @@ def test_a_pair_at_its_minimum():
 
 def test_float32_keeps_its_accuracy_on_a_cluster():
     x = torch.randn(20, 13, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
-    fine, coarse = LennardJones(13).double().value_and_grad(x), LennardJones(13).value_and_grad(x.float())
+    fine, coarse = (
+        LennardJones(13).double().value_and_grad(x),
+        LennardJones(13).value_and_grad(x.float()),
+    )
     for a, b in zip(fine, coarse, strict=True):
         assert ((a - b).abs() / (1 + a.abs())).max() < 2e-5
 

@@ -34,7 +34,11 @@ def test_samples_follow_the_density():
     n = 40_000
     x = ManyWell(32).double().sample((n,), generator=torch.Generator().manual_seed(0))
     a, b = x[:, 0::2], x[:, 1::2]
-    for f, values in ((lambda t: t, a), (lambda t: t * t, a * a), (lambda t: float(t < 0), (a < 0).double())):
+    for f, values in (
+        (lambda t: t, a),
+        (lambda t: t * t, a * a),
+        (lambda t: float(t < 0), (a < 0).double()),
+    ):
         error = values.std() / values.numel() ** 0.5
         assert (values.mean() - expectation(f)).abs() < 4 * error
     assert abs((a < 0).double().mean().item() - 0.1557) < 0.002

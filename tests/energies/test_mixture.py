@@ -56,7 +56,9 @@ def test_a_mixture_over_point_clouds():
     x = energy.sample((7,), generator=torch.Generator().manual_seed(5))
     assert energy.event_shape == (4, 3) and x.shape == (7, 4, 3)
     torch.testing.assert_close(energy(x), flat(x.flatten(1)))
-    torch.testing.assert_close(energy.value_and_grad(x)[1].flatten(1), flat.value_and_grad(x.flatten(1))[1])
+    torch.testing.assert_close(
+        energy.value_and_grad(x)[1].flatten(1), flat.value_and_grad(x.flatten(1))[1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""The scheduler against a simulated cluster: thousands of deaths, hangs and lost replies without a process.
+"""The scheduler against a simulated cluster: thousands of deaths, hangs and lost replies without a
+process.
 
-Oracle: whatever happens, every good point gets its own result, once; every bad one NaN; the books add up.
+Oracle: whatever happens, every good point gets its own result, once; every bad one NaN; the books
+add up.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Actor:
         self.cluster, self.tasks, self.alive = cluster, [], True
         self.replies = {}  # computed, but still on the way
         self.build = SimpleNamespace(remote=lambda factory: self._take(("build",)))
-        self.evaluate = SimpleNamespace(remote=lambda points, grad: self._take(("evaluate", points, grad)))
+        self.evaluate = SimpleNamespace(
+            remote=lambda points, grad: self._take(("evaluate", points, grad))
+        )
 
     def _take(self, task):
         ref = object()
@@ -51,7 +55,8 @@ class Actor:
         self.replies.clear()
 
     def step(self):
-        """One task, or the death of the actor before it, after it, or between the result and its delivery."""
+        """One task, or the death of the actor before it, after it, or between the result and its
+        delivery."""
         if self.cluster.random.random() < 0.7:
             self.deliver()
         gone = self.cluster.done.keys() | self.replies.keys()
@@ -64,7 +69,9 @@ class Actor:
             return self.die()
         if task[0] == "build":
             bad = chance() < cluster.bad_builds
-            self.replies[ref] = Trouble(Exception, "no licence") if bad else Facts((2,), True, None, 1)
+            self.replies[ref] = (
+                Trouble(Exception, "no licence") if bad else Facts((2,), True, None, 1)
+            )
             return
         points = task[1]
         if (points == ENDLESS).any():
@@ -90,7 +97,9 @@ class Cluster:
     def __init__(self, seed, mortality=0.0, bad_builds=0.0):
         self.random, self.mortality, self.bad_builds = random.Random(seed), mortality, bad_builds
         self.now, self.done, self.actors, self.executed, self.started = 0.0, {}, [], 0, 0
-        self.remote = lambda cls: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._actor))
+        self.remote = lambda cls: SimpleNamespace(
+            options=lambda **_: SimpleNamespace(remote=self._actor)
+        )
         self.get_runtime_context = lambda: SimpleNamespace(get_node_id=lambda: "here")
         self.is_initialized = lambda: True
         self.cluster_resources = lambda: {"CPU": 2.0}
@@ -171,10 +180,12 @@ def test_bad_points_are_isolated_and_end(monkeypatch):
         value, slope, tally, _ = run(monkeypatch, cluster, x, size=1 + seed % 8, retries=seed % 3)
         nan = np.isin(np.arange(24), [row for row, _ in bad])
         assert np.array_equal(np.isnan(value), nan) and np.isnan(slope[nan]).all()
-        assert np.array_equal(value[~nan], x[~nan].sum(1)) and np.array_equal(slope[~nan], 2 * x[~nan])
+        assert np.array_equal(value[~nan], x[~nan].sum(1)) and np.array_equal(
+            slope[~nan], 2 * x[~nan]
+        )
         assert tally.evaluated == 19 and tally.failures == 5
-        # each deadly or endless point costs its chunk and retries + 1 attempts alone, and now and then takes the
-        # answer of the chunk before it away
+        # each deadly or endless point costs its chunk and retries + 1 attempts alone, and now and
+        # then takes the answer of the chunk before it away
         assert 4 * (1 + seed % 3) <= tally.replaced <= 4 * (2 + seed % 3) + 24
 
 

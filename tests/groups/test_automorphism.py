@@ -1,4 +1,5 @@
-"""Automorphisms of molecules and graphs against RDKit's substructure search, networkx and known orders."""
+"""Automorphisms of molecules and graphs against RDKit's substructure search, networkx and known
+orders."""
 
 import gzip
 import itertools
@@ -53,12 +54,14 @@ def embedded(smiles, seed=7):
 
 
 def by_rdkit(mol):
-    """All matches of the molecule on itself, without stereo; its convention is ours: match[i] goes to i."""
+    """All matches of the molecule on itself, without stereo; its convention is ours: match[i] goes
+    to i."""
     return set(mol.GetSubstructMatches(mol, uniquify=False, useChirality=False, maxMatches=200_000))
 
 
 def signed_volumes(x, mol, table):
-    """Signed volume at every four-coordinate atom with the neighbours in the order of the table's images."""
+    """Signed volume at every four-coordinate atom with the neighbours in the order of the table's
+    images."""
     rows = [[n.GetIdx() for n in a.GetNeighbors()] for a in mol.GetAtoms() if a.GetDegree() == 4]
     y = x[table][..., torch.tensor(rows, dtype=torch.long).reshape(-1, 4), :]
     return torch.linalg.det(y[..., :3, :] - y[..., 3:, :]).sign()
@@ -80,13 +83,17 @@ def test_orders_and_elements(name):
     if order <= 2000:  # by brute force: exactly those elements that keep every signed volume
         volumes = signed_volumes(x, mol, table)
         right = (volumes == signed_volumes(x, mol, torch.arange(len(x)))).all(-1)
-        if not any(word in name for word in ("sulfoxide", "butene", "ethene")):  # more than volumes counts
-            assert {tuple(row) for row in few.tolist()} == {tuple(row) for row in table[right].tolist()}
+        if not any(
+            word in name for word in ("sulfoxide", "butene", "ethene")
+        ):  # more than volumes counts
+            assert {tuple(row) for row in few.tolist()} == {
+                tuple(row) for row in table[right].tolist()
+            }
 
 
 def test_double_bonds_keep_cis_and_trans():
-    """1,2-difluoroethene has a symmetry that swaps the ends; single swaps of F and H do not exist; in ethene the
-    two swaps of one CH2 are refused and the double swap is kept."""
+    """1,2-difluoroethene has a symmetry that swaps the ends; single swaps of F and H do not exist;
+    in ethene the two swaps of one CH2 are refused and the double swap is kept."""
     mol, x = embedded("C=C")
     table = Automorphism.from_mol(mol, x).enumerate()[0]
     one_end = torch.tensor([0, 1, 3, 2, 4, 5])
@@ -103,11 +110,14 @@ def test_kekule_structures_do_not_split_a_ring():
 
 
 def test_a_group_too_large_to_enumerate():
-    """Tri-tert-butylbenzene: 1.3e10 elements, 3.2e6 with handedness. Found, sampled, never cut off."""
+    """Tri-tert-butylbenzene: 1.3e10 elements, 3.2e6 with handedness. Found, sampled, never cut
+    off."""
     mol, x = embedded("CC(C)(C)c1cc(C(C)(C)C)cc(C(C)(C)C)c1")
     full, kept = Automorphism.from_mol(mol), Automorphism.from_mol(mol, x)
     assert full.order == 6 * (6 * 6**3) ** 3 and kept.order == 6 * (3 * 3**3) ** 3
-    with pytest.raises(NoClosedFormError, match=r"13060694016 elements.*reference positions.*fixed.*'snis'"):
+    with pytest.raises(
+        NoClosedFormError, match=r"13060694016 elements.*reference positions.*fixed.*'snis'"
+    ):
         full.enumerate()
     heavy = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
     assert Automorphism.from_mol(mol, x, fixed=heavy).order == 3**9
@@ -155,7 +165,9 @@ def test_sampling_is_uniform():
 def test_graphs_against_networkx(graph):
     bonds = nx.to_numpy_array(graph).astype(int)
     group = Automorphism.from_graph(np.zeros(len(bonds)), bonds)
-    matcher = nx.isomorphism.GraphMatcher(nx.convert_node_labels_to_integers(graph), nx.Graph(bonds))
+    matcher = nx.isomorphism.GraphMatcher(
+        nx.convert_node_labels_to_integers(graph), nx.Graph(bonds)
+    )
     reference = {tuple(m[i] for i in range(len(bonds))) for m in matcher.isomorphisms_iter()}
     assert group.order == len(reference)
     if group.finite:
@@ -228,7 +240,8 @@ def test_a_graph_too_regular_is_refused_not_endless():
 
 @pytest.mark.data
 def test_drug_like_molecules_against_rdkit():
-    """Every 25th molecule of a ZINC split: the same number of automorphisms as RDKit finds matches."""
+    """Every 25th molecule of a ZINC split: the same number of automorphisms as RDKit finds
+    matches."""
     path = Path(__file__).parents[3] / "shared" / "data" / "smiles" / "zinc250k_test.smi.gz"
     if not path.exists():
         pytest.skip(f"{path} is not there")

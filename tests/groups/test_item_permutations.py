@@ -1,4 +1,5 @@
-"""One finite permutation group per item: against the groups of the items, one by one, and the axioms."""
+"""One finite permutation group per item: against the groups of the items, one by one, and the
+axioms."""
 
 import itertools
 import math
@@ -124,7 +125,7 @@ def test_refusals():
         ow.twirl(lambda x: x, ItemPermutations.within(LABELS))(torch.rand(5, 5, 3))
 
 
-# ---- posteriors: the batch against its items, each with a group of its own -------------------------------------
+# ---- posteriors: the batch against its items, each with a group of its own
 
 FLOW, TORUS = ow.GaussianProcess.flow(), ow.WrappedNormalProcess(0.02, 0.5)
 SPACES = {
@@ -164,7 +165,13 @@ def test_posterior_is_that_of_every_item_alone(process, space, method, conformer
     assert post.method == method and post.exact == (method == "exact")
     for k in range(5):
         one = ow.orbit_posterior(
-            joint(space, Permutation(5, LABELS[k])), process, x1[..., k, :, :], xt[k], t[k], mask[k], method
+            joint(space, Permutation(5, LABELS[k])),
+            process,
+            x1[..., k, :, :],
+            xt[k],
+            t[k],
+            mask[k],
+            method,
         )
         assert abs(post.log_evidence[k] - one.log_evidence) < 1e-10 * max(1, abs(one.log_evidence))
         assert (post.mean[k] - one.mean).abs().max() < 1e-10
@@ -173,7 +180,9 @@ def test_posterior_is_that_of_every_item_alone(process, space, method, conformer
     g = g[1] if conformers else g
     table = g if space is None else g[0] if conformers else g[1]
     for k in range(5):
-        assert (torch.where(mask[k], LABELS[k], -1)[table[:, k]] == torch.where(mask[k], LABELS[k], -1)).all()
+        assert (
+            torch.where(mask[k], LABELS[k], -1)[table[:, k]] == torch.where(mask[k], LABELS[k], -1)
+        ).all()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +207,9 @@ def test_importance_sampling_tends_to_the_exact_posterior(space):
     x1, xt, _ = made(process, 5, 5)
     t = torch.full((5,), 0.1, dtype=torch.float64)
     exact = ow.orbit_posterior(group, process, x1, xt, t)
-    post = ow.orbit_posterior(group, process, x1, xt, t, method="snis", proposals=20_000, generator=rng(9))
+    post = ow.orbit_posterior(
+        group, process, x1, xt, t, method="snis", proposals=20_000, generator=rng(9)
+    )
     scale = exact.score.abs().max()
     assert (post.score - exact.score).abs().max() < 0.1 * scale
     assert (post.log_evidence - exact.log_evidence).abs().max() < 0.1
@@ -217,7 +228,8 @@ def test_chunks_and_padding_do_not_change_the_result(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_molecules_of_different_kinds_train_in_one_batch(dtype):
-    """A padded batch of three molecules, twice, gives what each gives alone with its automorphisms."""
+    """A padded batch of three molecules, twice, gives what each gives alone with its
+    automorphisms."""
     molecules = [star(3), star(4, [8]), star(2, [8])]
     index = torch.tensor([2, 0, 1, 1])
     group = ItemPermutations.stack(molecules)[index]
@@ -227,6 +239,10 @@ def test_molecules_of_different_kinds_train_in_one_batch(dtype):
     post = ow.orbit_posterior(ow.Product(ow.SO3(), group), FLOW, x1, xt, t, mask)
     for k, i in enumerate(index.tolist()):
         n = molecules[i].n
-        one = ow.orbit_posterior(ow.Product(ow.SO3(), molecules[i]), FLOW, x1[k, :n], xt[k, :n], t[k])
-        assert (post.mean[k, :n] - one.mean).abs().max() < (1e-10 if dtype == torch.float64 else 1e-5)
+        one = ow.orbit_posterior(
+            ow.Product(ow.SO3(), molecules[i]), FLOW, x1[k, :n], xt[k, :n], t[k]
+        )
+        assert (post.mean[k, :n] - one.mean).abs().max() < (
+            1e-10 if dtype == torch.float64 else 1e-5
+        )
         assert (post.mean[k, n:] == 0).all()

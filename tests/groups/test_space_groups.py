@@ -1,4 +1,5 @@
-"""Haar moments of rotations, tables of finite groups, products; the axioms are in tests/contracts."""
+"""Haar moments of rotations, tables of finite groups, products; the axioms are in
+tests/contracts."""
 
 import math
 
@@ -15,7 +16,8 @@ def gen(seed=0):
 
 @pytest.mark.parametrize("group", [ow.SO3(), ow.O3()], ids=repr)
 def test_haar_moments(group):
-    """E[R] = 0, E[R_ij R_kl] = δ_ik δ_jl / 3, and for rotations E[tr R · tr R] = 1, angle density (1 - cos)/π."""
+    """E[R] = 0, E[R_ij R_kl] = δ_ik δ_jl / 3, and for rotations E[tr R · tr R] = 1, angle density
+    (1 - cos)/π."""
     count = 200_000
     R = group.sample((count,), generator=gen(), dtype=torch.float64)
     assert torch.allclose(R @ R.mT, torch.eye(3).double().expand_as(R), atol=1e-13)
@@ -56,17 +58,28 @@ def test_finite_tables():
     """The symmetries of a square in whole-number matrices, and a group that is not orthogonal."""
     turn, flip = torch.tensor([[0.0, -1], [1, 0]]), torch.tensor([[1.0, 0], [0, -1]])
     square = ow.Finite(
-        torch.stack([torch.linalg.matrix_power(turn, k) @ f for k in range(4) for f in (flip, turn @ turn.T)])
+        torch.stack(
+            [
+                torch.linalg.matrix_power(turn, k) @ f
+                for k in range(4)
+                for f in (flip, turn @ turn.T)
+            ]
+        )
     )
     table, log_haar = square.enumerate(dtype=torch.float64)
     assert len(table) == 8 and torch.logsumexp(log_haar, 0).abs() < 1e-14
     g, h = torch.meshgrid(table, table, indexing="ij")
-    assert torch.equal(square.matrices[square.compose(g, h)], square.matrices[g] @ square.matrices[h])
+    assert torch.equal(
+        square.matrices[square.compose(g, h)], square.matrices[g] @ square.matrices[h]
+    )
     assert torch.equal(square.compose(g, square.inverse(g)), square.identity(g.shape))
     counts = square.sample((80_000,), generator=gen()).bincount(minlength=8)
     assert ((counts - 10_000).abs() < 5 * 100).all()
     hexagonal = torch.tensor([[1.0, -1], [1, 0]])  # order 6, in lattice coordinates
-    assert len(ow.Finite(torch.stack([torch.linalg.matrix_power(hexagonal, k) for k in range(6)]))) == 6
+    assert (
+        len(ow.Finite(torch.stack([torch.linalg.matrix_power(hexagonal, k) for k in range(6)])))
+        == 6
+    )
 
 
 @pytest.mark.parametrize(

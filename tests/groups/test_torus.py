@@ -44,7 +44,9 @@ def test_against_scipy(sigma):
     x = torch.linspace(-0.5, 0.5, 101, dtype=torch.float64)
     kernel = wrapped_normal(x, torch.tensor(sigma, dtype=torch.float64))
     images = sum(scipy.stats.norm.pdf(x.numpy() + m, scale=sigma) for m in range(-12, 13))
-    torch.testing.assert_close(kernel.log_density.exp(), torch.from_numpy(images), rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        kernel.log_density.exp(), torch.from_numpy(images), rtol=1e-13, atol=0
+    )
     density = lambda y: math.exp(wrapped_normal(torch.tensor(y), torch.tensor(sigma)).log_density)  # noqa: E731
     assert abs(scipy.integrate.quad(density, -0.5, 0.5)[0] - 1) < 1e-6
 
@@ -55,7 +57,9 @@ def test_score_is_the_derivative():
         kernel = wrapped_normal(x, torch.tensor(sigma, dtype=torch.float64))
         (slope,) = torch.autograd.grad(kernel.log_density.sum(), x)
         inside = x.detach().abs() < 0.49  # at ±1/2 rounding decides the image
-        torch.testing.assert_close(slope[inside], kernel.score[inside], rtol=1e-10, atol=1e-9 / sigma)
+        torch.testing.assert_close(
+            slope[inside], kernel.score[inside], rtol=1e-10, atol=1e-9 / sigma
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -71,7 +75,9 @@ def test_single_precision_against_double():
     for sigma in SIGMAS:
         single = wrapped_normal(x, torch.tensor(sigma))
         double = wrapped_normal(x.double(), torch.tensor(sigma).double())
-        error = (single.log_density - double.log_density).abs() / double.log_density.abs().clamp_min(1)
+        error = (
+            single.log_density - double.log_density
+        ).abs() / double.log_density.abs().clamp_min(1)
         assert error.max() < 1e-5
         assert ((single.score - double.score).abs() / (double.score.abs() + 1 / sigma)).max() < 1e-4
 
@@ -81,7 +87,9 @@ def test_wrap_is_half_open():
     y = wrap(x)
     assert ((y >= 0) & (y < 1)).all()
     torch.testing.assert_close(y, torch.tensor([0.0, 0.0, 0.0, 0.75, 0.5, 0.9999999]))
-    assert (nearest_image(torch.tensor([0.6, -0.6, 1.2])) - torch.tensor([-0.4, 0.4, 0.2])).abs().max() < 1e-6
+    assert (
+        nearest_image(torch.tensor([0.6, -0.6, 1.2])) - torch.tensor([-0.4, 0.4, 0.2])
+    ).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 4])

@@ -1,4 +1,5 @@
-"""Rotations of grids against ``torch.rot90``, against turned positions, and the loss that interpolation brings."""
+"""Rotations of grids against ``torch.rot90``, against turned positions, and the loss that
+interpolation brings."""
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ def grids(*batch, n=5, dtype=torch.float64):
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
 @pytest.mark.parametrize(("plane", "axis"), [((-2, -1), 0), ((-1, -3), 1), ((-3, -2), 2)])
 def test_quarter_turns_are_those_of_rot90(n, plane, axis):
-    """A right-handed quarter turn about x takes y to z, about y takes z to x, about z takes x to y."""
+    """A right-handed quarter turn about x takes y to z, about y takes z to x, about z takes x to
+    y."""
     table, _ = GROUP.enumerate()
     turn = torch.zeros(3, 3)
     a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -51,10 +53,14 @@ def test_values_are_renamed_bit_by_bit_and_gradients_go_back():
     x = grids(2, 3, dtype=torch.float32).requires_grad_()
     g = GROUP.sample((7, 2), generator=rng())
     y = GROUP.act(g, x)
-    assert torch.equal(y.flatten(-3).sort(-1).values, x.flatten(-3).sort(-1).values.expand(7, 2, 3, 125))
+    assert torch.equal(
+        y.flatten(-3).sort(-1).values, x.flatten(-3).sort(-1).values.expand(7, 2, 3, 125)
+    )
     weight = torch.randn(y.shape, generator=rng(3))
     (slope,) = torch.autograd.grad((y * weight).sum(), x)
-    torch.testing.assert_close(slope, GROUP.act(GROUP.inverse(g), weight).sum(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        slope, GROUP.act(GROUP.inverse(g), weight).sum(0), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_vector_of_slopes_turns_with_the_matrices():

@@ -8,7 +8,12 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from orbitwise.errors import InputError
-from orbitwise.metrics.divergence import angle_histogram, compare_angles, js_divergence, kl_divergence
+from orbitwise.metrics.divergence import (
+    angle_histogram,
+    compare_angles,
+    js_divergence,
+    kl_divergence,
+)
 
 
 def draw(n, seed, shift=0.0, width=0.4, dims=1):
@@ -18,11 +23,13 @@ def draw(n, seed, shift=0.0, width=0.4, dims=1):
 def test_equals_scipy_and_its_range():
     g = torch.Generator().manual_seed(1)
     p, q = torch.rand(7, 40, generator=g), torch.rand(7, 40, generator=g)
-    theirs = torch.tensor([jensenshannon(a, b) ** 2 for a, b in zip(p.double(), q.double(), strict=True)])
-    assert torch.allclose(js_divergence(p, q), theirs, atol=1e-7)
-    assert float(js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]))) == pytest.approx(
-        math.log(2)
+    theirs = torch.tensor(
+        [jensenshannon(a, b) ** 2 for a, b in zip(p.double(), q.double(), strict=True)]
     )
+    assert torch.allclose(js_divergence(p, q), theirs, atol=1e-7)
+    assert float(
+        js_divergence(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0]))
+    ) == pytest.approx(math.log(2))
     assert float(js_divergence(p[0], 5 * p[0])) < 1e-15
     kl = [entropy(a + 0.5, b + 0.5) for a, b in zip(p.double(), q.double(), strict=True)]
     assert torch.allclose(kl_divergence(p, q), torch.tensor(kl), atol=1e-7)
@@ -40,7 +47,8 @@ def test_histogram_is_periodic_and_keeps_every_sample():
 
 
 def test_floor_is_what_equal_distributions_give():
-    """The floor against fresh draws, and both against (k-1)/8 (1/n + 1/m) where that expansion holds."""
+    """The floor against fresh draws, and both against (k-1)/8 (1/n + 1/m) where that expansion
+    holds."""
     g = torch.Generator().manual_seed(3)
     n, m, k = 2000, 6000, 36
     uniform = lambda size: (2 * torch.rand(size, 1, generator=g) - 1) * math.pi  # noqa: E731
@@ -49,7 +57,9 @@ def test_floor_is_what_equal_distributions_give():
     )
     ours = compare_angles(uniform(n), uniform(m), repeats=400, generator=g)
     expected = (k - 1) / 8 * (1 / n + 1 / m)
-    assert float(fresh.mean()) == pytest.approx(expected, abs=4 * float(fresh.std()) / 200**0.5 + 1e-5)
+    assert float(fresh.mean()) == pytest.approx(
+        expected, abs=4 * float(fresh.std()) / 200**0.5 + 1e-5
+    )
     assert ours.floor == pytest.approx(expected, abs=4 * ours.floor_std / 20 + 1e-5)
     assert ours.floor_std == pytest.approx(float(fresh.std()), rel=0.3)
 
@@ -66,8 +76,10 @@ def test_floor_holds_for_sparse_maps_and_excess_finds_a_difference():
 
 def test_standard_error_against_repeated_draws():
     g = torch.Generator().manual_seed(7)
-    runs = [compare_angles(draw(1500, 100 + i), draw(3000, 900 + i, shift=0.3), repeats=2, generator=g)
-            for i in range(150)]  # fmt: skip
+    runs = [
+        compare_angles(draw(1500, 100 + i), draw(3000, 900 + i, shift=0.3), repeats=2, generator=g)
+        for i in range(150)
+    ]
     spread = float(torch.tensor([r.value for r in runs]).std())
     assert runs[0].error == pytest.approx(spread, rel=0.25)
 

@@ -56,7 +56,8 @@ def test_errors_are_the_scatter_over_repetitions():
 
 
 def test_the_bridge_is_much_better_where_importance_weights_fail():
-    # The target is wider than the proposal: 12 dimensions, s = 1.3, weights without a finite variance.
+    # The target is wider than the proposal: 12 dimensions, s = 1.3, weights without a finite
+    # variance.
     runs = [evidence(*draw(1000, 1000, 0.0, 1.3, seed, 12)) for seed in range(30)]
     plain = torch.tensor([r.log_z - LOG_Z for r in runs])
     bridge = torch.tensor([r.log_z_bridge - LOG_Z for r in runs])
@@ -116,7 +117,9 @@ def test_cautions_say_when_few_weights_dominate():
     forward, _ = draw(1000, 2, 0.3, 0.8, 6)
     forward[17] = forward.max() + 9.0
     found = evidence(forward)
-    assert found.largest_share > 0.8 and any("few weights dominate" in text for text in found.cautions)
+    assert found.largest_share > 0.8 and any(
+        "few weights dominate" in text for text in found.cautions
+    )
     assert any("caution" in line for line in found.lines())
 
 

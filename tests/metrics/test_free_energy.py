@@ -1,4 +1,5 @@
-"""Free-energy differences, their errors and importance weights against repeated experiments with known populations."""
+"""Free-energy differences, their errors and importance weights against repeated experiments with
+known populations."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ from orbitwise.metrics.free_energy import (
 from orbitwise.molecules.metrics.conformers import populations
 from orbitwise.molecules.molecule import parse_smiles
 from orbitwise.objectives.denoiser import Denoiser
-from orbitwise.objectives.paths.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.objectives.paths.ancestral_paths import (
+    AncestralSampler,
+    ancestral_paths,
+    noised_paths,
+)
 from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.gaussian import GaussianProcess, beside
 from orbitwise.processes.sampling import snr_grid
@@ -47,7 +52,8 @@ def standard_scores(made):
 
 
 def chains(g, frames, count, stay):
-    """Chains that keep their state with probability ``stay`` and else draw a new one from P: (S, C)."""
+    """Chains that keep their state with probability ``stay`` and else draw a new one from P: (S,
+    C)."""
     fresh = draw(P, frames * count, g).view(frames, count)
     keep = torch.rand(frames, count, generator=g) < stay
     keep[0] = False
@@ -108,7 +114,9 @@ def test_few_samples_have_an_interval_and_no_error():
     assert low == pytest.approx(math.log((1 - share) / share), rel=1e-4) and high == math.inf
     plain = told(nothing, 1, 0.6)
     assert (
-        plain["kT"] is None and plain["error_kT"] is None and plain["interval_kcal_mol"] == [0.6 * low, None]
+        plain["kT"] is None
+        and plain["error_kT"] is None
+        and plain["interval_kcal_mol"] == [0.6 * low, None]
     )
 
 
@@ -134,7 +142,8 @@ def test_equal_sets_agree_as_often_as_they_should_and_others_do_not():
 
 
 def test_what_the_ensemble_inherits_from_the_search_is_in_its_error():
-    """Search of 400 frames, a learner that draws from its frames, a relaxation that forgets in some of the samples."""
+    """Search of 400 frames, a learner that draws from its frames, a relaxation that forgets in some
+    of the samples."""
     g, kept, verdicts, remembered = generator(), 0.6, [], []
     for _ in range(150):
         searched = draw(P, 400, g).view(50, 8)
@@ -161,7 +170,11 @@ class Wells(Energy):
     def logs(self, x, alpha=1.0, sigma=0.0):
         """Log weight and density of each well at x, noised: (B, 2)."""
         variance = beside(torch.as_tensor((alpha * self.width) ** 2 + sigma**2)).double()
-        d = (x[:, None] - beside(beside(torch.as_tensor(alpha)))[:, 0] * self.centres).square().sum((-2, -1))
+        d = (
+            (x[:, None] - beside(beside(torch.as_tensor(alpha)))[:, 0] * self.centres)
+            .square()
+            .sum((-2, -1))
+        )
         variance = variance.reshape(-1, 1)
         return self.weights.log() - d / (2 * variance) - (2 * math.pi * variance).log()
 
@@ -182,8 +195,12 @@ def test_weights_turn_a_learner_of_equal_wells_into_the_right_populations():
 
     grid = snr_grid(process, 60, noise_min=0.01)
     sampler = AncestralSampler(denoise, process, grid, 0.8, (1, 2))
-    frames = target.centres[torch.multinomial(target.weights, 2000, replacement=True, generator=generator(1))]
-    frames = frames + target.width * torch.randn(2000, 1, 2, generator=generator(2), dtype=torch.float64)
+    frames = target.centres[
+        torch.multinomial(target.weights, 2000, replacement=True, generator=generator(1))
+    ]
+    frames = frames + target.width * torch.randn(
+        2000, 1, 2, generator=generator(2), dtype=torch.float64
+    )
     sampler = sampler.fitted(frames[:500], generator(3))
     backward = log_weight(noised_paths(sampler, frames[500:], target(frames[500:]), generator(5)))
     paths = ancestral_paths(sampler, target, 3000, generator(4))
@@ -215,8 +232,8 @@ class Nothing(nn.Module):
 
 
 def test_a_learner_that_is_right_has_usable_weights_and_the_known_log_z():
-    """Water as three free points: a network of zeros is the exact denoiser of a Gaussian cloud in 3(N-1) = 6
-    dimensions."""
+    """Water as three free points: a network of zeros is the exact denoiser of a Gaussian cloud in
+    3(N-1) = 6 dimensions."""
     scale = 0.9
     energy = Counted(Cloud(3, scale))
     system = System(parse_smiles("O"), energy, 300.0, torch.device("cpu"), torch.float32)

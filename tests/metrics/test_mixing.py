@@ -43,7 +43,9 @@ def test_batched_over_quantities():
     assert together.shape == (3, 1)
     apart = torch.stack([effective_sample_size(x[..., i, 0]) for i in range(3)])
     assert torch.allclose(together[:, 0], apart)
-    assert torch.allclose(split_rhat(x)[:, 0], torch.stack([split_rhat(x[..., i, 0]) for i in range(3)]))
+    assert torch.allclose(
+        split_rhat(x)[:, 0], torch.stack([split_rhat(x[..., i, 0]) for i in range(3)])
+    )
 
 
 def test_rhat_step_by_step():
@@ -78,7 +80,8 @@ def test_rhat_sees_location_scale_and_drift():
 
 
 def test_block_error_covers_the_truth():
-    """The standard error against the closed form sd sqrt(τ / n) and against the scatter of many chains."""
+    """The standard error against the closed form sd sqrt(τ / n) and against the scatter of many
+    chains."""
     x = ar1(0.8, 300, 4000, 9)
     blocks = torch.stack([block_average(row[None], 20).error for row in x])
     exact = math.sqrt((1.8 / 0.2) / 4000)

@@ -1,4 +1,5 @@
-"""Mode coverage on exact samples (nothing to see), on samples with known defects, and by quadrature."""
+"""Mode coverage on exact samples (nothing to see), on samples with known defects, and by
+quadrature."""
 
 import math
 
@@ -22,10 +23,16 @@ def mixture(x, energy, **options):
 
 def test_exact_samples_of_the_forty_look_exact():
     energy = GaussianMixture.forty()
-    runs = [mixture(energy.sample((4000,), generator=gen(seed)), energy, repeats=200) for seed in range(40)]
+    runs = [
+        mixture(energy.sample((4000,), generator=gen(seed)), energy, repeats=200)
+        for seed in range(40)
+    ]
     assert all(r.found == 40 for r in runs)
     # about 5 % above the 95 % quantile: 99.9 % of binomial(40, 0.05) is at most 7
-    assert sum(r.largest.excess for r in runs) <= 7 and sum(r.total_variation.excess for r in runs) <= 7
+    assert (
+        sum(r.largest.excess for r in runs) <= 7
+        and sum(r.total_variation.excess for r in runs) <= 7
+    )
     mean = sum(r.largest.value for r in runs) / 40
     assert mean == pytest.approx(runs[0].largest.exact_mean, rel=0.15)
     pulls = torch.stack([(r.weight - r.exact) / r.error for r in runs])
@@ -35,7 +42,9 @@ def test_exact_samples_of_the_forty_look_exact():
 
 def test_overlapping_components_are_weighed_without_bias():
     # Components half a standard deviation apart: the nearest is right half of the time at best.
-    energy = GaussianMixture(torch.tensor([[0.0], [0.5], [9.0]]), 1.0, torch.tensor([0.6, 0.3, 0.1]))
+    energy = GaussianMixture(
+        torch.tensor([[0.0], [0.5], [9.0]]), 1.0, torch.tensor([0.6, 0.3, 0.1])
+    )
     found = mixture(energy.sample((200_000,), generator=gen(0)).double(), energy)
     assert ((found.weight - energy.weights).abs() < 4 * found.error + 1e-9).all()
     assert found.error.max() < 0.01
@@ -72,7 +81,9 @@ def test_importance_weights_repair_the_proportions():
         runs.append(mixture(x, energy, log_weights=skewed(x) - energy(x), repeats=200))
     assert mixture(x, energy).largest.value == pytest.approx(0.4, abs=0.02)
     pulls = torch.stack([(r.weight[0] - 0.5) / r.error[0] for r in runs])
-    assert abs(float(pulls.mean())) < 4 / math.sqrt(30) and float(pulls.std()) == pytest.approx(1, abs=0.35)
+    assert abs(float(pulls.mean())) < 4 / math.sqrt(30) and float(pulls.std()) == pytest.approx(
+        1, abs=0.35
+    )
     assert sum(r.largest.excess for r in runs) <= 6
     # Kish: 1 / (n Σ w²) = 1 / E_q[(p/q)²] = 1 / (0.9 (0.5/0.9)² + 0.1 (0.5/0.1)²)
     size = sum(r.effective for r in runs) / 30
@@ -91,11 +102,15 @@ def test_minor_mass_by_quadrature():
 def test_exact_samples_of_the_wells_look_exact():
     energy = ManyWell(32)
     q = energy.minor_mass
-    runs = [well_coverage(energy.sample((3000,), generator=gen(s)), q, repeats=200) for s in range(40)]
+    runs = [
+        well_coverage(energy.sample((3000,), generator=gen(s)), q, repeats=200) for s in range(40)
+    ]
     for name in ("largest", "rms", "total_variation", "correlation"):
         found = [getattr(r, name) for r in runs]
         assert sum(d.excess for d in found) <= 7, name
-        assert sum(d.value for d in found) / 40 == pytest.approx(found[0].exact_mean, rel=0.12), name
+        assert sum(d.value for d in found) / 40 == pytest.approx(found[0].exact_mean, rel=0.12), (
+            name
+        )
     pulls = torch.stack([(r.minor - q) / r.error for r in runs])
     assert float(pulls.std()) == pytest.approx(1.0, abs=0.1)
     assert torch.allclose(runs[0].binomial, torch.from_numpy(binom.pmf(range(17), 16, q)))

@@ -1,4 +1,5 @@
-"""Distances between configurations of identical particles: brute force, invariances, bounds, reference sets."""
+"""Distances between configurations of identical particles: brute force, invariances, bounds,
+reference sets."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def moved(y: torch.Tensor, reflection: bool, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("reflection", [False, True])
-@pytest.mark.parametrize(("particles", "dim"), [(1, 3), (2, 3), (4, 2), (4, 3), (5, 3), (6, 3), (5, 2)])
+@pytest.mark.parametrize(
+    ("particles", "dim"), [(1, 3), (2, 3), (4, 2), (4, 3), (5, 3), (6, 3), (5, 2)]
+)
 def test_brute_force(particles, dim, reflection):
     x, y = points(8, particles, dim), points(7, particles, dim, seed=1)
     exact = torch.tensor([[brute_force(a, b, reflection) for b in y.numpy()] for a in x.numpy()])
@@ -82,7 +85,9 @@ def test_more_starts_are_tighter_and_below_the_published_distance():
     for upper, lower in itertools.pairwise(ladder):
         assert (lower <= upper + 1e-9).all()
     assert ladder[-1].mean() < 0.95 * published.mean()
-    raw = torch.cdist((x - x.mean(1, keepdim=True)).flatten(1), (y - y.mean(1, keepdim=True)).flatten(1))
+    raw = torch.cdist(
+        (x - x.mean(1, keepdim=True)).flatten(1), (y - y.mean(1, keepdim=True)).flatten(1)
+    )
     assert (published <= raw + 1e-9).all()
 
 
@@ -107,7 +112,9 @@ def test_invariance_symmetry_units_and_dtype():
     back = aligned_distance(y, x, starts=64).T
     assert ((plain - back).abs() < 1e-6).double().mean() > 0.95
     torch.testing.assert_close(aligned_distance(10 * x, 10 * y, starts=64), 10 * plain)
-    torch.testing.assert_close(aligned_distance(x.float(), y.float(), starts=64), plain, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        aligned_distance(x.float(), y.float(), starts=64), plain, atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(aligned_distance(x, y, starts=64), plain)  # no hidden randomness
     other = aligned_distance(x, y, starts=64, generator=torch.Generator().manual_seed(9))
     assert ((plain - other).abs() < 1e-6).double().mean() > 0.95
@@ -152,10 +159,14 @@ def test_input():
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("file", "key", "size", "low", "high"),
-    [("lj13_reference/lj13", "val", 150, 1.2, 1.7), ("boltzmann_generated/dw4", "samples", 300, 0.2, 0.7)],
+    [
+        ("lj13_reference/lj13", "val", 150, 1.2, 1.7),
+        ("boltzmann_generated/dw4", "samples", 300, 0.2, 0.7),
+    ],
 )
 def test_two_halves_of_a_reference_set(file, key, size, low, high):
-    """The floor: what independent exact samples show. The published convention shows more for the same sets."""
+    """The floor: what independent exact samples show. The published convention shows more for the
+    same sets."""
     path = DATA / f"{file}.npz"
     if not path.exists():
         pytest.skip(f"the reference samples are read from {path}, which is not there")

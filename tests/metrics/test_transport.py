@@ -20,7 +20,9 @@ from orbitwise.metrics.transport import (
 def test_one_dimension_equals_scipy_and_sorting():
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(500, generator=g), 2 + 1.5 * torch.randn(731, generator=g)
-    assert wasserstein_1d(x, y) == pytest.approx(wasserstein_distance(x.numpy(), y.numpy()), rel=1e-6)
+    assert wasserstein_1d(x, y) == pytest.approx(
+        wasserstein_distance(x.numpy(), y.numpy()), rel=1e-6
+    )
     a, b = x[:300], y[:300]
     assert wasserstein_1d(a, b, 2) == pytest.approx(
         float((a.sort()[0] - b.sort()[0]).square().mean().sqrt()), rel=1e-5
@@ -49,7 +51,9 @@ def test_distances_ignore_rigid_motion_and_see_stretching():
     q = torch.linalg.qr(torch.randn(3, 3, generator=g))[0]
     same = compare_distances(x, x @ q + 5.0)
     assert same.w1_angstrom < 1e-5
-    brute = torch.stack([(x[:, i] - x[:, j]).norm(dim=-1) for i in range(6) for j in range(i + 1, 6)], -1)
+    brute = torch.stack(
+        [(x[:, i] - x[:, j]).norm(dim=-1) for i in range(6) for j in range(i + 1, 6)], -1
+    )
     assert torch.allclose(pair_distances(x), brute)
     stretched = compare_distances(x, 1.1 * x)
     assert stretched.w1_angstrom == pytest.approx(0.1 * float(brute.mean()), rel=1e-4)

@@ -18,7 +18,9 @@ SMILES = ["CC(C)(C)C", "C[C@H](F)Cl", "C/C=C/C", "OCCO", "CC(=O)[O-]", "c1ccccc1
 def conformers(smiles: str, n: int = 3, seed: int = 0) -> Conformers:
     mol = choose_isomer(parse_smiles(smiles), seed)
     x = embed(mol, n, seed)
-    return Conformers(mol, (x - x.mean(1, keepdims=True)).astype(np.float32), smiles, smiles, "train")
+    return Conformers(
+        mol, (x - x.mean(1, keepdims=True)).astype(np.float32), smiles, smiles, "train"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def test_marks_tell_sides_of_double_bonds_rings_and_conjugation(molecules):
     bit = {name: 1 << k for k, name in enumerate(MARKS)}
     butene, toluene = molecules[2], molecules[5]
     marks = Graph.of(butene.mol, butene.positions_angstrom[0]).pairs
-    assert marks[0, 3] & bit["trans"] and not marks[0, 3] & bit["cis"] and marks[3, 0] == marks[0, 3]
+    assert (
+        marks[0, 3] & bit["trans"] and not marks[0, 3] & bit["cis"] and marks[3, 0] == marks[0, 3]
+    )
     marks = Graph.of(toluene.mol, toluene.positions_angstrom[0]).pairs
     assert marks[0, 3] & bit["ring6"] and not marks[0, 6] and marks[0, 1] & bit["conjugated"]
 
@@ -82,7 +86,9 @@ def test_batches_hold_what_the_molecules_are(data, molecules):
         assert batch.renamings.order[row] == group.order
     tables = batch.renamings.tables  # each keeps the bonds of its molecule
     bonds = batch.bonds.expand(len(tables), -1, -1, -1)
-    moved = bonds.gather(2, tables[..., None].expand_as(bonds)).gather(3, tables[:, :, None].expand_as(bonds))
+    moved = bonds.gather(2, tables[..., None].expand_as(bonds)).gather(
+        3, tables[:, :, None].expand_as(bonds)
+    )
     assert (moved == bonds).all()
 
 
@@ -106,9 +112,17 @@ def test_items_of_a_batch_can_be_taken_and_moved(data):
 
 
 def test_molecules_without_tetrahedral_atoms_and_no_molecules(molecules):
-    flat = Graphs.of([Graph.of(m.mol, m.positions_angstrom[0]) for m in (conformers("C=C"), molecules[3])])
+    flat = Graphs.of(
+        [Graph.of(m.mol, m.positions_angstrom[0]) for m in (conformers("C=C"), molecules[3])]
+    )
     assert flat.stereo.tolist() == [0, 2] and (flat.corners[0] == -1).all()
-    only = Graphs.of([Graph.of(conformers("c1ccccc1").mol, conformers("c1ccccc1").positions_angstrom[0])])
-    assert only.batch(torch.zeros(2, dtype=torch.long), torch.zeros(2, 12, 3)).corners.shape == (2, 0, 4)
+    only = Graphs.of(
+        [Graph.of(conformers("c1ccccc1").mol, conformers("c1ccccc1").positions_angstrom[0])]
+    )
+    assert only.batch(torch.zeros(2, dtype=torch.long), torch.zeros(2, 12, 3)).corners.shape == (
+        2,
+        0,
+        4,
+    )
     with pytest.raises(InputError, match="no molecules"):
         ConformerData([])

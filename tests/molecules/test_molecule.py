@@ -73,7 +73,11 @@ def test_rdkit_log_still_works_after_a_failure(capfd):
 def test_open_stereo_is_named_and_one_isomer_chosen():
     mol = parse_smiles("CC(O)C=CC")
     messages = unspecified_stereo(mol)
-    assert len(messages) == 2 and "atom 2 (C)" in messages[0] and "double bond 4 (C)=5 (C)" in messages[1]
+    assert (
+        len(messages) == 2
+        and "atom 2 (C)" in messages[0]
+        and "double bond 4 (C)=5 (C)" in messages[1]
+    )
     assert unspecified_stereo(choose_isomer(mol, seed=1)) == []
     chosen = {Chem.MolToSmiles(choose_isomer(mol, seed)) for seed in range(12)}
     assert len(chosen) > 1  # the seed decides, not the molecule
@@ -95,7 +99,10 @@ def _raw_embeddings(mol: Chem.Mol, n: int, seed: int = 5) -> np.ndarray:
     parameters.randomSeed = seed
     work = Chem.Mol(mol)
     return np.array(
-        [work.GetConformer(i).GetPositions() for i in AllChem.EmbedMultipleConfs(work, n, parameters)]
+        [
+            work.GetConformer(i).GetPositions()
+            for i in AllChem.EmbedMultipleConfs(work, n, parameters)
+        ]
     )
 
 
@@ -156,7 +163,9 @@ def test_relabel_leaves_what_agrees_and_finds_the_mirror_image():
 def test_stereo_elements_of_propene_and_ammonia():
     elements = stereo_elements(parse_smiles("CC=C"))
     assert len(elements.centres) == 1 and len(elements.bonds) == 1
-    assert len(stereo_elements(parse_smiles("CN(C)C")).centres) == 3  # nitrogen inverts: not among them
+    assert (
+        len(stereo_elements(parse_smiles("CN(C)C")).centres) == 3
+    )  # nitrogen inverts: not among them
 
 
 def test_embed_is_reproducible_and_refuses_the_impossible():
@@ -168,7 +177,10 @@ def test_embed_is_reproducible_and_refuses_the_impossible():
 
 
 def test_ctrl_c_stops_an_embedding():
-    code = "from orbitwise.molecules.molecule import *; m = parse_smiles('C' * 30); print(1, flush=True); embed(m, 400)"
+    code = (
+        "from orbitwise.molecules.molecule import *; m = parse_smiles('C' * 30); print(1,"
+        " flush=True); embed(m, 400)"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -1,4 +1,5 @@
-"""The network over many molecules: symmetry with the handedness in the batch, and what it tells apart."""
+"""The network over many molecules: symmetry with the handedness in the batch, and what it tells
+apart."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from orbitwise.molecules.network import MoleculeNetwork, handed_volumes
 def network(seed: int = 0) -> MoleculeNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MoleculeNetwork(hidden=16, layers=2, pair=8, vectors=8, heads=4, radial=8, times=8).double()
+        return MoleculeNetwork(
+            hidden=16, layers=2, pair=8, vectors=8, heads=4, radial=8, times=8
+        ).double()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,10 @@ def test_automorphisms_permute_the_answer(batch):
 
 def test_charge_and_properties_of_pairs_are_read(batch):
     net, y = network(), network()(batch.x, TIME, batch)
-    for other in (replace(batch, charge=batch.charge + 1), replace(batch, pairs=batch.pairs ^ 0b11000000)):
+    for other in (
+        replace(batch, charge=batch.charge + 1),
+        replace(batch, pairs=batch.pairs ^ 0b11000000),
+    ):
         assert (net(batch.x, TIME, other) - y).abs().max() > 1e-4
 
 
@@ -77,7 +83,9 @@ def test_padding_changes_nothing(batch):
         n = int(batch.mask[k].sum())
         c = int((batch.centres[k] >= 0).sum())
         alone = batch[k : k + 1].cut(n, c)
-        torch.testing.assert_close(net(alone.x, TIME[k : k + 1], alone)[0], y[k, :n], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            net(alone.x, TIME[k : k + 1], alone)[0], y[k, :n], rtol=1e-10, atol=1e-12
+        )
 
 
 def test_gradients_of_volumes_point_uphill(batch):

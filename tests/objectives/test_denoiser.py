@@ -1,4 +1,5 @@
-"""The preconditioned denoiser against Gaussian data, for which the best linear estimate is exact."""
+"""The preconditioned denoiser against Gaussian data, for which the best linear estimate is
+exact."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Denoising targets by the property that defines them: E[(g·x_1 − target) φ(x_t)] = 0 for every φ."""
+"""Denoising targets by the property that defines them: E[(g·x_1 − target) φ(x_t)] = 0 for every
+φ."""
 
 import math
 
@@ -17,7 +18,9 @@ GEN = torch.Generator
 
 def molecule(number, dtype=torch.float64):
     """Four points in general position and one padded row, the same in every item."""
-    x = torch.tensor([[1.0, 0, 0], [0, 1.4, 0], [0, 0, -0.8], [-1.0, -1.4, 0.8], [0, 0, 0]], dtype=dtype)
+    x = torch.tensor(
+        [[1.0, 0, 0], [0, 1.4, 0], [0, 0, -0.8], [-1.0, -1.4, 0.8], [0, 0, 0]], dtype=dtype
+    )
     mask = torch.tensor([True] * 4 + [False])
     bonds = torch.zeros(5, 5, dtype=torch.long)
     return PointBatch(
@@ -29,22 +32,31 @@ def molecule(number, dtype=torch.float64):
 
 
 def moments(target, group, number, time, seed):
-    """Mean and standard error of (g·x_1 − target) φ(x_t), with φ = x_t and a bounded odd function of it."""
+    """Mean and standard error of (g·x_1 − target) φ(x_t), with φ = x_t and a bounded odd function
+    of it."""
     process = GaussianProcess.flow(zero_com=True)
     batch = molecule(number)
     t = torch.full((number,), time, dtype=torch.float64)
-    made, wanted = Denoising(process, group, "augmentation"), Denoising(process, group, target, proposals=8)
+    made, wanted = (
+        Denoising(process, group, "augmentation"),
+        Denoising(process, group, target, proposals=8),
+    )
     # the same generator: the same g and noise in both
     xt, moved = made.pair(batch.x, t, batch.mask, GEN().manual_seed(seed))
     again, goal = wanted.pair(batch.x, t, batch.mask, GEN().manual_seed(seed))
     assert torch.equal(xt, again)
-    products = torch.stack([((moved - goal) * phi).sum((-2, -1)) for phi in (xt, torch.tanh(3 * xt))])
+    products = torch.stack(
+        [((moved - goal) * phi).sum((-2, -1)) for phi in (xt, torch.tanh(3 * xt))]
+    )
     return products.mean(-1), products.std(-1) / number**0.5, moved, goal
 
 
 @pytest.mark.parametrize("time", [0.15, 0.4, 0.6])
 def test_exact_target_has_the_conditional_mean_and_less_spread(time):
-    for group in (ow.SO3(), ow.Finite(torch.stack([torch.eye(3), torch.diag(torch.tensor([-1.0, -1, 1]))]))):
+    for group in (
+        ow.SO3(),
+        ow.Finite(torch.stack([torch.eye(3), torch.diag(torch.tensor([-1.0, -1, 1]))])),
+    ):
         mean, error, moved, goal = moments("exact", group, 40_000, time, seed=1)
         assert (mean.abs() < 4.5 * error).all(), (group, mean, error)
         # law of total variance: spread lost = mean squared difference
@@ -70,7 +82,15 @@ def test_importance_sampling_is_unbiased_with_the_generating_point_and_only_with
         batch.x, t, batch.mask, GEN().manual_seed(2)
     )
     post = ow.orbit_posterior(
-        ow.SO3(), process, batch.x, xt, t, batch.mask, "snis", proposals=8, generator=GEN().manual_seed(3)
+        ow.SO3(),
+        process,
+        batch.x,
+        xt,
+        t,
+        batch.mask,
+        "snis",
+        proposals=8,
+        generator=GEN().manual_seed(3),
     )
     products = ((moved - post.mean) * xt).sum((-2, -1))
     assert abs(products.mean()) > 10 * products.std() / 200
@@ -84,7 +104,9 @@ def test_expected_gradients_agree_and_the_exact_one_varies_less():
     weights = torch.randn(3, 3, generator=GEN().manual_seed(3), dtype=torch.float64)
     gradients = {}
     for target in ("augmentation", "exact"):
-        xt, goal = Denoising(process, group, target).pair(batch.x, t, batch.mask, GEN().manual_seed(4))
+        xt, goal = Denoising(process, group, target).pair(
+            batch.x, t, batch.mask, GEN().manual_seed(4)
+        )
         residual = (xt @ weights - goal) * batch.mask[..., None]
         gradients[target] = 2 * (xt.mT @ residual).flatten(1)  # d/dW |x W − y|²
     difference = gradients["augmentation"] - gradients["exact"]
@@ -117,7 +139,8 @@ def test_call_is_reproducible_weighted_and_ignores_what_stands_in_padding():
     junk = batch.with_x(torch.where(batch.mask[..., None], batch.x, 1e3))
     objective = Denoising(process, ow.SO3())
     torch.testing.assert_close(
-        objective(denoiser, junk, GEN().manual_seed(5)), objective(denoiser, batch, GEN().manual_seed(5))
+        objective(denoiser, junk, GEN().manual_seed(5)),
+        objective(denoiser, batch, GEN().manual_seed(5)),
     )
 
 

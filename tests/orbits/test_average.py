@@ -1,4 +1,5 @@
-"""The twirl makes any model equivariant, leaves equivariant ones alone, and averages without bias."""
+"""The twirl makes any model equivariant, leaves equivariant ones alone, and averages without
+bias."""
 
 import math
 
@@ -57,7 +58,9 @@ def test_invariant_output():
     group, model = cube(), backbone()
     energy = ow.twirl(lambda x: model(x, 0.0).sum((-2, -1)), group, output="invariant")
     h = group.sample((5,), generator=gen(2))
-    assert energy(X).shape == (5,) and torch.allclose(energy(group.act(h, X)), energy(X), atol=1e-12)
+    assert energy(X).shape == (5,) and torch.allclose(
+        energy(group.act(h, X)), energy(X), atol=1e-12
+    )
 
 
 def test_equivariant_models_are_left_alone():
@@ -93,18 +96,24 @@ def test_errors():
 
 # ---- nodes: a polyhedral group turned as a whole
 
-POLYHEDRA = {"tetrahedral": (tetrahedral, 2), "octahedral": (octahedral, 3), "icosahedral": (icosahedral, 5)}
+POLYHEDRA = {
+    "tetrahedral": (tetrahedral, 2),
+    "octahedral": (octahedral, 3),
+    "icosahedral": (icosahedral, 5),
+}
 
 
 def harmonic_like(degree, seed=4):
-    """A vector-valued polynomial of exactly this degree in x, of no symmetry: components of (x·a)^degree."""
+    """A vector-valued polynomial of exactly this degree in x, of no symmetry: components of
+    (x·a)^degree."""
     a = torch.randn(4, 3, 12, generator=gen(seed), dtype=torch.float64)
     a = a / a.norm(dim=1, keepdim=True)
     return lambda x: torch.einsum("...nd,ndk->...k", x, a).pow(degree).unflatten(-1, (4, 3))
 
 
 def haar_average(model, x, degree):
-    """By a product rule on SO(3) exact for this degree: z-y-z angles, trapezoid × Gauss-Legendre × trapezoid."""
+    """By a product rule on SO(3) exact for this degree: z-y-z angles, trapezoid × Gauss-Legendre ×
+    trapezoid."""
     n = degree + 1
     nodes, weights = (torch.tensor(v) for v in np.polynomial.legendre.leggauss(n))
     angle = torch.arange(n, dtype=torch.float64) * 2 * math.pi / n
@@ -129,7 +138,9 @@ def test_nodes_are_exact_up_to_their_degree_and_not_beyond(nodes, exact):
         assert truth.abs().max() > 0.01
         energy = lambda x, model=model: model(x)[..., 0, 0]  # noqa: E731
         mean = ow.twirl(energy, ow.SO3(), nodes=nodes(), output="invariant", generator=gen(5))(X)
-        long = ow.twirl(energy, ow.SO3(), 3, nodes=icosahedral(), output="invariant", generator=gen(6))(X)
+        long = ow.twirl(
+            energy, ow.SO3(), 3, nodes=icosahedral(), output="invariant", generator=gen(6)
+        )(X)
         assert torch.allclose(mean, long, atol=1e-11, rtol=1e-9)  # degree ≤ 5 in g
 
 
@@ -139,12 +150,16 @@ def test_nodes_have_no_bias_and_less_noise_at_equal_cost(group):
     call = lambda x: model(x, 0.3)  # noqa: E731
     x, repeats = X[:2], 400
     many = x.repeat(repeats, 1, 1)
-    nodes = ow.twirl(call, group, nodes=octahedral(), generator=gen(7))(many).unflatten(0, (repeats, 2))
+    nodes = ow.twirl(call, group, nodes=octahedral(), generator=gen(7))(many).unflatten(
+        0, (repeats, 2)
+    )
     plain = ow.twirl(call, group, 24, generator=gen(8))(many).unflatten(0, (repeats, 2))
     truth = ow.twirl(call, group, 20000, generator=gen(9))(x)
     error = (nodes.var(0) / repeats + plain.var(0) * 24 / 20000).sqrt()
     z = (nodes.mean(0) - truth) / error
-    assert z.abs().max() < 4.5 and z.square().mean() < 1.8  # correlated within an item, so not exactly 1
+    assert (
+        z.abs().max() < 4.5 and z.square().mean() < 1.8
+    )  # correlated within an item, so not exactly 1
     assert nodes.var(0).mean() < 0.7 * plain.var(0).mean()
 
 
@@ -160,7 +175,10 @@ def test_several_turns_of_the_nodes_masks_and_errors():
     far = X.clone()
     far[:, 2] = 50.0
     point = lambda x: torch.where(mask[:, None], x.sin().cumsum(-1), 0)  # noqa: E731
-    a, b = (ow.twirl(point, ow.SO3(), nodes=tetrahedral(), generator=gen(2))(x, mask=mask) for x in (X, far))
+    a, b = (
+        ow.twirl(point, ow.SO3(), nodes=tetrahedral(), generator=gen(2))(x, mask=mask)
+        for x in (X, far)
+    )
     assert torch.equal(a, b)
     mirror = ow.Finite(torch.stack([torch.eye(3), torch.diag(torch.tensor([1.0, 1.0, -1.0]))]))
     ow.twirl(model, ow.O3(), nodes=mirror, generator=gen())(X)

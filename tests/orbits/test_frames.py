@@ -1,4 +1,5 @@
-"""Frames make any model exactly equivariant away from equal moments, and say so where they cannot."""
+"""Frames make any model exactly equivariant away from equal moments, and say so where they
+cannot."""
 
 import itertools
 import math
@@ -125,7 +126,9 @@ def test_planar_clouds_are_fine():
 
 CORNERS = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)), dtype=torch.float64)
 DEGENERATE = {
-    "linear": torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None] * torch.tensor([1.0, 2.0, 3.0]),
+    "linear": (
+        torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None] * torch.tensor([1.0, 2.0, 3.0])
+    ),
     "symmetric top": CORNERS * torch.tensor([1.0, 1.0, 2.0]),
     "cube": CORNERS,
     "two points": torch.tensor([[0.0, 0, 0], [1, 0, 0]]),

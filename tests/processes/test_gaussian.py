@@ -35,7 +35,9 @@ def test_time_at_a_noise_ratio(process):
     t = torch.linspace(0.01, 0.99, 33, dtype=F64)
     ratio = process.sigma(t) / process.alpha(t)
     torch.testing.assert_close(process.time_at_ratio(ratio), t, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(GaussianProcess.time_at_ratio(process, ratio), t, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        GaussianProcess.time_at_ratio(process, ratio), t, rtol=1e-9, atol=1e-9
+    )
     far = process.time_at_ratio(torch.tensor([1e-6, 1e6], dtype=F64))
     assert ((far >= 0) & (far <= 1)).all() and far[0] > far[1]
 
@@ -45,8 +47,11 @@ def test_known_values():
     ends = torch.tensor([0.0, 1.0], dtype=F64)
     assert GaussianProcess.flow(3.0).sigma(half) == 1.5
     vp = GaussianProcess.vp()
-    assert torch.equal(vp.sigma(ends), torch.tensor([1.0, 0.0], dtype=F64)) and vp.alpha(ends)[0] == 0
-    # noise levels of the EDM paper's table, 18 steps: the first three, from its formula in other arithmetic
+    assert (
+        torch.equal(vp.sigma(ends), torch.tensor([1.0, 0.0], dtype=F64)) and vp.alpha(ends)[0] == 0
+    )
+    # noise levels of the EDM paper's table, 18 steps: the first three, from its formula in other
+    # arithmetic
     edm = GaussianProcess.edm()
     for i, level in enumerate([80.0, 57.585978, 40.785574]):
         assert math.isclose(float(edm.sigma(torch.tensor(i / 17, dtype=F64))), level, rel_tol=1e-6)
@@ -54,7 +59,9 @@ def test_known_values():
     assert math.isclose(float(GaussianProcess.bridge(2.0).sigma(half)), 1.0, rel_tol=1e-12)
     linear = GaussianProcess.vp_linear()
     assert math.isclose(float(linear.alpha(ends[0])), math.exp(-5.025), rel_tol=1e-12)
-    torch.testing.assert_close(linear.alpha(half) ** 2 + linear.sigma(half) ** 2, torch.ones((), dtype=F64))
+    torch.testing.assert_close(
+        linear.alpha(half) ** 2 + linear.sigma(half) ** 2, torch.ones((), dtype=F64)
+    )
 
 
 @pytest.mark.parametrize("process", ALL, ids=repr)
@@ -63,16 +70,23 @@ def test_every_prediction_converts_to_every_other(process):
     x1, eps = torch.randn(2, 6, 4, 3, generator=gen, dtype=F64)
     t = torch.linspace(0.1, 0.9, 6, dtype=F64)
     a, s, da, ds = (
-        f(t)[:, None, None] for f in (process.alpha, process.sigma, process.alpha_dot, process.sigma_dot)
+        f(t)[:, None, None]
+        for f in (process.alpha, process.sigma, process.alpha_dot, process.sigma_dot)
     )
     xt = a * x1 + s * eps
     # the velocity by its definition: d/dt of the path with x1 and ε held fixed
     h = 1e-6
     ahead, behind = (
-        process.alpha(t + d)[:, None, None] * x1 + process.sigma(t + d)[:, None, None] * eps for d in (h, -h)
+        process.alpha(t + d)[:, None, None] * x1 + process.sigma(t + d)[:, None, None] * eps
+        for d in (h, -h)
     )
     torch.testing.assert_close(da * x1 + ds * eps, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-5)
-    truth = {"endpoint": x1, "noise": eps, "score": process.score(xt, x1, t), "velocity": da * x1 + ds * eps}
+    truth = {
+        "endpoint": x1,
+        "noise": eps,
+        "score": process.score(xt, x1, t),
+        "velocity": da * x1 + ds * eps,
+    }
     for source, value in truth.items():
         for target, expected in truth.items():
             got = process.convert(value, xt, t, source=source, target=target)
@@ -91,21 +105,31 @@ def test_density_is_that_of_a_multivariate_normal_in_the_subspace():
         got = process.log_density(xt, x1, t, mask=mask)
         for b, n in enumerate((3, 2)):
             centred = torch.eye(n, dtype=F64) - 1 / n
-            basis = torch.linalg.eigh(centred).eigenvectors[:, 1:] if zero_com else torch.eye(n, dtype=F64)
+            basis = (
+                torch.linalg.eigh(centred).eigenvectors[:, 1:]
+                if zero_com
+                else torch.eye(n, dtype=F64)
+            )
             inside = (basis.T @ (xt[b, :n] - t[b] * x1[b, :n])).flatten()
             sigma = (1 - t[b]) * 1.7
-            law = MultivariateNormal(torch.zeros_like(inside), torch.eye(len(inside), dtype=F64) * sigma**2)
+            law = MultivariateNormal(
+                torch.zeros_like(inside), torch.eye(len(inside), dtype=F64) * sigma**2
+            )
             torch.testing.assert_close(got[b], law.log_prob(inside))
 
 
 def test_zero_com_noise_is_centred_and_has_the_projected_covariance():
     process = GaussianProcess.flow(2.0, zero_com=True)
     mask = torch.tensor([True, True, True, False]).expand(100_000, 4)
-    x = process.prior((100_000, 4, 3), mask=mask, dtype=F64, generator=torch.Generator().manual_seed(2))
+    x = process.prior(
+        (100_000, 4, 3), mask=mask, dtype=F64, generator=torch.Generator().manual_seed(2)
+    )
     assert (x[:, 3] == 0).all() and x.sum(1).abs().max() < 1e-12
     covariance = torch.einsum("bid,bjd->ij", x, x)[:3, :3] / 300_000
     expected = 4 * (torch.eye(3, dtype=F64) - 1 / 3)
-    assert (covariance - expected).abs().max() < 5 * 4 * (2 / 300_000) ** 0.5  # five standard errors
+    assert (covariance - expected).abs().max() < 5 * 4 * (
+        2 / 300_000
+    ) ** 0.5  # five standard errors
 
 
 def test_perturb_moments_extra_axes_and_generator():
@@ -125,7 +149,9 @@ def test_centre_ignores_padding():
 
 
 def test_named_and_its_errors():
-    assert GaussianProcess.named("flow", scale=2.0, zero_com=True) == GaussianProcess.flow(2.0, zero_com=True)
+    assert GaussianProcess.named("flow", scale=2.0, zero_com=True) == GaussianProcess.flow(
+        2.0, zero_com=True
+    )
     for name in PROCESSES:  # the constructor of each name gives the class of that name
         assert type(getattr(GaussianProcess, name)()) is PROCESSES[name]
     with pytest.raises(InputError, match="did you mean 'flow'"):

@@ -20,7 +20,10 @@ def bonds_of(pairs, n: int) -> torch.Tensor:
 def two_molecules() -> PointBatch:
     """A branched chain of five points, and a ring of four with one row of padding."""
     bonds = torch.stack(
-        [bonds_of([(0, 1), (1, 2), (2, 3), (1, 4)], 5), bonds_of([(0, 1), (1, 2), (2, 3), (0, 3)], 5)]
+        [
+            bonds_of([(0, 1), (1, 2), (2, 3), (1, 4)], 5),
+            bonds_of([(0, 1), (1, 2), (2, 3), (0, 3)], 5),
+        ]
     )
     mask = torch.tensor([[True] * 5, [True] * 4 + [False]])
     return PointBatch(torch.zeros(2, 5, 3), torch.ones(2, 5, dtype=torch.long), bonds, mask)
@@ -45,7 +48,9 @@ def test_noise_has_the_covariance_of_the_springs():
         expected = covariance(batch, item)
         found = torch.einsum("sid,sjd->ij", x, x) / (3 * draws)
         size = expected.diagonal().sqrt()
-        error = (2 / (3 * draws)) ** 0.5 * size[:, None] * size  # at most, for products of normal numbers
+        error = (
+            (2 / (3 * draws)) ** 0.5 * size[:, None] * size
+        )  # at most, for products of normal numbers
         assert ((found - expected).abs() < 5 * error).all()
 
 
@@ -66,10 +71,13 @@ def test_density_and_score_are_those_of_a_normal_law():
     found = process.log_density(xt, x1, t, batch.mask)
     for item, n in ((0, 5), (1, 4)):
         centred = x1[item, :n] - x1[item, :n].mean(0)
-        basis = torch.linalg.svd(torch.eye(n, dtype=torch.float64) - 1 / n)[0][:, : n - 1]  # zero mean
+        basis = torch.linalg.svd(torch.eye(n, dtype=torch.float64) - 1 / n)[0][
+            :, : n - 1
+        ]  # zero mean
         variance = (1.7 * (1 - t[item])) ** 2
         law = torch.distributions.MultivariateNormal(
-            torch.zeros(n - 1, dtype=torch.float64), variance * basis.T @ covariance(batch, item) @ basis
+            torch.zeros(n - 1, dtype=torch.float64),
+            variance * basis.T @ covariance(batch, item) @ basis,
         )
         residual = xt[item, :n] - t[item] * centred
         assert float(found[item]) == pytest.approx(
@@ -81,8 +89,14 @@ def test_density_and_score_are_those_of_a_normal_law():
 
 
 def test_without_springs_it_is_isotropic_noise_of_zero_mean():
-    plain, free = GaussianProcess.flow(2.0, zero_com=True), HarmonicProcess(GaussianProcess.flow(2.0))
-    x1, t = torch.randn(3, 6, 3, dtype=torch.float64), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    plain, free = (
+        GaussianProcess.flow(2.0, zero_com=True),
+        HarmonicProcess(GaussianProcess.flow(2.0)),
+    )
+    x1, t = (
+        torch.randn(3, 6, 3, dtype=torch.float64),
+        torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64),
+    )
     draws = [p.perturb(x1, t, generator=torch.Generator().manual_seed(2)) for p in (plain, free)]
     torch.testing.assert_close(*draws)
     torch.testing.assert_close(*(p.log_density(draws[0], x1, t) for p in (plain, free)))
@@ -100,7 +114,9 @@ def test_whitening_and_colouring_undo_each_other_in_float32():
     batch = two_molecules()
     process = HarmonicProcess().on(batch)
     x = process.project(torch.randn(2, 5, 3), batch.mask)
-    torch.testing.assert_close(process.colour(process.whiten(x, batch.mask)), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        process.colour(process.whiten(x, batch.mask)), x, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_points_that_are_not_joined_are_refused():

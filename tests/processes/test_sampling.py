@@ -1,4 +1,5 @@
-"""Time grids, orders of convergence, the sampler's own rules. Every process x stepper: tests/contracts."""
+"""Time grids, orders of convergence, the sampler's own rules. Every process x stepper:
+tests/contracts."""
 
 from itertools import pairwise
 
@@ -27,7 +28,8 @@ FLOW, VP, VE, EDM = (
 
 
 class Line:
-    """Data N(0, spread²) per coordinate: the denoiser is linear and the flow known in closed form."""
+    """Data N(0, spread²) per coordinate: the denoiser is linear and the flow known in closed
+    form."""
 
     def __init__(self, process, spread=0.5):
         self.process, self.spread = process, spread
@@ -39,7 +41,8 @@ class Line:
         return beside(self.process.alpha(t) * self.spread**2 / self.sd(t) ** 2) * x
 
     def exact_end(self, start, grid):
-        """The probability flow of a Gaussian scales with its standard deviation; then the last D."""
+        """The probability flow of a Gaussian scales with its standard deviation; then the last
+        D."""
         x = start * self.sd(grid[-1]) / self.sd(grid[0])
         return self.denoise(x, grid[-1])
 
@@ -64,7 +67,13 @@ def test_ancestral_variance_approaches_the_truth_at_first_order(eta):
     for steps in (20, 80):
         grid = snr_grid(FLOW, steps, noise_min=0.01, noise_max=50.0)
         x = sample(
-            line.denoise, FLOW, (number, 4, 3), grid=grid, stepper=Ancestral(eta), generator=gen, dtype=F64
+            line.denoise,
+            FLOW,
+            (number, 4, 3),
+            grid=grid,
+            stepper=Ancestral(eta),
+            generator=gen,
+            dtype=F64,
         ).x
         errors.append(abs(x.square().mean().item() / line.spread**2 - 1))
     noise = (2 / (12 * number)) ** 0.5  # 0.002, relative standard error of the variance
@@ -72,7 +81,10 @@ def test_ancestral_variance_approaches_the_truth_at_first_order(eta):
 
 
 def test_ancestral_without_fresh_noise_is_euler_and_flow_euler_is_the_textbook_one():
-    line, start = Line(FLOW), torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(1), dtype=F64)
+    line, start = (
+        Line(FLOW),
+        torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(1), dtype=F64),
+    )
     grid = uniform_grid(FLOW, 12)
     ddim = sample(line.denoise, FLOW, start=start, grid=grid, stepper=Ancestral(0.0)).x
     euler = sample(line.denoise, FLOW, start=start, grid=grid, stepper=Euler()).x
@@ -85,7 +97,10 @@ def test_ancestral_without_fresh_noise_is_euler_and_flow_euler_is_the_textbook_o
 
 
 def test_edm_heun_is_the_papers_algorithm():
-    line, start = Line(EDM), 80 * torch.randn(5, 1, 3, generator=torch.Generator().manual_seed(2), dtype=F64)
+    line, start = (
+        Line(EDM),
+        80 * torch.randn(5, 1, 3, generator=torch.Generator().manual_seed(2), dtype=F64),
+    )
     out = sample(line.denoise, EDM, start=start, grid=uniform_grid(EDM, 18), stepper=Heun())
     assert out.evaluations == 35  # 2N − 1 for N = 18
     root = torch.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 18, dtype=F64)
@@ -110,7 +125,9 @@ def test_grids(process):
     ratios = process.sigma(grid[1:]) / process.alpha(grid[1:])
     gaps = ratios.log().diff()
     torch.testing.assert_close(gaps, gaps.mean().expand_as(gaps), rtol=1e-6, atol=1e-6)
-    assert ratios[-1] == pytest.approx(max(0.002, float(process.sigma(torch.ones(()).double()))), rel=1e-6)
+    assert ratios[-1] == pytest.approx(
+        max(0.002, float(process.sigma(torch.ones(()).double()))), rel=1e-6
+    )
 
 
 def test_progress_seed_dtype_and_shapes():

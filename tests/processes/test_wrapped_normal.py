@@ -19,7 +19,9 @@ def test_schedule_is_geometric_between_its_ends():
     t = torch.linspace(0, 1, 7, dtype=torch.float64)
     sigma = process.wrapped_sigma(t)
     assert abs(sigma[0] - 0.9) < 1e-15 and abs(sigma[-1] - 0.004) < 1e-15
-    torch.testing.assert_close(sigma[1:] / sigma[:-1], torch.full((6,), (0.004 / 0.9) ** (1 / 6)).double())
+    torch.testing.assert_close(
+        sigma[1:] / sigma[:-1], torch.full((6,), (0.004 / 0.9) ** (1 / 6)).double()
+    )
 
 
 @pytest.mark.parametrize("t", [0.0, 0.4, 0.8, 1.0])
@@ -62,14 +64,18 @@ def test_padding_and_broadcasting():
     score = process.score(xt, x1, t, mask=mask)
     assert (score[~mask] == 0).all()
     other = torch.where(mask[..., None], xt, torch.rand(4, 5, 3, dtype=torch.float64))
-    assert torch.equal(process.log_density(xt, x1, t, mask), process.log_density(other, x1, t, mask))
+    assert torch.equal(
+        process.log_density(xt, x1, t, mask), process.log_density(other, x1, t, mask)
+    )
     many = process.log_density(xt, torch.stack([x1, xt]), t, mask)
     assert many.shape == (2, 4)
     assert torch.equal(many[0], process.log_density(xt, x1, t, mask))
     by_hand = process.log_density(xt[1:2, :3], x1[1:2, :3], t[1:2])
     assert abs(many[0, 1] - by_hand[0]) < 1e-12
     prior = process.prior((4, 5, 3), generator=rng(5), mask=mask)
-    assert ((prior >= 0) & (prior < 1)).all() and (prior[~mask] == 0).all() and prior[mask].std() > 0.2
+    assert (
+        ((prior >= 0) & (prior < 1)).all() and (prior[~mask] == 0).all() and prior[mask].std() > 0.2
+    )
 
 
 def test_small_noise_is_an_ordinary_gaussian():
@@ -78,7 +84,9 @@ def test_small_noise_is_an_ordinary_gaussian():
     xt = x1 + 0.002 * torch.randn(1, 3, 2, generator=rng(6), dtype=torch.float64)
     t = torch.ones(1, dtype=torch.float64)
     normal = -0.5 * ((xt - x1) / 0.001) ** 2 - math.log(0.001 * math.sqrt(2 * math.pi))
-    torch.testing.assert_close(process.log_density(xt, x1, t), normal.sum((1, 2)), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        process.log_density(xt, x1, t), normal.sum((1, 2)), rtol=1e-12, atol=0
+    )
     torch.testing.assert_close(process.score(xt, x1, t), (x1 - xt) / 1e-6, rtol=1e-9, atol=0)
 
 

@@ -17,7 +17,10 @@ structure = pytest.importorskip("biotite.structure", reason="needs orbitwise[pro
 from biotite.structure.io import pdb, pdbx  # noqa: E402 (only where biotite is there)
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-LINE = "{:6s}{:5d} {:>4s}{:1s}{:3s} {:1s}{:4d}{:1s}   {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}          {:>2s}\n"
+LINE = (
+    "{:6s}{:5d} {:>4s}{:1s}{:3s} {:1s}{:4d}{:1s}   {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}         "
+    " {:>2s}\n"
+)
 
 
 def helix(residues: int = 12) -> np.ndarray:
@@ -32,11 +35,33 @@ class Text:
         self.lines: list[str] = []
 
     def atom(
-        self, name, residue, number, xyz, *, chain="A", place="", occupancy=1.0, hetero=False, element=None
+        self,
+        name,
+        residue,
+        number,
+        xyz,
+        *,
+        chain="A",
+        place="",
+        occupancy=1.0,
+        hetero=False,
+        element=None,
     ):
         kind = "HETATM" if hetero else "ATOM"
         padded = f" {name:<3s}" if len(name) < 4 and element is None else f"{name:<4s}"
-        row = (kind, len(self.lines) + 1, padded, place, residue, chain, number, "", *xyz, occupancy, 0.0)
+        row = (
+            kind,
+            len(self.lines) + 1,
+            padded,
+            place,
+            residue,
+            chain,
+            number,
+            "",
+            *xyz,
+            occupancy,
+            0.0,
+        )
         self.lines.append(LINE.format(*row, element or name[0]))
 
     def chain(self, xyz, *, chain="A", name="ALA", first=1, leave_out=()):
@@ -59,7 +84,11 @@ def test_a_written_pdb_is_read_back_by_us_and_by_biotite(tmp_path, mode):
     xyz = helix()[:, 1:2] if mode == "ca" else helix()
     path = write_pdb(tmp_path / "x.pdb", Chain(xyz, "MKTAYIAKQRXX"))
     file = read_chains(path, mode)
-    assert [c.sequence for c in file.chains] == ["MKTAYIAKQRGG"] and not file.skipped and not file.notes
+    assert (
+        [c.sequence for c in file.chains] == ["MKTAYIAKQRGG"]
+        and not file.skipped
+        and not file.notes
+    )
     assert np.abs(file.chains[0].xyz - xyz).max() < 6e-4  # three decimals
     array = pdb.PDBFile.read(str(path)).get_structure(model=1)
     assert array.array_length() == xyz.shape[0] * xyz.shape[1]
@@ -67,13 +96,21 @@ def test_a_written_pdb_is_read_back_by_us_and_by_biotite(tmp_path, mode):
 
 
 def test_mmcif_and_pdb_say_the_same(tmp_path):
-    path = Text().chain(helix()).chain(helix(9) + 30, chain="B", name="LEU").write(tmp_path / "two.pdb")
+    path = (
+        Text()
+        .chain(helix())
+        .chain(helix(9) + 30, chain="B", name="LEU")
+        .write(tmp_path / "two.pdb")
+    )
     array = pdb.PDBFile.read(str(path)).get_structure(model=1)
     kinds = {"two.cif": pdbx.CIFFile(), "two.bcif": pdbx.BinaryCIFFile()}
     for name, file in kinds.items():
         pdbx.set_structure(file, array, data_block="two")
         file.write(str(tmp_path / name))
-        ours, theirs = read_chains(tmp_path / name, "backbone").chains, read_chains(path, "backbone").chains
+        ours, theirs = (
+            read_chains(tmp_path / name, "backbone").chains,
+            read_chains(path, "backbone").chains,
+        )
         assert [(c.name, c.sequence) for c in ours] == [("two_A", "A" * 12), ("two_B", "L" * 9)]
         assert all(np.allclose(a.xyz, b.xyz, atol=1e-3) for a, b in zip(ours, theirs, strict=True))
 
@@ -121,7 +158,11 @@ def test_the_first_of_several_models_is_read_and_said(tmp_path):
     one, two = Text().chain(helix()), Text().chain(helix() + 3)
     path = tmp_path / "x.pdb"
     path.write_text(
-        "MODEL        1\n" + "".join(one.lines) + "ENDMDL\nMODEL        2\n" + "".join(two.lines) + "ENDMDL\n"
+        "MODEL        1\n"
+        + "".join(one.lines)
+        + "ENDMDL\nMODEL        2\n"
+        + "".join(two.lines)
+        + "ENDMDL\n"
     )
     file = read_chains(path)
     assert np.abs(file.chains[0].xyz - helix()[:, 1:2]).max() < 6e-4
@@ -157,7 +198,10 @@ def broken(tmp_path: Path, what: str) -> Path:
     [
         (
             "gap",
-            r"gap.pdb, chain A, residue ALA 8: the chain is broken before it \(N is .* from residue ALA 5\)",
+            (
+                r"gap.pdb, chain A, residue ALA 8: the chain is broken before it \(N is .* from"
+                r" residue ALA 5\)"
+            ),
         ),
         ("missing", r"missing.pdb, chain A, residue ALA 6: has no CA atom"),
         ("modified", r"modified.pdb, chain A, residue SEP 6: not one of the twenty"),
@@ -179,7 +223,13 @@ def test_every_fault_is_named_and_its_chain_skipped_only_on_request(tmp_path, wh
 
 def test_only_the_broken_chain_of_a_file_is_skipped(tmp_path):
     xyz = helix()
-    path = Text().chain(xyz[:4]).chain(xyz[6:], first=7).chain(xyz + 30, chain="B").write(tmp_path / "x.pdb")
+    path = (
+        Text()
+        .chain(xyz[:4])
+        .chain(xyz[6:], first=7)
+        .chain(xyz + 30, chain="B")
+        .write(tmp_path / "x.pdb")
+    )
     file = read_chains(path, "backbone", skip_bad=True)
     assert [c.name for c in file.chains] == ["x_B"] and "chain A, residue ALA 7" in file.skipped[0]
 
@@ -226,7 +276,10 @@ def npz(path: Path, lengths=(5, 9, 7), breaks=(0, 1, 0)) -> Path:
 
 def test_npz_marks_broken_chains(tmp_path):
     file = read_npz(npz(tmp_path / "x.npz"))
-    assert [(c.name, len(c), c.split) for c in file.chains] == [("c0", 5, "train"), ("c2", 7, "val")]
+    assert [(c.name, len(c), c.split) for c in file.chains] == [
+        ("c0", 5, "train"),
+        ("c2", 7, "val"),
+    ]
     assert len(file.skipped) == 1 and "chain c1" in file.skipped[0]
     assert len(read_npz(tmp_path / "x.npz", breaks=True).chains) == 3
     windows = read_backbones(tmp_path / "x.npz", "train", longest=4, breaks=True)
@@ -272,7 +325,9 @@ def test_ideal_backbones_have_the_torsions_asked_for():
     array.res_id, array.res_name[:] = np.repeat(np.arange(15), 3), "ALA"
     array.atom_name, array.chain_id[:] = np.tile(["N", "CA", "C"], 15), "A"
     found = [np.degrees(v) for v in structure.dihedral_backbone(array)]
-    assert np.allclose(found[0][1:], phi[1:], atol=1e-2) and np.allclose(found[1][:-1], psi[:-1], atol=1e-2)
+    assert np.allclose(found[0][1:], phi[1:], atol=1e-2) and np.allclose(
+        found[1][:-1], psi[:-1], atol=1e-2
+    )
     assert np.allclose(np.abs(found[2][:-1]), 180, atol=1e-2)
     assert build_backbone(*(torch.full((2, 6), v) for v in STRAND)).shape == (2, 6, 3, 3)
 
@@ -284,5 +339,7 @@ def test_ideal_backbones_have_the_torsions_asked_for():
 def test_real_chains():
     file = read_chains(DATA / "protein_small_chains" / "protein_small_chains.npz", "backbone")
     assert len(file.skipped) == 8 and {c.split for c in file.chains} == {"train", "val"}
-    bonds = np.concatenate([np.linalg.norm(c.xyz[1:, 0] - c.xyz[:-1, 2], axis=-1) for c in file.chains])
+    bonds = np.concatenate(
+        [np.linalg.norm(c.xyz[1:, 0] - c.xyz[:-1, 2], axis=-1) for c in file.chains]
+    )
     assert bonds.min() > 1.1 and bonds.max() <= 1.6

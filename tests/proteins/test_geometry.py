@@ -24,9 +24,15 @@ from orbitwise.proteins.secondary_structure import fractions, secondary_structur
 
 BY_NAME = {q.name: q for q in BACKBONE}
 IDEAL = {
-    "n_ca": 1.458, "ca_c": 1.525, "c_n": 1.329, "n_ca_c": 111.0, "ca_c_n": 117.2, "c_n_ca": 121.7, "phi": -60.0,
+    "n_ca": 1.458,
+    "ca_c": 1.525,
+    "c_n": 1.329,
+    "n_ca_c": 111.0,
+    "ca_c_n": 117.2,
+    "c_n_ca": 121.7,
+    "phi": -60.0,
     "psi": -45.0,
-}  # fmt: skip
+}
 
 
 def made(torsions: tuple[float, float], residues: int = 20) -> torch.Tensor:
@@ -41,7 +47,9 @@ def test_ideal_helix_has_its_geometry():
     x = made(HELIX)
     for name, value in IDEAL.items():
         found, inside = measure(x, real(x), BY_NAME[name])
-        assert inside.all() and torch.allclose(found, torch.full_like(found, value), atol=1e-6), name
+        assert inside.all() and torch.allclose(found, torch.full_like(found, value), atol=1e-6), (
+            name
+        )
     omega, _ = measure(x, real(x), BY_NAME["omega"])
     assert torch.allclose(omega.abs(), torch.full_like(omega, 180), atol=1e-6)
     assert measure(x, real(x), BY_NAME["ca_ca"])[0].sub(3.8).abs().max() < 0.03
@@ -85,7 +93,10 @@ def test_clashes_are_counted_once_and_not_between_neighbours():
 
 def test_radius_of_gyration_and_its_law():
     generator = torch.Generator().manual_seed(1)
-    ca, mask = torch.randn(3, 9, 3, generator=generator), torch.arange(9) < torch.tensor([[9], [5], [2]])
+    ca, mask = (
+        torch.randn(3, 9, 3, generator=generator),
+        torch.arange(9) < torch.tensor([[9], [5], [2]]),
+    )
     found = radius_of_gyration(ca, mask)
     for k, n in enumerate((9, 5, 2)):
         pairs = np.square(ca[k, :n, None].numpy() - ca[k, None, :n].numpy()).sum()

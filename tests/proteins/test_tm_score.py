@@ -26,7 +26,9 @@ def walk(batch: int, residues: int, seed: int, stiffness: float = 1.0) -> torch.
 def turned(x: torch.Tensor, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     turn = roma.unitquat_to_rotmat(
-        torch.nn.functional.normalize(torch.randn(len(x), 4, generator=generator, dtype=x.dtype), dim=-1)
+        torch.nn.functional.normalize(
+            torch.randn(len(x), 4, generator=generator, dtype=x.dtype), dim=-1
+        )
     )
     return x @ turn.mT + 20 * torch.randn(len(x), 1, 3, generator=generator, dtype=x.dtype)
 
@@ -51,15 +53,19 @@ def test_is_symmetric_and_does_not_see_padding():
 
 
 def test_half_a_chain_that_fits_scores_half():
-    """The second half is carried 200 Å away: the first superposes exactly, the rest adds nothing."""
+    """The second half is carried 200 Å away: the first superposes exactly, the rest adds
+    nothing."""
     x = walk(4, 60, 5)
     y = turned(x, 6)
     y[:, 30:] += 200
     assert torch.allclose(tm_score(x, y), torch.full((4,), 0.5, dtype=torch.float64), atol=5e-3)
 
 
-def brute_force(x: torch.Tensor, y: torch.Tensor, generator: torch.Generator, starts: int = 5_000) -> float:
-    """The best of random rotations with random anchors, each refined by fixed-weight gradient ascent of the formula."""
+def brute_force(
+    x: torch.Tensor, y: torch.Tensor, generator: torch.Generator, starts: int = 5_000
+) -> float:
+    """The best of random rotations with random anchors, each refined by fixed-weight gradient
+    ascent of the formula."""
     quat = torch.nn.functional.normalize(
         torch.randn(starts, 4, generator=generator, dtype=torch.float64), dim=-1
     )
@@ -96,8 +102,9 @@ def test_search_is_as_good_as_brute_force():
 
 
 def test_agrees_with_the_library_at_its_superposition():
-    """biotite scores coordinates as they are: superposed here on all residues, it must not find more than the search,
-    and for chains that differ by small noise, where that superposition is all but the best one, the same."""
+    """biotite scores coordinates as they are: superposed here on all residues, it must not find
+    more than the search, and for chains that differ by small noise, where that superposition is all
+    but the best one, the same."""
     structure = pytest.importorskip("biotite.structure", reason="needs orbitwise[proteins]")
     x = walk(3, 45, 12)
     y = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(13), dtype=x.dtype)

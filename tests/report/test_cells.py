@@ -13,7 +13,11 @@ IDEAL = [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]
 
 def row(frac, lattice, numbers) -> CellRow:
     return CellRow(
-        np.array(frac, dtype=float), np.array(lattice, dtype=float), np.array(numbers), ("P1",), "1: P1"
+        np.array(frac, dtype=float),
+        np.array(lattice, dtype=float),
+        np.array(numbers),
+        ("P1",),
+        "1: P1",
     )
 
 
@@ -44,10 +48,13 @@ def test_edges_have_the_lengths_of_the_cell_whatever_its_orientation():
         np.testing.assert_allclose(edges.mean((0, 1)), 0, atol=1e-3)  # in the middle of the view
         up = np.array(item["axes"][2][:3])
         assert (
-            item["axes"][2][3] == "c" and up[1] > 0.8 * np.linalg.norm(up - np.array(item["axes"][0][:3])) / 2
+            item["axes"][2][3] == "c"
+            and up[1] > 0.8 * np.linalg.norm(up - np.array(item["axes"][0][:3])) / 2
         )
         assert np.abs(edges).max() <= item["reach"]
-    copper = row([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], 3.6 * np.eye(3), [29] * 4)
+    copper = row(
+        [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], 3.6 * np.eye(3), [29] * 4
+    )
     (item,) = cells_data([copper])["items"]
     assert (
         len(item["symbols"]) == 14 and len(item["bonds"]) == 36
@@ -58,9 +65,16 @@ def test_the_page_holds_cells_and_nothing_where_there_are_none():
     assert cells_data([]) is None
     page = render(
         ReportData(
-            title="Crystals", smiles="", temperature_kelvin=math.nan, numbers=np.zeros(0, int), bonds=(), subtitle="x",
-            cells=(perovskite(),) * 40, cells_head=("Space group",), cells_note="<a note>",
+            title="Crystals",
+            smiles="",
+            temperature_kelvin=math.nan,
+            numbers=np.zeros(0, int),
+            bonds=(),
+            subtitle="x",
+            cells=(perovskite(),) * 40,
+            cells_head=("Space group",),
+            cells_note="<a note>",
         )
-    )  # fmt: skip
+    )
     assert page.count("<tr data-structure") == 12 and "and 10 more in crystals.csv" in page
     assert "&lt;a note&gt;" in page and 'id="viewer-data"' in page and "chooses the crystal" in page

@@ -38,9 +38,13 @@ MOLECULES = {
     "CCCC": ((0, 1, 2, 3),),
     "CC[C@@H](C)O": ((0, 1, 2, 3), (1, 2, 4, 14)),
     "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O": (
-        (0, 1, 3, 4), (1, 3, 4, 5), (6, 7, 10, 11), (7, 10, 12, 13), (13, 12, 14, 32),
+        (0, 1, 3, 4),
+        (1, 3, 4, 5),
+        (6, 7, 10, 11),
+        (7, 10, 12, 13),
+        (13, 12, 14, 32),
     ),
-}  # fmt: skip
+}
 
 
 def report(smiles: str, torsions=(), reference: bool = True, samples: int = 400) -> ReportData:
@@ -136,7 +140,9 @@ def test_page_is_self_contained_and_complete(smiles, torsions, reference, tmp_pa
     assert not [a for t, a in page.tags if "src" in a or t in ("link", "iframe", "base", "object")]
     links = [a["href"] for t, a in page.tags if "href" in a and not a["href"].startswith("#")]
     assert links == [c.url for c in data.citations]
-    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert "default-src 'none'" in policy and "http" not in policy
     assert sum("plotly.js v" in s for s in page.scripts) == 1
     # the figures that this molecule has
@@ -169,7 +175,9 @@ def test_viewer_data_is_the_molecule():
 def test_superposition_is_a_proper_rotation_and_the_best_one():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(1, 9, 3))
-    many = np.concatenate([x, x @ Rotation.random(rng=rng).as_matrix() + 4, rng.normal(size=(3, 9, 3))])
+    many = np.concatenate(
+        [x, x @ Rotation.random(rng=rng).as_matrix() + 4, rng.normal(size=(3, 9, 3))]
+    )
     chosen = np.arange(9) < 7
     laid = superpose(many, chosen)
     assert np.abs(laid[1] - laid[0]).max() < 1e-12
@@ -210,7 +218,11 @@ def test_user_text_cannot_become_markup():
 
 def test_a_bare_report_has_no_empty_sections():
     bare = ReportData(
-        title="x", smiles="", temperature_kelvin=300.0, numbers=np.array([8, 1, 1]), bonds=((0, 1), (0, 2))
+        title="x",
+        smiles="",
+        temperature_kelvin=300.0,
+        numbers=np.array([8, 1, 1]),
+        bonds=((0, 1), (0, 2)),
     )
     text = render(bare)
     assert "<section" not in text and "plotly.js v" not in text and len(text) < 20_000
@@ -221,8 +233,13 @@ def test_a_bare_report_has_no_empty_sections():
 def test_conformer_only_in_the_reference_and_many_conformers():
     data = report("CCCC", MOLECULES["CCCC"])
     row = data.conformers[0]
-    missing = replace(row, population=0.0, population_error=0.0, free_energy_kcal=math.inf,
-                      free_energy_error_kcal=math.inf)  # fmt: skip
+    missing = replace(
+        row,
+        population=0.0,
+        population_error=0.0,
+        free_energy_kcal=math.inf,
+        free_energy_error_kcal=math.inf,
+    )
     many = replace(data, conformers=(row,) * 40 + (missing,))
     text = render(many)
     assert "and 11 more conformers with" in text
@@ -237,13 +254,21 @@ def test_numbers_are_written_as_people_write_them():
     assert with_error(1.0, 0.0, 100) == "100"
     assert with_error(-0.0, 0.0) == "0" and with_error(-0.4, None) == "−0.40"
     assert with_error(math.inf, 1.0) == "–" and with_error(None, None) == "–"
-    assert [duration(s) for s in (0.44, 12.3, 185, 7800)] == ["0.4 s", "12 s", "3 min 05 s", "2 h 10 min"]
+    assert [duration(s) for s in (0.44, 12.3, 185, 7800)] == [
+        "0.4 s",
+        "12 s",
+        "3 min 05 s",
+        "2 h 10 min",
+    ]
 
 
 def test_free_energy_map_is_the_log_density():
     """Against the closed form of a wrapped Gaussian (its width broadened by the smoothing)."""
     rng = np.random.default_rng(2)
-    a, b = np.radians(170) + 0.5 * rng.normal(size=200_000), np.radians(-60) + 0.35 * rng.normal(size=200_000)
+    a, b = (
+        np.radians(170) + 0.5 * rng.normal(size=200_000),
+        np.radians(-60) + 0.35 * rng.normal(size=200_000),
+    )
     f = free_energy_map(a, b, kt=0.6)
     centres = np.radians(np.arange(72) * 5 - 177.5)
     wide = [math.hypot(s, math.radians(5)) for s in (0.5, 0.35)]
@@ -251,7 +276,9 @@ def test_free_energy_map_is_the_log_density():
     def wrapped(x, mean, s):
         return sum(np.exp(-0.5 * ((x - mean + 2 * math.pi * k) / s) ** 2) for k in range(-2, 3))
 
-    p = wrapped(centres, math.radians(-60), wide[1])[:, None] * wrapped(centres, math.radians(170), wide[0])
+    p = wrapped(centres, math.radians(-60), wide[1])[:, None] * wrapped(
+        centres, math.radians(170), wide[0]
+    )
     expected = -0.6 * np.log(p / p.max())
     inside = expected < 2.0
     assert np.abs(f - expected)[inside].max() < 0.1
@@ -274,11 +301,17 @@ def test_picture(smiles, torsions, tmp_path):
 
 def test_without_a_reference_the_search_stands_beside():
     data = report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"], reference=False)
-    panels = [replace(p, angles=replace(p.angles, searcher=p.angles.samples[::2])) for p in data.torsions]
-    rows = [replace(r, search_population=0.123, search_population_error=0.01) for r in data.conformers]
+    panels = [
+        replace(p, angles=replace(p.angles, searcher=p.angles.samples[::2])) for p in data.torsions
+    ]
+    rows = [
+        replace(r, search_population=0.123, search_population_error=0.01) for r in data.conformers
+    ]
     text = render(replace(data, torsions=tuple(panels), conformers=tuple(rows)))
     assert "<th>Search<br>" in text and "12.3 ± 1.0" in text and '"text":"Search"' in text
-    with_both = render(replace(report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"]), torsions=tuple(panels)))
+    with_both = render(
+        replace(report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"]), torsions=tuple(panels))
+    )
     assert "<th>Reference<br>" in with_both
 
 
@@ -286,7 +319,10 @@ def test_broken_samples_do_not_break_the_page():
     """Geometries that are not finite, as a bad sampler leaves them, are left out of the figures."""
     data = report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"])
     panels = tuple(
-        replace(p, angles=replace(p.angles, before=np.where(np.arange(400) < 50, np.nan, p.angles.before)))
+        replace(
+            p,
+            angles=replace(p.angles, before=np.where(np.arange(400) < 50, np.nan, p.angles.before)),
+        )
         for p in data.torsions
     )
     energies = replace(data.energies_kcal, before=np.full(400, np.inf))
@@ -302,22 +338,35 @@ def test_a_file_that_cannot_be_written(tmp_path):
         write_report(tmp_path / "missing" / "report.html", report("O"))
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here to open the page with")
+@pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="no chromium here to open the page with"
+)
 def test_the_page_works_in_a_browser(tmp_path):
-    """Opens offline without script errors, draws every figure, and a click changes the conformer."""
+    """Opens offline without script errors, draws every figure, and a click changes the
+    conformer."""
     data = report("CC[C@@H](C)O", MOLECULES["CC[C@@H](C)O"])
     text = render(data)
     watch = "<script>window.trouble=[];window.addEventListener('error',e=>trouble.push(e.message));"
-    watch += "document.addEventListener('securitypolicyviolation',e=>trouble.push(e.blockedURI));</script>"
+    watch += "document.addEventListener('securitypolicyviolation',"
+    watch += "e=>trouble.push(e.blockedURI));</script>"
     click = "<script>setTimeout(()=>{document.querySelectorAll('.buttons button')[2].click();"
     click += "document.title='trouble:'+JSON.stringify(trouble)},1500)</script></body>"
     path = tmp_path / "page.html"
-    path.write_text(text.replace("<head>", "<head>" + watch, 1).replace("</body>", click), encoding="utf-8")
-    command = "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    path.write_text(
+        text.replace("<head>", "<head>" + watch, 1).replace("</body>", click), encoding="utf-8"
+    )
+    command = (
+        "chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+        " --disable-sync"
+    )
     command += " --disable-background-networking --disable-component-update --use-angle=swiftshader"
-    command += f" --enable-unsafe-swiftshader --virtual-time-budget=8000 --user-data-dir={tmp_path}/profile"
-    found = subprocess.run([*command.split(), "--dump-dom", path.as_uri()], capture_output=True, text=True,
-                           timeout=120).stdout  # fmt: skip
+    command += (
+        " --enable-unsafe-swiftshader --virtual-time-budget=8000"
+        f" --user-data-dir={tmp_path}/profile"
+    )
+    found = subprocess.run(
+        [*command.split(), "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120
+    ).stdout
     if "<html" not in found:
         pytest.skip("chromium does not start here")
     assert "<title>trouble:[]</title>" in found

@@ -21,7 +21,9 @@ GOOD = "method: orbit_diffusion\ndata: x.extxyz\ntrain:\n  steps: 10\n  learning
 
 
 def test_file_preset_and_overrides(tmp_path):
-    config = load(_write(tmp_path, GOOD), ["train.steps=20", "network.name=transformer", "smiles=C1=CC=C1"])
+    config = load(
+        _write(tmp_path, GOOD), ["train.steps=20", "network.name=transformer", "smiles=C1=CC=C1"]
+    )
     assert config.train.steps == 20 and config.train.learning_rate == 1e-3
     assert config.network.name == "transformer" and config.smiles == "C1=CC=C1"
     assert load("orbit_diffusion", ["data=x"]) == load("orbit_diffusion/default", ["data=x"])
@@ -45,8 +47,16 @@ MISTAKES = {
         [],
         r"unknown key 'train.step' \(.*run.yaml, line 4\); did you mean 'train.steps'\?",
     ),
-    "misspelt section": (GOOD.replace("train:", "trian:"), [], r"unknown key 'trian' .*line 3.*'train'"),
-    "far from any key": (GOOD + "zzz: 1\n", [], r"unknown key 'zzz' .*line 6\); there are data, smiles"),
+    "misspelt section": (
+        GOOD.replace("train:", "trian:"),
+        [],
+        r"unknown key 'trian' .*line 3.*'train'",
+    ),
+    "far from any key": (
+        GOOD + "zzz: 1\n",
+        [],
+        r"unknown key 'zzz' .*line 6\); there are data, smiles",
+    ),
     "misspelt override": (
         GOOD,
         ["train.bach_size=3"],
@@ -57,7 +67,11 @@ MISTAKES = {
         [],
         r"train.steps \(.*line 4\): should be a valid integer.*got 'ten'",
     ),
-    "out of range": (GOOD.replace("10", "0"), [], r"train.steps .*greater than or equal to 1, got 0"),
+    "out of range": (
+        GOOD.replace("10", "0"),
+        [],
+        r"train.steps .*greater than or equal to 1, got 0",
+    ),
     "not a choice": (
         GOOD + "target: exakt\n",
         [],
@@ -65,7 +79,11 @@ MISTAKES = {
     ),
     "missing": (GOOD.replace("data: x.extxyz\n", ""), [], r"data is required; give data=\.\.\."),
     "no method": (GOOD.replace("method: orbit_diffusion\n", ""), [], r"no 'method:'"),
-    "unknown method": (GOOD.replace("orbit_d", "orbital_d"), [], r"unknown method.*'orbit_diffusion'"),
+    "unknown method": (
+        GOOD.replace("orbit_d", "orbital_d"),
+        [],
+        r"unknown method.*'orbit_diffusion'",
+    ),
     "malformed": (
         "method: orbit_diffusion\ntrain: [1, 2\ndata: x\n",
         [],
@@ -96,7 +114,9 @@ def test_all_mistakes_at_once(tmp_path):
 
 
 def test_sources_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"no such file or preset; presets: .*orbit_diffusion/aspirin"):
+    with pytest.raises(
+        InputError, match=r"no such file or preset; presets: .*orbit_diffusion/aspirin"
+    ):
         load(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="did you mean 'orbit_diffusion/aspirin'"):
         load("orbit_diffusion/asprin")

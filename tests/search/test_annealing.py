@@ -37,14 +37,17 @@ class Quadratic(Energy):
         super().__init__()
         self.event_shape = tuple(scales.shape)
         self.register_buffer("scales", scales)
-        self.log_z = (scales.double().log().sum() + 0.5 * len(scales) * math.log(2 * math.pi)).item()
+        self.log_z = (
+            scales.double().log().sum() + 0.5 * len(scales) * math.log(2 * math.pi)
+        ).item()
 
     def forward(self, x):
         return 0.5 * (x / self.scales.to(x)).square().sum(-1)
 
 
 class Springs(Energy):
-    """½ k Σ_{i<j} |x_i - x_j|²: in the subspace a Gaussian of variance 1/(k N) in each of D(N-1) directions."""
+    """½ k Σ_{i<j} |x_i - x_j|²: in the subspace a Gaussian of variance 1/(k N) in each of D(N-1)
+    directions."""
 
     zero_com = True
 
@@ -70,7 +73,8 @@ EVERY = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 
 
 def test_prior_is_normalised_in_its_dimension():
-    """The density of samples against torch.distributions in an orthonormal basis of the subspace."""
+    """The density of samples against torch.distributions in an orthonormal basis of the
+    subspace."""
     prior = GaussianPrior((4, 3), 1.7, zero_com=True).double()
     x = prior.sample((5,), generator=generator())
     basis = torch.linalg.qr(
@@ -82,7 +86,10 @@ def test_prior_is_normalised_in_its_dimension():
     torch.testing.assert_close(prior(x + 3.0), prior(x))
     assert x.mean(-2).abs().max() < 1e-12
     many = prior.sample((20000,), generator=generator(2))
-    assert abs(many.square().sum((-1, -2)).mean().item() / (9 * 1.7**2) - 1) < 4 * (2 / 9 / 20000) ** 0.5
+    assert (
+        abs(many.square().sum((-1, -2)).mean().item() / (9 * 1.7**2) - 1)
+        < 4 * (2 / 9 / 20000) ** 0.5
+    )
     with pytest.raises(InputError):
         GaussianPrior((3,), 1.0, zero_com=True)
     with pytest.raises(InputError):
@@ -93,7 +100,13 @@ def test_prior_is_normalised_in_its_dimension():
 def test_normaliser_of_gaussians(kernel):
     energy = Quadratic(torch.tensor([0.3, 1.0, 2.5, 0.7], dtype=torch.float64))
     found = anneal(
-        energy, GaussianPrior((4,), 2.0).double(), kernel, 40, 2000, generator=generator(), resample_below=0.5
+        energy,
+        GaussianPrior((4,), 2.0).double(),
+        kernel,
+        40,
+        2000,
+        generator=generator(),
+        resample_below=0.5,
     )
     assert abs(found.log_z - energy.log_z) < 3 * found.log_z_error
     assert found.log_z_error < 0.1
@@ -128,7 +141,9 @@ def test_normaliser_of_the_many_well():
     energy = ManyWell(32)
     kernel, prior, gen = HMC(leapfrog_steps=3), GaussianPrior((32,), 1.0), generator(6)
     schedule = pilot(energy, prior, kernel, generator=gen)
-    found = anneal(energy, prior, kernel, schedule.with_levels(150), 2000, generator=gen, resample_below=0.5)
+    found = anneal(
+        energy, prior, kernel, schedule.with_levels(150), 2000, generator=gen, resample_below=0.5
+    )
     assert found.resampled >= 2
     assert abs(found.log_z - 164.696) < 3 * found.log_z_error < 0.6
     weight = found.log_weight.softmax(0)
@@ -151,7 +166,14 @@ def test_the_mean_weight_is_unbiased_even_where_the_schedule_is_short(kernel, be
     prior, gen, runs, chains = GaussianPrior((2,), 2.0).double(), generator(8), 500, 6
     schedule = fixed(3, 0.9)
     found = anneal(
-        energy, prior, kernel, schedule, runs * chains, generator=gen, resample_below=below, chunk=chains
+        energy,
+        prior,
+        kernel,
+        schedule,
+        runs * chains,
+        generator=gen,
+        resample_below=below,
+        chunk=chains,
     )
     ratio = (found.log_weight - energy.log_z).exp().view(runs, chains).mean(1)
     error = ratio.std() / runs**0.5
@@ -161,7 +183,8 @@ def test_the_mean_weight_is_unbiased_even_where_the_schedule_is_short(kernel, be
 
 
 def test_a_dropped_metropolis_test_would_be_noticed():
-    """The same check with every finite proposal accepted fails: it has the power to see a biased kernel."""
+    """The same check with every finite proposal accepted fails: it has the power to see a biased
+    kernel."""
 
     @dataclass(frozen=True)
     class Unadjusted(MALA):
@@ -174,7 +197,12 @@ def test_a_dropped_metropolis_test_would_be_noticed():
 
     energy = Quadratic(torch.tensor([0.5, 1.6], dtype=torch.float64))
     found = anneal(
-        energy, GaussianPrior((2,), 2.0).double(), Unadjusted(), fixed(3, 0.9), 20000, generator=generator()
+        energy,
+        GaussianPrior((2,), 2.0).double(),
+        Unadjusted(),
+        fixed(3, 0.9),
+        20000,
+        generator=generator(),
     )
     assert abs(found.log_z - energy.log_z) > 5 * found.log_z_error
 
@@ -375,5 +403,7 @@ def test_effective_number_and_error_in_closed_form():
 def test_on_a_gpu():
     energy = ManyWell(8).cuda()
     gen = torch.Generator("cuda").manual_seed(0)
-    found = anneal(energy, GaussianPrior((8,)).cuda(), MALA(), 60, 2000, generator=gen, resample_below=0.5)
+    found = anneal(
+        energy, GaussianPrior((8,)).cuda(), MALA(), 60, 2000, generator=gen, resample_below=0.5
+    )
     assert found.x.is_cuda and abs(found.log_z - energy.log_z) < 3 * found.log_z_error

@@ -47,7 +47,10 @@ def test_the_tuned_part_is_found_wherever_it_stands():
 
 def test_inside_a_replica_exchange():
     energy = GaussianMixture(torch.zeros(1, 4, 3, dtype=torch.float64))
-    kernel, g = ReplicaExchange(Cycle((HMC(0.2, 3), OrbitMove(SO3()))), geometric_ladder(1.0, 4.0, 3)), gen(4)
+    kernel, g = (
+        ReplicaExchange(Cycle((HMC(0.2, 3), OrbitMove(SO3()))), geometric_ladder(1.0, 4.0, 3)),
+        gen(4),
+    )
     state = kernel.init(torch.zeros(3, 200, 4, 3, dtype=torch.float64), energy)
     state = warmup(kernel, state, energy, 100, generator=g)
     trace = run(kernel, state, energy, 200, generator=g)

@@ -46,7 +46,10 @@ def test_mean_variance_and_energy_of_a_mixture(kernel):
 
 def test_baoab_has_no_bias_for_a_quadratic_energy_and_a_small_one_else():
     harmonic = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64))
-    kernel, g = Langevin(1.0, friction=1.0), gen(2)  # half the stability limit: Verlet would be 25 % off
+    kernel, g = (
+        Langevin(1.0, friction=1.0),
+        gen(2),
+    )  # half the stability limit: Verlet would be 25 % off
     state = kernel.init(harmonic.sample((4000,), generator=g), harmonic)
     x = run(kernel, state, harmonic, 200, generator=g).x[50:, :, 0].T
     got, error = mean_and_error(x**2)
@@ -61,7 +64,8 @@ def test_baoab_has_no_bias_for_a_quadratic_energy_and_a_small_one_else():
 
 
 def test_adjusted_langevin_is_exact_at_a_step_size_that_often_fails():
-    """Little friction, many rejections: without the reversal of rejected momenta this is off by many errors."""
+    """Little friction, many rejections: without the reversal of rejected momenta this is off by
+    many errors."""
     wells, g = ManyWell(2).double(), gen(9)
     kernel = AdjustedLangevin(0.45, friction=0.05)
     state = kernel.init(wells.sample((4000,), generator=g), wells)
@@ -74,7 +78,9 @@ def test_adjusted_langevin_is_exact_at_a_step_size_that_often_fails():
         (trace.x[..., 0].square().T, exact[:, 0].square()),
     ):
         got, error = mean_and_error(values)
-        assert (got - reference.mean()).abs() < 4 * (error**2 + reference.var() / len(reference)) ** 0.5
+        assert (got - reference.mean()).abs() < 4 * (
+            error**2 + reference.var() / len(reference)
+        ) ** 0.5
 
 
 def test_masses_change_the_path_and_not_the_distribution():
@@ -84,7 +90,9 @@ def test_masses_change_the_path_and_not_the_distribution():
     results = []
     for kernel in (HMC(0.1, 6), HMC(0.2, 6, mass=mass), AdjustedLangevin(0.2, mass=mass)):
         g = gen(3)
-        state = warmup(kernel, kernel.init(start.repeat(200, 1, 1), energy), energy, 150, generator=g)
+        state = warmup(
+            kernel, kernel.init(start.repeat(200, 1, 1), energy), energy, 150, generator=g
+        )
         trace = run(kernel, state, energy, 250, generator=g, thin=2)
         results.append(mean_and_error(trace.energy.T))
     for got, error in results[1:]:
@@ -94,7 +102,9 @@ def test_masses_change_the_path_and_not_the_distribution():
 def lattice(chains, points, spacing, g):
     """Random sites of a cubic lattice: no two points close."""
     sites = torch.cartesian_prod(*[torch.arange(3.0)] * 3) - 1
-    return spacing * torch.stack([sites[torch.randperm(27, generator=g)[:points]] for _ in range(chains)])
+    return spacing * torch.stack(
+        [sites[torch.randperm(27, generator=g)[:points]] for _ in range(chains)]
+    )
 
 
 def test_lj13_mean_energy_virial_and_no_drift():

@@ -1,4 +1,5 @@
-"""The novelty bonus: low where chains have been, high elsewhere, invariant, and never in a stored energy."""
+"""The novelty bonus: low where chains have been, high elsewhere, invariant, and never in a stored
+energy."""
 
 import math
 
@@ -32,7 +33,9 @@ def plane(seed=0, **options):
 
 
 def clusters(count=13, size=300, scale=0.7, seed=0):
-    return GaussianPrior((count, 3), scale, zero_com=True).sample((size,), generator=generator(seed))
+    return GaussianPrior((count, 3), scale, zero_com=True).sample(
+        (size,), generator=generator(seed)
+    )
 
 
 def fitted(seed=0):
@@ -51,7 +54,9 @@ def test_bonus_is_low_where_it_was_fitted_and_about_one_elsewhere():
         novelty = plane(seed, length=0.5, hidden=64)
         assert (novelty.bonus(seen) == 0).all()  # nothing is known before the first fit
         novelty.fit(seen, 0)
-        assert novelty.bonus(seen).mean().item() == pytest.approx(1.0, abs=1e-5)  # what the weight refers to
+        assert novelty.bonus(seen).mean().item() == pytest.approx(
+            1.0, abs=1e-5
+        )  # what the weight refers to
         before.append(novelty.bonus(unseen))
         novelty.fit(seen, 300, generator=gen)
         held_out = centres + torch.randn(3, 2, generator=gen)
@@ -88,7 +93,10 @@ def test_only_the_predictor_learns():
     predictor = [p.clone() for p in novelty.predictor.parameters()]
     novelty.fit(torch.randn(50, 2, generator=generator()), 20, generator=generator())
     assert all(torch.equal(a, b) for a, b in zip(target, novelty.target.parameters(), strict=True))
-    assert all(not torch.equal(a, b) for a, b in zip(predictor, novelty.predictor.parameters(), strict=True))
+    assert all(
+        not torch.equal(a, b)
+        for a, b in zip(predictor, novelty.predictor.parameters(), strict=True)
+    )
     with pytest.raises(InputError, match="two"):
         plane().fit(torch.zeros(1, 2), 5)
 
@@ -140,7 +148,11 @@ def surfaces():
     grid = torch.cartesian_prod(*[torch.arange(2, dtype=torch.float64)] * 3)[:5]
     shaken = grid + 0.1 * torch.randn(4, 5, 3, generator=generator(3), dtype=torch.float64)
     return {
-        "vector": (GaussianMixture(means), vector, 2.0 * torch.randn(6, 2, generator=generator()).double()),
+        "vector": (
+            GaussianMixture(means),
+            vector,
+            2.0 * torch.randn(6, 2, generator=generator()).double(),
+        ),
         "cluster": (LennardJones(5), cluster, shaken),
     }
 
@@ -218,15 +230,17 @@ def test_stored_energies_are_clean_and_none_is_evaluated_twice(name):
 
 def test_rejected_steps_repeat_their_point():
     energy = ManyWell(2)
-    found = explore(MALA(0.8), torch.zeros(8, 2), energy, plane(), 50, weight=0.0, generator=generator())
+    found = explore(
+        MALA(0.8), torch.zeros(8, 2), energy, plane(), 50, weight=0.0, generator=generator()
+    )
     stayed = (found.x[1:] == found.x[:-1]).all(-1).double().mean()
     assert 0.1 < stayed < 0.9
     assert stayed.item() == pytest.approx(1 - found.acceptance.mean().item(), abs=0.03)
 
 
 def test_the_law_of_the_chains_is_that_of_the_surface():
-    """Histogram of one coordinate against quadrature of exp(-U + weight·bonus); reweighting by the clean and
-    the lowered energy is then possible."""
+    """Histogram of one coordinate against quadrature of exp(-U + weight·bonus); reweighting by the
+    clean and the lowered energy is then possible."""
     energy = GaussianMixture(torch.zeros(1, 1, dtype=torch.float64))
     novelty = Novelty(Coordinates((1,)), length=0.5, hidden=64, generator=generator(1))
     novelty.fit(torch.randn(300, 1, generator=generator(2)) * 0.5, 200, generator=generator(3))
@@ -254,7 +268,8 @@ def test_the_law_of_the_chains_is_that_of_the_surface():
 
 
 def test_novelty_drives_chains_to_new_wells():
-    """From one well of four, in steps that hardly ever cross the barrier: with the bonus they do."""
+    """From one well of four, in steps that hardly ever cross the barrier: with the bonus they
+    do."""
     energy, gen = ManyWell(4), generator(5)
     start = torch.tensor([1.7, 0.0, 1.7, 0.0]) + 0.1 * torch.randn(16, 4, generator=gen)
     unbiased = Novelty(Coordinates((4,)), hidden=16, generator=gen)
@@ -300,7 +315,9 @@ def test_ctrl_c_keeps_whole_points(monkeypatch):
         return inner(self, x)
 
     monkeypatch.setattr(ManyWell, "value_and_grad", press)
-    found = explore(MALA(), torch.zeros(3, 2), energy, plane(), 50, weight=1.0, generator=generator())
+    found = explore(
+        MALA(), torch.zeros(3, 2), energy, plane(), 50, weight=1.0, generator=generator()
+    )
     assert found.interrupted and found.steps == 18
     assert len(found.x) == len(found.energy) == len(found.grad) == 18
     torch.testing.assert_close(found.energy, energy(found.x))

@@ -49,7 +49,8 @@ def test_what_is_no_symmetry_is_refused():
 
 
 def test_a_group_that_is_not_orthogonal_is_refused():
-    """x -> -x/2 in one direction and 2x in the other keeps |x y| but turns no gradient as a vector."""
+    """x -> -x/2 in one direction and 2x in the other keeps |x y| but turns no gradient as a
+    vector."""
 
     class Hyperbolic(Energy):
         event_shape = (1, 2)

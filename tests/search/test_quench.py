@@ -14,13 +14,16 @@ KT_KCAL = 0.0019872 * 300.0
 
 
 class Stiff(Energy):
-    """A quadratic with curvatures from 0.1 to 1000 about a known point, the same for every structure."""
+    """A quadratic with curvatures from 0.1 to 1000 about a known point, the same for every
+    structure."""
 
     def __init__(self, points=5):
         super().__init__()
         self.event_shape = (points, 3)
         g = torch.Generator().manual_seed(0)
-        basis = torch.linalg.qr(torch.randn(3 * points, 3 * points, generator=g, dtype=torch.float64))[0]
+        basis = torch.linalg.qr(
+            torch.randn(3 * points, 3 * points, generator=g, dtype=torch.float64)
+        )[0]
         self.register_buffer(
             "matrix", basis * torch.logspace(-1, 3, 3 * points, dtype=torch.float64) @ basis.T
         )
@@ -49,7 +52,10 @@ class RDKitMMFF(Energy):
 
     def value_and_grad(self, x):
         # RDKit's gradient reuses the distances of the last energy call: ask for both in turn
-        rows = [(self.field.CalcEnergy(r), self.field.CalcGrad(r)) for r in x.double().flatten(1).tolist()]
+        rows = [
+            (self.field.CalcEnergy(r), self.field.CalcGrad(r))
+            for r in x.double().flatten(1).tolist()
+        ]
         value = torch.tensor([r[0] for r in rows], dtype=torch.float64) / KT_KCAL
         grad = torch.tensor([r[1] for r in rows], dtype=torch.float64).reshape(x.shape)
         return value.to(x), (grad / KT_KCAL).to(x)
@@ -70,7 +76,9 @@ def test_structures_do_not_influence_each_other():
     together = minimise(x, Stiff(), tolerance=1e-2, history=30)
     apart = [minimise(row[None], Stiff(), tolerance=1e-2, history=30) for row in x]
     assert torch.allclose(together.x, torch.cat([a.x for a in apart]), atol=1e-3)
-    assert (together.steps - torch.cat([a.steps for a in apart])).abs().max() <= 10  # round-off grows
+    assert (
+        together.steps - torch.cat([a.steps for a in apart])
+    ).abs().max() <= 10  # round-off grows
 
 
 def test_stays_in_its_basin():

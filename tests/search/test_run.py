@@ -33,7 +33,9 @@ def test_the_trace_is_what_single_steps_give():
 
 
 def test_one_row_of_a_replica_exchange():
-    kernel, state, energy = ready(ReplicaExchange(HMC(0.3, 2), geometric_ladder(1.0, 3.0, 4)), (4, 6))
+    kernel, state, energy = ready(
+        ReplicaExchange(HMC(0.3, 2), geometric_ladder(1.0, 3.0, 4)), (4, 6)
+    )
     trace = run(kernel, state, energy, 12, generator=gen(2), thin=2, row=0)
     assert trace.x.shape == (6, 6, 3) and trace.energy.shape == (6, 6)
     assert torch.equal(trace.x[-1], trace.state.x[0])
@@ -52,7 +54,12 @@ def test_observe_is_called_on_time_and_may_end_the_run():
         observe=lambda n, s, i: seen.append(n) or n >= 20,
         every=5,
     )
-    assert seen == [5, 10, 15, 20] and trace.steps == 20 and len(trace.x) == 20 and not trace.interrupted
+    assert (
+        seen == [5, 10, 15, 20]
+        and trace.steps == 20
+        and len(trace.x) == 20
+        and not trace.interrupted
+    )
 
 
 def test_an_interruption_returns_what_there_is():

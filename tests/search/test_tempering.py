@@ -14,7 +14,9 @@ def gen(seed=0):
 def wells():
     """Two wells of weight 0.3 and 0.7, twenty standard deviations apart."""
     return GaussianMixture(
-        torch.tensor([[-10.0, 0.0], [10.0, 0.0]]), torch.tensor([1.0, 1.0]), torch.tensor([0.3, 0.7])
+        torch.tensor([[-10.0, 0.0], [10.0, 0.0]]),
+        torch.tensor([1.0, 1.0]),
+        torch.tensor([0.3, 0.7]),
     )
 
 
@@ -42,7 +44,9 @@ def test_every_row_has_its_own_temperature():
     energy = GaussianMixture(torch.zeros(1, 3, dtype=torch.float64))
     kernel, g = ReplicaExchange(HMC(0.5, 3), geometric_ladder(1.0, 9.0, 3)), gen(2)
     state = kernel.init(torch.zeros(3, 300, 3, dtype=torch.float64), energy)
-    assert torch.equal(state.step_size[:, 0], 0.5 * kernel.betas.rsqrt())  # a guess that fits a Gaussian
+    assert torch.equal(
+        state.step_size[:, 0], 0.5 * kernel.betas.rsqrt()
+    )  # a guess that fits a Gaussian
     state = warmup(kernel, state, energy, 60, generator=g)
     trace = run(kernel, state, energy, 200, generator=g)
     variance = trace.x.square().mean((0, 2, 3))
@@ -52,7 +56,8 @@ def test_every_row_has_its_own_temperature():
 
 
 def test_swap_rate_of_gaussians_is_the_exact_one():
-    """Oracle: U at inverse temperature β is Gamma(d/2)/β, so the mean of min(1, exp(ΔβΔU)) by plain sampling."""
+    """Oracle: U at inverse temperature β is Gamma(d/2)/β, so the mean of min(1, exp(ΔβΔU)) by plain
+    sampling."""
     d, betas = 4, torch.tensor([1.0, 0.5], dtype=torch.float64)
     energy = GaussianMixture(torch.zeros(1, d, dtype=torch.float64))
     kernel, g = ReplicaExchange(HMC(0.5, 5), betas), gen(3)
@@ -80,7 +85,8 @@ def test_swaps_cost_no_evaluation_and_alternate():
 
 
 def test_a_swap_moves_whole_configurations():
-    """Replica labels, positions, energies and gradients travel together; nothing is lost or doubled."""
+    """Replica labels, positions, energies and gradients travel together; nothing is lost or
+    doubled."""
     energy, g = DoubleWell().double(), gen(5)
 
     class Still:
@@ -143,7 +149,9 @@ def test_ladder():
     betas = geometric_ladder(300.0, 1200.0, 5)
     torch.testing.assert_close(betas[0].item(), 1.0)
     torch.testing.assert_close(betas[-1].item(), 0.25)
-    torch.testing.assert_close(betas[1:] / betas[:-1], torch.full((4,), 0.25**0.25, dtype=torch.float64))
+    torch.testing.assert_close(
+        betas[1:] / betas[:-1], torch.full((4,), 0.25**0.25, dtype=torch.float64)
+    )
     with pytest.raises(InputError, match="ladder"):
         geometric_ladder(300.0, 100.0, 3)
 

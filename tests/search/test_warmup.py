@@ -23,7 +23,9 @@ def gen(seed=0):
 
 
 def target(dtype=torch.float64):
-    return GaussianMixture(torch.zeros(1, 10, dtype=dtype), torch.linspace(0.1, 1.0, 10, dtype=dtype)[None])
+    return GaussianMixture(
+        torch.zeros(1, 10, dtype=dtype), torch.linspace(0.1, 1.0, 10, dtype=dtype)[None]
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,11 +64,14 @@ def test_step_sizes_per_temperature_and_per_chain():
     torch.testing.assert_close(ratio, torch.full_like(ratio, 10**0.5), rtol=0.1, atol=0.0)
     kernel = MALA(0.1)
     state = kernel.init(energy.sample((3, 5), generator=g), energy)
-    assert warmup(kernel, state, energy, 50, generator=g, own_dims=2).step_size.unique().numel() == 15
+    assert (
+        warmup(kernel, state, energy, 50, generator=g, own_dims=2).step_size.unique().numel() == 15
+    )
 
 
 def test_a_chain_that_starts_far_out_comes_in():
-    """A common step size would leave the far chain stuck: there, only far smaller steps are accepted."""
+    """A common step size would leave the far chain stuck: there, only far smaller steps are
+    accepted."""
     energy, g = target(), gen(4)
     x = energy.sample((32,), generator=g)
     x[0] *= 1000.0
@@ -80,7 +85,14 @@ def test_a_chain_that_starts_far_out_comes_in():
 def test_observe_sees_every_step_and_may_stop():
     energy, g, kernel, seen = target(), gen(5), MALA(), []
     state = kernel.init(energy.sample((4,), generator=g), energy)
-    warmup(kernel, state, energy, 50, generator=g, observe=lambda n, state, info: seen.append(n) or n == 7)
+    warmup(
+        kernel,
+        state,
+        energy,
+        50,
+        generator=g,
+        observe=lambda n, state, info: seen.append(n) or n == 7,
+    )
     assert seen == [1, 2, 3, 4, 5, 6, 7]
 
 

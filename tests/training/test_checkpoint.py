@@ -30,7 +30,11 @@ def equal(a: Checkpoint, b: Checkpoint) -> bool:
     numbers = (a.step, a.config, a.seconds, a.skipped) == (b.step, b.config, b.seconds, b.skipped)
     if not numbers or a.optimizer.keys() != b.optimizer.keys():
         return False
-    pairs = [(a.model, b.model), (a.ema, b.ema), *((a.optimizer[k], b.optimizer[k]) for k in a.optimizer)]
+    pairs = [
+        (a.model, b.model),
+        (a.ema, b.ema),
+        *((a.optimizer[k], b.optimizer[k]) for k in a.optimizer),
+    ]
     return all(x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x) for x, y in pairs)
 
 
@@ -38,7 +42,9 @@ def test_round_trip_without_pickle(tmp_path):
     path = tmp_path / "run" / "checkpoint.safetensors"
     write_checkpoint(path, sample())
     assert equal(read_checkpoint(path), sample())
-    content = path.read_bytes()  # the published layout: length, JSON header, raw numbers; nothing executable
+    content = (
+        path.read_bytes()
+    )  # the published layout: length, JSON header, raw numbers; nothing executable
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     assert json.loads(header["__metadata__"]["config"]) == {"a": {"b": 1}, "c": None}
@@ -100,7 +106,8 @@ def test_unwritable_folder(tmp_path):
 
 
 def test_optimizer_state_goes_back_to_its_parameters():
-    """Two optimizers, one restored from the other by name although its groups are in another order."""
+    """Two optimizers, one restored from the other by name although its groups are in another
+    order."""
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     weights = [p for p in net.parameters() if p.ndim > 1]
     biases = [p for p in net.parameters() if p.ndim == 1]

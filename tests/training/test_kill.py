@@ -1,7 +1,8 @@
-"""Training killed with SIGKILL, at any moment, many times over, ends with the weights of an unbroken run.
+"""Training killed with SIGKILL, at any moment, many times over, ends with the weights of an
+unbroken run.
 
-One interpreter is started with one thread; it forks a child per attempt, so that every attempt begins as a
-fresh process would, without paying for the imports again.
+One interpreter is started with one thread; it forks a child per attempt, so that every attempt
+begins as a fresh process would, without paying for the imports again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def run(folder):
         noise = torch.randn(batch.x.shape, generator=generator)
         t = torch.rand(len(batch), generator=generator)
         return (model(batch.x + noise, t, batch) - noise).square().mean((-1, -2))
-    config = TrainConfig(steps=STEPS, batch_size=10, checkpoint_every=4, log_every=5, accelerator="cpu")
+    config = TrainConfig(steps=STEPS, batch_size=10, checkpoint_every=4, log_every=5,
+                         accelerator="cpu")
     train(net, objective, data, config, folder, {"net": "small"}, lambda report: None)
 
 def die():
@@ -73,8 +75,8 @@ def kill_inside(kind, count):
         os.replace = dies(os.replace, kind == "before")
 
 def attempt(folder, arm=None, after=None, seconds=0.0):
-    """Run in a child; True when it finished, False when it was killed: inside, or ``seconds`` after step ``after``
-    was on disk, however fast the machine is."""
+    """Run in a child; True when it finished, False when it was killed: inside, or ``seconds``
+    after step ``after`` was on disk, however fast the machine is."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -150,8 +152,9 @@ def test_killed_and_restarted_training_is_bit_identical(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])
-    # A write every 4 steps; the third call dies. A write syncs twice (file, folder), and a resumed run first
-    # replaces its log. So the attempts leave two writes; one more; one more; and two more, the last in place.
+    # A write every 4 steps; the third call dies. A write syncs twice (file, folder), and a resumed
+    # run first replaces its log. So the attempts leave two writes; one more; one more; and two
+    # more, the last in place.
     assert report["inside"] == [8, 12, 16, 24]
     assert report["inside_equal"] and report["random_equal"] and report["tensors"] > 20
     assert report["random"] == sorted(report["random"]) and report["random"][-1] == 60

@@ -65,7 +65,13 @@ def objective(model, batch, generator):
 
 
 def config(**changes) -> TrainConfig:
-    settings = {"steps": 40, "batch_size": 16, "warmup": 4, "learning_rate": 0.05, "accelerator": "cpu"}
+    settings = {
+        "steps": 40,
+        "batch_size": 16,
+        "warmup": 4,
+        "learning_rate": 0.05,
+        "accelerator": "cpu",
+    }
     return TrainConfig(**{**settings, "log_every": 10, "checkpoint_every": 10, **changes})
 
 
@@ -75,7 +81,13 @@ def quiet(report: Progress) -> None:
 
 def go(tmp_path, model=None, loss=objective, data=None, run=None, show=quiet, **changes):
     return train(
-        model or linear(), loss, rows() if data is None else data, config(**changes), tmp_path, run, show
+        model or linear(),
+        loss,
+        rows() if data is None else data,
+        config(**changes),
+        tmp_path,
+        run,
+        show,
     )
 
 
@@ -84,7 +96,8 @@ def same(a, b) -> bool:
 
 
 def test_finds_the_least_squares_solution(tmp_path):
-    """With noise of variance s² added to x, the minimiser is ridge regression with n·s² (closed form)."""
+    """With noise of variance s² added to x, the minimiser is ridge regression with n·s² (closed
+    form)."""
     data = rows(256)
     result = go(tmp_path, data=data, steps=600, batch_size=64, ema_decay=0.98)
     x = torch.cat([data.x, torch.ones(256, 1)], 1).double()
@@ -132,13 +145,19 @@ def break_at(step):
 
 def test_resumed_run_ends_with_the_same_weights(tmp_path):
     whole = go(tmp_path / "whole")
-    for step in (3, 14, 18):  # before the first checkpoint; after one; after the resumed run's next one
+    for step in (
+        3,
+        14,
+        18,
+    ):  # before the first checkpoint; after one; after the resumed run's next one
         with pytest.raises(Stop):
             go(tmp_path / "broken", loss=break_at(step))
     end = go(tmp_path / "broken")
     assert end.resumed_at == 20  # the third run began at step 10 and got to 27
     assert same(whole.model, end.model) and same(whole.ema, end.ema)
-    lines = [json.loads(s) for s in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(s) for s in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [row["step"] for row in lines] == [10, 20, 30, 40]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert list((tmp_path / "broken" / "tensorboard").iterdir())
@@ -165,14 +184,17 @@ def test_another_model_is_refused(tmp_path):
 def test_constant_schedule_can_be_made_longer(tmp_path):
     go(tmp_path / "a", schedule="constant", steps=20)
     longer = go(tmp_path / "a", schedule="constant", steps=40)
-    assert longer.resumed_at == 20 and same(longer.model, go(tmp_path / "b", schedule="constant").model)
+    assert longer.resumed_at == 20 and same(
+        longer.model, go(tmp_path / "b", schedule="constant").model
+    )
     go(tmp_path / "c", steps=20)
     with pytest.raises(InputError, match=r"train\.steps"):
         go(tmp_path / "c", steps=40)
 
 
 def test_shards_are_gradient_accumulation(tmp_path):
-    """One step: the stored first moment is (1 - β1) times the clipped gradient of the whole batch."""
+    """One step: the stored first moment is (1 - β1) times the clipped gradient of the whole
+    batch."""
 
     def plain(model, batch, generator):
         return (model(batch.x) - batch.y).square().sum(-1)
@@ -332,11 +354,14 @@ def test_bar_on_a_terminal_lines_in_a_file(terminal):
     assert "loss 0.125" in text and "20 steps/s" in text and "0:00 left" in text
     assert ("\x1b[" in text) == terminal
     if not terminal:
-        assert len(text.splitlines()) == 11 and text.splitlines()[5].startswith("learning 50/100  loss")
+        assert len(text.splitlines()) == 11 and text.splitlines()[5].startswith(
+            "learning 50/100  loss"
+        )
 
 
 def test_mixed_precision_rounds_in_the_network_and_not_before(tmp_path):
-    """Inputs and batches reach the network as they are, its products are of bfloat16, what it returns is not."""
+    """Inputs and batches reach the network as they are, its products are of bfloat16, what it
+    returns is not."""
     seen = []
 
     class Net(nn.Module):

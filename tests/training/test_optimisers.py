@@ -1,4 +1,5 @@
-"""Which parameters step how: Muon against its definition, and runs with it that are killed and resumed."""
+"""Which parameters step how: Muon against its definition, and runs with it that are killed and
+resumed."""
 
 from __future__ import annotations
 
@@ -54,10 +55,21 @@ def loss(model, batch, generator):
 
 
 def go(folder, **changes):
-    settings = {"steps": 40, "batch_size": 16, "warmup": 0, "learning_rate": 0.02, "accelerator": "cpu"}
+    settings = {
+        "steps": 40,
+        "batch_size": 16,
+        "warmup": 0,
+        "learning_rate": 0.02,
+        "accelerator": "cpu",
+    }
     settings |= {"optimiser": "muon", "log_every": 10, "checkpoint_every": 10}
     return train(
-        net(), loss, words(), TrainConfig(**settings | changes), folder, on_progress=lambda report: None
+        net(),
+        loss,
+        words(),
+        TrainConfig(**settings | changes),
+        folder,
+        on_progress=lambda report: None,
     )
 
 
@@ -78,7 +90,8 @@ def test_linear_weights_go_to_muon_and_all_the_rest_to_adamw():
 
 
 def test_the_first_step_is_along_the_polar_factor_of_the_gradient(tmp_path):
-    """Without decay: -0.2 √(larger side) lr U Vᵀ, from an SVD; Muon's iteration leaves singular values near one."""
+    """Without decay: -0.2 √(larger side) lr U Vᵀ, from an SVD; Muon's iteration leaves singular
+    values near one."""
     begin, rate = net(), 0.01
     done = go(tmp_path, steps=1, batch_size=64, learning_rate=rate, clip_norm=None, shards=1)
     loss(begin, words(), None).mean().backward()

@@ -1,4 +1,5 @@
-"""Two processes (gloo) do the work of one: the same gradients, the same weights, one set of files."""
+"""Two processes (gloo) do the work of one: the same gradients, the same weights, one set of
+files."""
 
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ strategy = "ddp" if devices > 1 else "auto"
 for steps in (1, 6):
     torch.manual_seed(0)
     net = EGNN(hidden=8, layers=2, pair=8, vectors=8, heads=4, radial=8, times=8)
-    config = TrainConfig(steps=steps, batch_size=12, shards=4, schedule="constant", warmup=0, clip_norm=None,
-                         log_every=1, accelerator="cpu", devices=devices, strategy=strategy)
+    config = TrainConfig(steps=steps, batch_size=12, shards=4, schedule="constant", warmup=0,
+                         clip_norm=None, log_every=1, accelerator="cpu", devices=devices,
+                         strategy=strategy)
     train(net, objective, data, config, f"{folder}/{steps}", None, lambda report: None)
 """
 
@@ -70,7 +72,9 @@ def test_gradients_are_those_of_the_whole_batch(folders):
     largest = max(s["exp_avg"].abs().max() for s in one.optimizer.values())
     assert largest > 1e-4
     for name, state in one.optimizer.items():
-        assert (two.optimizer[name]["exp_avg"] - state["exp_avg"]).abs().max() < 1e-6 * largest, name
+        assert (two.optimizer[name]["exp_avg"] - state["exp_avg"]).abs().max() < 1e-6 * largest, (
+            name
+        )
 
 
 def test_weights_after_some_steps(folders):

@@ -1,4 +1,5 @@
-"""How much of a model's loss is imperfect symmetry: the split of the loss, its course in training, its landscape."""
+"""How much of a model's loss is imperfect symmetry: the split of the loss, its course in training,
+its landscape."""
 
 from orbitwise.audit.batch import AuditBatch
 from orbitwise.audit.dynamics import AuditedStep, AuditEvery, log_steps, read_audits

@@ -16,11 +16,12 @@ from orbitwise.errors import InputError
 class AuditBatch:
     """One batch of B items.
 
-    ``x: (B, N, D)`` points, or whatever the group's ``act`` takes, as grids ``(B, C, n, n, n)``; ``target``: ``(B, …)``
-    or a dictionary of them, in the orientation of ``x``; ``args`` go to the model behind ``x`` and are not moved
-    (tensors and indexable objects of length B are repeated, everything else is passed on as it is); ``mask: (B, N)``,
-    True = real point; ``moved``: further inputs ``(B, n, D)`` that turn as vectors do (cells, fields), which the model
-    gets between ``x`` and ``args``; ``level``: a label to report by (a noise level, a temperature).
+    ``x: (B, N, D)`` points, or whatever the group's ``act`` takes, as grids ``(B, C, n, n, n)``;
+    ``target``: ``(B, …)`` or a dictionary of them, in the orientation of ``x``; ``args`` go to the
+    model behind ``x`` and are not moved (tensors and indexable objects of length B are repeated,
+    everything else is passed on as it is); ``mask: (B, N)``, True = real point; ``moved``: further
+    inputs ``(B, n, D)`` that turn as vectors do (cells, fields), which the model gets between ``x``
+    and ``args``; ``level``: a label to report by (a noise level, a temperature).
     """
 
     x: Tensor
@@ -100,7 +101,8 @@ def _check(batch: AuditBatch, where: str) -> None:
     real = slice(None) if batch.mask is None else batch.mask
     if batch.mask is not None and batch.mask.shape != batch.x.shape[:2]:
         raise InputError(
-            f"{where}: mask has shape {tuple(batch.mask.shape)}, x {tuple(batch.x.shape)}; they must share (B, N)"
+            f"{where}: mask has shape {tuple(batch.mask.shape)}, x {tuple(batch.x.shape)}; they"
+            " must share (B, N)"
         )
     if not torch.isfinite(batch.x[real]).all():
         raise InputError(f"{where}: x has values that are not finite; remove these items")
@@ -108,7 +110,11 @@ def _check(batch: AuditBatch, where: str) -> None:
         if len(target) != len(batch):
             raise InputError(f"{where}: target {name} has {len(target)} items, x has {len(batch)}")
         part = (
-            target[batch.mask] if batch.mask is not None and target.shape[:2] == batch.mask.shape else target
+            target[batch.mask]
+            if batch.mask is not None and target.shape[:2] == batch.mask.shape
+            else target
         )
         if not torch.isfinite(part).all():
-            raise InputError(f"{where}: target {name} has values that are not finite; remove these items")
+            raise InputError(
+                f"{where}: target {name} has values that are not finite; remove these items"
+            )

@@ -1,12 +1,14 @@
-"""Black boxes to audit: force fields in torch, calculators of ASE, and the first made into the second.
+"""Black boxes to audit: force fields in torch, calculators of ASE, and the first made into the
+second.
 
 The calling convention of a force field, anyone's own or ours::
 
-    model(species, positions, cell) -> {"energy": (B,), "forces": (B, N, 3), "stress": (B, 3, 3)}, any of them,
-                                       or a tensor of forces (B, N, 3)
+    model(species, positions, cell) -> {"energy": (B,), "forces": (B, N, 3), "stress": (B, 3, 3)},
+                                       any of them, or a tensor of forces (B, N, 3)
 
-``species: (B, N)`` atomic numbers, ``positions: (B, N, 3)`` in Å, ``cell: (B, 3, 3)`` in Å (rows are its vectors) or
-None where nothing is periodic; eV, eV/Å and eV/Å³ come back. All structures of a batch have the same number of atoms.
+``species: (B, N)`` atomic numbers, ``positions: (B, N, 3)`` in Å, ``cell: (B, 3, 3)`` in Å (rows
+are its vectors) or None where nothing is periodic; eV, eV/Å and eV/Å³ come back. All structures of
+a batch have the same number of atoms.
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ def structure_batches(
     reference: bool = True,
     size: int = 16,
 ) -> list[AuditBatch]:
-    """Batches of at most ``size`` structures, each of one number of atoms, periodic or not, for ``ForceFieldModel`` and
-    ``CalculatorModel``. Energies are per atom, so that structures of several sizes count alike.
+    """Batches of at most ``size`` structures, each of one number of atoms, periodic or not, for
+    ``ForceFieldModel`` and ``CalculatorModel``. Energies are per atom, so that structures of
+    several sizes count alike.
 
-    ``species_move``: for permutations of all points, the species travel as a fourth column of the points.
-    ``reference=False``: the targets are zeros, so that the total of an audit is the mean square of the prediction.
+    ``species_move``: for permutations of all points, the species travel as a fourth column of the
+    points. ``reference=False``: the targets are zeros, so that the total of an audit is the mean
+    square of the prediction.
     """
     groups: dict[tuple, list[int]] = {}
     for k, s in enumerate(structures):
@@ -82,9 +86,11 @@ def _apart(x: Tensor, species: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ForceFieldModel(nn.Module):
-    """A force field in torch as ``audit_equivariance`` calls models; see the module for the calling convention.
+    """A force field in torch as ``audit_equivariance`` calls models; see the module for the calling
+    convention.
 
-    Gradients are enabled inside, for forces that are derivatives; ``outputs`` says what is asked of it.
+    Gradients are enabled inside, for forces that are derivatives; ``outputs`` says what is asked of
+    it.
     """
 
     def __init__(self, model: ForceField, outputs: Sequence[str] = ("forces",)):
@@ -106,21 +112,25 @@ class ForceFieldModel(nn.Module):
     ) -> dict[str, Tensor]:
         found = self.answers(x, cell, species, pbc, index)
         if missing := [name for name in self.outputs if name not in found]:
-            raise InputError(f"the model gives {', '.join(found) or 'nothing'}, but no {', '.join(missing)}")
+            raise InputError(
+                f"the model gives {', '.join(found) or 'nothing'}, but no {', '.join(missing)}"
+            )
         return {name: found[name] for name in self.outputs}
 
 
 def call_force_field(
     model: ForceField, species: Tensor, positions: Tensor, cell: Tensor | None
 ) -> dict[str, Tensor]:
-    """One call, detached; raises ``InputError`` for a call that fails and an answer that is not as agreed."""
+    """One call, detached; raises ``InputError`` for a call that fails and an answer that is not as
+    agreed."""
     try:
         with torch.enable_grad():
             answer = model(species, positions.detach(), cell)
     except Exception as error:  # any code may stand behind a model
         shapes = ", ".join(str(tuple(v.shape)) for v in (species, positions))
         raise InputError(
-            f"the model failed for species and positions of shapes {shapes} ({type(error).__name__}: {error})"
+            f"the model failed for species and positions of shapes {shapes}"
+            f" ({type(error).__name__}: {error})"
         ) from error
     if isinstance(answer, Tensor):
         answer = {"forces": answer}
@@ -134,7 +144,9 @@ def call_force_field(
     for name, value in found.items():
         if not isinstance(value, Tensor) or value.shape != shapes[name]:
             given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"the model's {name}: expected a tensor of shape {shapes[name]}, got {given}")
+            raise InputError(
+                f"the model's {name}: expected a tensor of shape {shapes[name]}, got {given}"
+            )
     return {name: value.detach() for name, value in found.items()}
 
 
@@ -145,15 +157,18 @@ def dtype_of(model: Any) -> torch.dtype:
 
 
 class CalculatorModel:
-    """An ASE calculator as ``audit_equivariance`` calls models: one geometry after another, each from scratch.
+    """An ASE calculator as ``audit_equivariance`` calls models: one geometry after another, each
+    from scratch.
 
-    ``places``: what to call each structure in an error. ``calls`` counts the single points, and ``single_precision``
-    says that answers came in float32. Raises ``EnergyError``
-    naming the structure where a single point fails or is not finite, ``InputError`` for a calculator without
+    ``places``: what to call each structure in an error. ``calls`` counts the single points, and
+    ``single_precision`` says that answers came in float32. Raises ``EnergyError`` naming the
+    structure where a single point fails or is not finite, ``InputError`` for a calculator without
     ``outputs``.
     """
 
-    def __init__(self, calculator: BaseCalculator, outputs: Sequence[str], places: Sequence[str] = ()):
+    def __init__(
+        self, calculator: BaseCalculator, outputs: Sequence[str], places: Sequence[str] = ()
+    ):
         self.calculator, self.outputs, self.places = calculator, tuple(outputs), tuple(places)
         self.name = type(calculator).__name__
         self.calls, self.single_precision = 0, False
@@ -171,7 +186,8 @@ class CalculatorModel:
         rows = zip(*[c.detach().cpu().numpy() for c in columns], strict=True)
         answers = [self._single_point(*row) for row in rows]
         return {
-            name: torch.from_numpy(np.stack([a[name] for a in answers])).to(x.device) for name in self.outputs
+            name: torch.from_numpy(np.stack([a[name] for a in answers])).to(x.device)
+            for name in self.outputs
         }
 
     def _single_point(self, positions, cell, species, pbc, index) -> dict[str, np.ndarray]:
@@ -186,7 +202,9 @@ class CalculatorModel:
             with torch.enable_grad():  # for calculators that are networks in torch
                 found = {name: _GETTERS[name](atoms) for name in self.outputs}
         except Exception as error:  # any code may stand behind a calculator
-            raise EnergyError(f"{where}: {self.name} failed ({type(error).__name__}: {error})") from error
+            raise EnergyError(
+                f"{where}: {self.name} failed ({type(error).__name__}: {error})"
+            ) from error
         self.single_precision |= any(value.dtype == np.float32 for value in found.values())
         for name, value in found.items():
             if not np.isfinite(value).all():
@@ -210,9 +228,10 @@ def implemented(calculator: BaseCalculator) -> tuple[str, ...]:
 class ModelCalculator(Calculator):
     """A force field in torch as an ASE calculator; see the module for the calling convention.
 
-    ``outputs``: what it gives, of energy, forces and stress. Without an energy it can be audited and can drive
-    dynamics, but not what needs an energy. ``dtype``: of the positions it sees, by default that of its parameters.
-    Raises ``InputError`` where the model does not give the ``outputs``.
+    ``outputs``: what it gives, of energy, forces and stress. Without an energy it can be audited
+    and can drive dynamics, but not what needs an energy. ``dtype``: of the positions it sees, by
+    default that of its parameters. Raises ``InputError`` where the model does not give the
+    ``outputs``.
     """
 
     def __init__(
@@ -250,7 +269,8 @@ def _xtb() -> BaseCalculator:
         from tblite.ase import TBLite
     except ImportError as error:
         raise MissingExtraError("xtb needs tblite: pip install 'orbitwise[xtb]'") from error
-    # the tightest self-consistent field that still converges: its remainder turns with the molecule's frame
+    # the tightest self-consistent field that still converges: its remainder turns with the
+    # molecule's frame
     return TBLite(method="GFN2-xTB", accuracy=0.01, verbosity=0)
 
 

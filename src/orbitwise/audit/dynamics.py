@@ -1,4 +1,5 @@
-"""The audit along a training: the same held-out items again and again, one line of ``audit.jsonl`` each time."""
+"""The audit along a training: the same held-out items again and again, one line of ``audit.jsonl``
+each time."""
 
 from __future__ import annotations
 
@@ -36,10 +37,12 @@ class Moment(Protocol):
 
 
 def log_steps(last: int, per_decade: int = 4) -> list[int]:
-    """0, 10, and ``per_decade`` steps in every decade from there, evenly in the logarithm, up to ``last``, which is one
-    of them; powers of ten always are."""
+    """0, 10, and ``per_decade`` steps in every decade from there, evenly in the logarithm, up to
+    ``last``, which is one of them; powers of ten always are."""
     if last < 0 or per_decade < 1:
-        raise InputError(f"log_steps needs last >= 0 and per_decade >= 1, got {last} and {per_decade}")
+        raise InputError(
+            f"log_steps needs last >= 0 and per_decade >= 1, got {last} and {per_decade}"
+        )
     count = math.ceil(per_decade * math.log10(max(last, 10)))
     steps = {round(10 ** (k / per_decade)) for k in range(per_decade, count + 1)}
     return sorted({0, last} | {step for step in steps if step < last})
@@ -47,8 +50,9 @@ def log_steps(last: int, per_decade: int = 4) -> list[int]:
 
 @dataclass(frozen=True)
 class AuditedStep:
-    """One line of ``audit.jsonl``: the audit after ``step`` steps and ``seconds`` of training (this audit took
-    ``audit_seconds``, which are not in them). ``rows`` per output and level; ``numbers``: what else was measured."""
+    """One line of ``audit.jsonl``: the audit after ``step`` steps and ``seconds`` of training (this
+    audit took ``audit_seconds``, which are not in them). ``rows`` per output and level;
+    ``numbers``: what else was measured."""
 
     step: int
     seconds: float
@@ -72,8 +76,8 @@ class AuditedStep:
 
     @property
     def percent(self) -> Estimate:
-        """Of the loss summed over the levels. Levels may share their items: the errors of the levels are added, an
-        upper bound."""
+        """Of the loss summed over the levels. Levels may share their items: the errors of the
+        levels are added, an upper bound."""
         whole = sum(row.total.value for row in self.rows)
         if not whole > 0:
             return Estimate(math.nan, math.nan)
@@ -83,7 +87,9 @@ class AuditedStep:
 
     def _mean(self, term: str) -> Estimate:
         found = [getattr(row, term) for row in self.rows]
-        return Estimate(sum(e.value for e in found) / len(found), sum(e.error for e in found) / len(found))
+        return Estimate(
+            sum(e.value for e in found) / len(found), sum(e.error for e in found) / len(found)
+        )
 
     def line(self) -> str:
         """As JSON; numbers that are not finite become ``null``."""
@@ -95,11 +101,14 @@ class AuditedStep:
         values = json.loads(text)
         rows = tuple(_audit(row) for row in values["rows"])
         numbers = {k: math.nan if v is None else v for k, v in values["numbers"].items()}
-        return cls(**{**values, "rows": rows, "numbers": numbers, "warnings": tuple(values["warnings"])})
+        return cls(
+            **{**values, "rows": rows, "numbers": numbers, "warnings": tuple(values["warnings"])}
+        )
 
 
 def read_audits(path: str | Path) -> list[AuditedStep]:
-    """The lines of an ``audit.jsonl``, or of the one in a run's folder; a line cut short by a kill is left out.
+    """The lines of an ``audit.jsonl``, or of the one in a run's folder; a line cut short by a kill
+    is left out.
 
     Raises ``InputError`` where there is none.
     """
@@ -107,7 +116,9 @@ def read_audits(path: str | Path) -> list[AuditedStep]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise InputError(f"{path}: no audits to read ({error.strerror}); train the run first") from None
+        raise InputError(
+            f"{path}: no audits to read ({error.strerror}); train the run first"
+        ) from None
     found = []
     for line in lines:
         try:
@@ -118,18 +129,20 @@ def read_audits(path: str | Path) -> list[AuditedStep]:
 
 
 class AuditEvery:
-    """``on_step`` of ``training.train``: audits the held-out ``batches`` at some steps into ``folder/audit.jsonl``.
+    """``on_step`` of ``training.train``: audits the held-out ``batches`` at some steps into
+    ``folder/audit.jsonl``.
 
-    ``steps``: every so many steps, or a list of them (``log_steps``). The items are the same each time; the group
-    elements too unless ``same_elements=False`` (common random numbers: what changes from audit to audit is the model).
-    ``weights``: of the model as it trains (``last``) or the averaged ones. ``audited``: what is audited of a model,
-    itself by default (a module that scales its output, say). ``numbers``: more to be measured of the model each time.
-    ``group``, ``loss``, ``outputs``, ``nodes``, ``gradients`` and ``chunk`` are those of ``audit_equivariance``; give
+    ``steps``: every so many steps, or a list of them (``log_steps``). The items are the same each
+    time; the group elements too unless ``same_elements=False`` (common random numbers: what changes
+    from audit to audit is the model). ``weights``: of the model as it trains (``last``) or the
+    averaged ones. ``audited``: what is audited of a model, itself by default (a module that scales
+    its output, say). ``numbers``: more to be measured of the model each time. ``group``, ``loss``,
+    ``outputs``, ``nodes``, ``gradients`` and ``chunk`` are those of ``audit_equivariance``; give
     three or more batches per level for gradient norms with errors.
 
-    After a resumption the lines up to that step stay and later ones, of a run that was killed, are dropped: no step
-    stands there twice. Neither the model nor any random stream is changed. Raises ``InputError`` for impossible steps,
-    ``OrbitwiseError`` where the file cannot be written.
+    After a resumption the lines up to that step stay and later ones, of a run that was killed, are
+    dropped: no step stands there twice. Neither the model nor any random stream is changed. Raises
+    ``InputError`` for impossible steps, ``OrbitwiseError`` where the file cannot be written.
     """
 
     def __init__(
@@ -227,7 +240,8 @@ class AuditEvery:
 
     def _unwritable(self, error: OSError) -> OrbitwiseError:
         return OrbitwiseError(
-            f"cannot write the audits {self.path}: {error.strerror or error}. Free space or choose another folder."
+            f"cannot write the audits {self.path}: {error.strerror or error}. Free space or choose"
+            " another folder."
         )
 
 
@@ -235,8 +249,8 @@ class AuditEvery:
 class Course:
     """What a training's audits come to, in percent of the loss summed over the levels.
 
-    ``first_below``: the first audited step under ``threshold`` percent (None: never), ``largest_after`` that step,
-    ``smallest`` with its step, ``final``: the last audit.
+    ``first_below``: the first audited step under ``threshold`` percent (None: never),
+    ``largest_after`` that step, ``smallest`` with its step, ``final``: the last audit.
     """
 
     threshold: float
@@ -249,7 +263,8 @@ class Course:
 
 
 def course(audits: Sequence[AuditedStep], threshold: float = 2.0, level: Any = None) -> Course:
-    """The course of the percentage, of one ``level`` or of all. Raises ``InputError`` for an empty list."""
+    """The course of the percentage, of one ``level`` or of all. Raises ``InputError`` for an empty
+    list."""
     if not audits:
         raise InputError("there are no audits: train the run first")
     values = [percent_of(audit, level) for audit in audits]
@@ -268,7 +283,9 @@ def course(audits: Sequence[AuditedStep], threshold: float = 2.0, level: Any = N
 
 def percent_of(audit: AuditedStep, level: Any = None) -> Estimate:
     """Of one level, or of the loss summed over all (``None``)."""
-    return audit.percent if level is None else next(r.percent for r in audit.rows if r.level == level)
+    return (
+        audit.percent if level is None else next(r.percent for r in audit.rows if r.level == level)
+    )
 
 
 def on_device(batch: AuditBatch, device: torch.device) -> AuditBatch:
@@ -283,7 +300,9 @@ def on_device(batch: AuditBatch, device: torch.device) -> AuditBatch:
     return replace(
         batch,
         x=moved(batch.x),
-        target={k: moved(v) for k, v in target.items()} if isinstance(target, dict) else moved(target),
+        target=(
+            {k: moved(v) for k, v in target.items()} if isinstance(target, dict) else moved(target)
+        ),
         args=tuple(map(moved, batch.args)),
         mask=moved(batch.mask),
         moved=tuple(map(moved, batch.moved)),
@@ -299,7 +318,9 @@ def _plain(value: Any) -> Any:
 
 
 def _audit(row: Mapping[str, Any]) -> Audit:
-    values = {k: _estimate(v) if isinstance(v, dict) and "error" in v else v for k, v in row.items()}
+    values = {
+        k: _estimate(v) if isinstance(v, dict) and "error" in v else v for k, v in row.items()
+    }
     if row["gradients"] is not None:
         norms = {k: _estimate(v) if isinstance(v, dict) else v for k, v in row["gradients"].items()}
         values["gradients"] = GradientNorms(**norms)

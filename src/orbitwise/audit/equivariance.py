@@ -1,4 +1,5 @@
-"""The audit: how much of a model's loss is imperfect symmetry (2512.02303, corrected for finite samples)."""
+"""The audit: how much of a model's loss is imperfect symmetry (2512.02303, corrected for finite
+samples)."""
 
 from __future__ import annotations
 
@@ -40,18 +41,21 @@ def audit_equivariance(
 ) -> AuditReport:
     """Total loss = twirled prediction error + equivariance error, with standard errors.
 
-    ``model(x, *moved, *args) -> (B, …)`` or a dictionary of such; any callable. ``batches``: see ``AuditBatch``; rows
-    come per output and ``level``. ``loss``: ``squared``, ``l1``, ``huber``, ``norm``, or ``(prediction, target, mask)
-    -> (M,)`` convex in the prediction, one for all or one per output. ``outputs``: how each moves: ``vector``,
-    ``point``, ``invariant``, ``scalar``, ``tensor`` or ``field``. ``nodes``: ``Haar``, ``Quadrature``, ``Enumerate``
-    or ``Shifts``; by default all elements of a small finite group, else quadrature for rotations. ``gradients``: also
-    the gradient norms of both terms (an ``nn.Module``; at least two batches per level for honest ones).
+    ``model(x, *moved, *args) -> (B, …)`` or a dictionary of such; any callable. ``batches``: see
+    ``AuditBatch``; rows come per output and ``level``. ``loss``: ``squared``, ``l1``, ``huber``,
+    ``norm``, or ``(prediction, target, mask) -> (M,)`` convex in the prediction, one for all or one
+    per output. ``outputs``: how each moves: ``vector``, ``point``, ``invariant``, ``scalar``,
+    ``tensor`` or ``field``. ``nodes``: ``Haar``, ``Quadrature``, ``Enumerate`` or ``Shifts``; by
+    default all elements of a small finite group, else quadrature for rotations. ``gradients``: also
+    the gradient norms of both terms (an ``nn.Module``; at least two batches per level for honest
+    ones).
 
-    Cost: ``nodes`` answers per item and two more. ``chunk``: most items in one call of the model. ``budget_seconds``:
-    no batch is begun after this time, and the report says what was left out. A module is audited as in evaluation
-    (dropout and batch statistics off) and left as it was. Estimates are unbiased for the squared loss: see
-    ``loss_terms``. Raises ``InputError`` for inputs, targets or answers that are not finite or do not fit, and for a
-    model that answers the same input differently.
+    Cost: ``nodes`` answers per item and two more. ``chunk``: most items in one call of the model.
+    ``budget_seconds``: no batch is begun after this time, and the report says what was left out. A
+    module is audited as in evaluation (dropout and batch statistics off) and left as it was.
+    Estimates are unbiased for the squared loss: see ``loss_terms``. Raises ``InputError`` for
+    inputs, targets or answers that are not finite or do not fit, and for a model that answers the
+    same input differently.
     """
     begin = time.monotonic()
     nodes = nodes or nodes_for(group)
@@ -70,18 +74,27 @@ def audit_equivariance(
             g = nodes.draw(group, len(batch), generator, batch.x)
             answers = over_orbit(model, group, g, batch, outputs, chunk=chunk)
             evaluations += len(batch) * (len(next(iter(answers.values()))) + (1 if number else 3))
-            eps = max(eps, torch.finfo(batch.x.dtype).eps if batch.x.dtype.is_floating_point else 0.0)
+            eps = max(
+                eps, torch.finfo(batch.x.dtype).eps if batch.x.dtype.is_floating_point else 0.0
+            )
             for name, F in answers.items():
                 own = loss.get(name, "squared") if isinstance(loss, Mapping) else loss
-                found = loss_terms(F, batch.targets[name], loss_named(own), nodes.blocks, batch.mask)
+                found = loss_terms(
+                    F, batch.targets[name], loss_named(own), nodes.blocks, batch.mask
+                )
                 if gradients:
                     slopes[name, batch.level].append(term_gradients(model, found))
-                given = loss_named(own)(plain[name], batch.targets[name].to(plain[name]), batch.mask)
+                given = loss_named(own)(
+                    plain[name], batch.targets[name].to(plain[name]), batch.mask
+                )
                 terms[name, batch.level].append(_Part(found, given, F, batch.mask))
     if skipped:
-        warnings.append(f"{skipped} batches were left out: the budget of {budget_seconds:g} s was used up")
+        warnings.append(
+            f"{skipped} batches were left out: the budget of {budget_seconds:g} s was used up"
+        )
     rows = [
-        _row(name, level, parts, eps, slopes.get((name, level))) for (name, level), parts in terms.items()
+        _row(name, level, parts, eps, slopes.get((name, level)))
+        for (name, level), parts in terms.items()
     ]
     warnings += [text for row in rows for text in _doubts(row)]
     return AuditReport(rows, list(dict.fromkeys(warnings)), evaluations, time.monotonic() - begin)
@@ -109,7 +122,9 @@ def _row(name: str, level, parts: list[_Part], eps: float, slopes) -> Audit:
     total, twirled, error = joined("total"), joined("twirled"), joined("equivariance")
     n, scale = len(total), float(total.mean())
     share = float(error.mean()) / scale if scale > 0 else float("nan")
-    off = (error - share * total).square().sum() / max(n - 1, 1)  # delta method for a ratio of means
+    off = (error - share * total).square().sum() / max(
+        n - 1, 1
+    )  # delta method for a ratio of means
     size = sum(float(p.size) for p in parts) / len(parts)
     deviation = sum(float(p.spread) for p in parts) / len(parts)
     relative = (deviation / size) ** 0.5 if size > 0 else 0.0
@@ -122,7 +137,8 @@ def _row(name: str, level, parts: list[_Part], eps: float, slopes) -> Audit:
         twirled=Estimate.mean(twirled),
         equivariance=Estimate.mean(error),
         percent=Estimate(
-            100 * share, 100 * float((off / n).sqrt()) / scale if n > 1 and scale > 0 else float("nan")
+            100 * share,
+            100 * float((off / n).sqrt()) / scale if n > 1 and scale > 0 else float("nan"),
         ),
         as_given=Estimate.mean(torch.cat([part.given for part in parts])),
         monte_carlo=float(joined("variance").sum().sqrt()) / n,
@@ -135,7 +151,9 @@ def _row(name: str, level, parts: list[_Part], eps: float, slopes) -> Audit:
 def _as_given(model, group: Group, batch: AuditBatch, outputs: Outputs, chunk: int | None):
     with torch.no_grad():
         same = group.identity((1, len(batch)), device=batch.x.device, dtype=batch.x.dtype)
-        return {k: v[0] for k, v in over_orbit(model, group, same, batch, outputs, chunk=chunk).items()}
+        return {
+            k: v[0] for k, v in over_orbit(model, group, same, batch, outputs, chunk=chunk).items()
+        }
 
 
 @contextmanager
@@ -145,8 +163,8 @@ def _evaluating(model: Callable[..., Any], warnings: list[str]):
     held = sorted({type(m).__name__ for m in modules if isinstance(m, _STATEFUL)})
     if held:
         warnings.append(
-            f"the model was in training mode with {', '.join(held)}; it is audited as in evaluation, "
-            "since their noise would count as equivariance error"
+            f"the model was in training mode with {', '.join(held)}; it is audited as in"
+            " evaluation, since their noise would count as equivariance error"
         )
     try:
         for m in modules:
@@ -162,9 +180,10 @@ def _check_still(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
         scale = y.abs().max()
         if not torch.allclose(y, second[name], rtol=1e-4, atol=1e-5 * float(scale) + 1e-30):
             raise InputError(
-                f"the model gives another {name} when asked twice (largest difference "
-                f"{(y - second[name]).abs().max():.3g}): switch off dropout, sampling and running statistics, or "
-                "give it a fixed seed; their noise would count as equivariance error"
+                f"the model gives another {name} when asked twice (largest difference"
+                f" {(y - second[name]).abs().max():.3g}): switch off dropout, sampling and running"
+                " statistics, or give it a fixed seed; their noise would count as equivariance"
+                " error"
             )
 
 
@@ -180,13 +199,15 @@ def _cautions(
             full = plain[name][: len(y)]
             if not torch.allclose(y, full, rtol=1e-3, atol=1e-4 * float(full.abs().max()) + 1e-30):
                 found.append(
-                    f"{name} of an item depends on the other items of its batch (batch statistics?): the audit turns "
-                    "every item by itself, so this counts as equivariance error"
+                    f"{name} of an item depends on the other items of its batch (batch"
+                    " statistics?): the audit turns every item by itself, so this counts as"
+                    " equivariance error"
                 )
         for name, y in plain.items():
             if y.numel() and float((y - y[:1]).abs().max()) <= 1e-7 * float(y.abs().max()):
                 found.append(
-                    f"{name} is the same for all items of the first batch: of a constant model the split says nothing"
+                    f"{name} is the same for all items of the first batch: of a constant model the"
+                    " split says nothing"
                 )
     return found
 
@@ -200,5 +221,7 @@ def _doubts(row: Audit) -> list[str]:
     if row.items < 20:
         return [f"{where}: errors rest on {row.items} items only"]
     if row.equivariance.error > 0.5 * abs(row.equivariance.value):
-        return [f"{where}: the equivariance error is not resolved; take more nodes (nodes=) or items"]
+        return [
+            f"{where}: the equivariance error is not resolved; take more nodes (nodes=) or items"
+        ]
     return []

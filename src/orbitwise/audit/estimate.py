@@ -5,8 +5,9 @@ With ``F(g) = g⁻¹ f(g x)`` and the twirled prediction ``f̄ = E_g F(g)``,
     E_g ℓ(F(g), y)  =  ℓ(f̄, y)  +  E_g [ℓ(F(g), y) - ℓ(f̄, y)]
       total            twirled      equivariance error
 
-The last term is ≥ 0 for convex ℓ (Jensen) and equals ``E_g B(F(g), f̄)``, B the Bregman divergence of ``ℓ(·, y)``,
-whose linear part has mean zero; for the squared loss it is the variance ``E_g |F(g) - f̄|²`` (2512.02303, section 3).
+The last term is ≥ 0 for convex ℓ (Jensen) and equals ``E_g B(F(g), f̄)``, B the Bregman divergence
+of ``ℓ(·, y)``, whose linear part has mean zero; for the squared loss it is the variance ``E_g |F(g)
+- f̄|²`` (2512.02303, section 3).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from orbitwise.audit.losses import Loss
 
 @dataclass(frozen=True)
 class Terms:
-    """Estimates per item, ``(B,)`` each: ``total = twirled + equivariance``; ``variance``: of ``equivariance`` over the
-    draw of the group elements, to first order (0 where all of them were taken, NaN of two blocks, which leave none)."""
+    """Estimates per item, ``(B,)`` each: ``total = twirled + equivariance``; ``variance``: of
+    ``equivariance`` over the draw of the group elements, to first order (0 where all of them were
+    taken, NaN of two blocks, which leave none)."""
 
     total: Tensor
     twirled: Tensor
@@ -30,13 +32,16 @@ class Terms:
     variance: Tensor
 
 
-def loss_terms(answers: Tensor, target: Tensor, loss: Loss, blocks: int, mask: Tensor | None = None) -> Terms:
+def loss_terms(
+    answers: Tensor, target: Tensor, loss: Loss, blocks: int, mask: Tensor | None = None
+) -> Terms:
     """Of answers ``F: (K, B, …)`` in ``blocks`` independent blocks of ``K / blocks`` elements.
 
-    ``f̄`` is known through means over blocks only, which makes ``ℓ(f̄)`` too large; the jackknife over blocks takes this
-    away, exactly for the squared loss (it is then the product of means of *different* blocks, unbiased for any number
-    of blocks ≥ 2) and to second order in 1/blocks for others (Quenouille, Biometrika 43, 353, 1956). One block: all
-    elements of a finite group, where nothing is to be corrected.
+    ``f̄`` is known through means over blocks only, which makes ``ℓ(f̄)`` too large; the jackknife
+    over blocks takes this away, exactly for the squared loss (it is then the product of means of
+    *different* blocks, unbiased for any number of blocks ≥ 2) and to second order in 1/blocks for
+    others (Quenouille, Biometrika 43, 353, 1956). One block: all elements of a finite group, where
+    nothing is to be corrected.
     """
     K = len(answers)
     target = target.to(answers)
@@ -50,7 +55,9 @@ def loss_terms(answers: Tensor, target: Tensor, loss: Loss, blocks: int, mask: T
     left = _over(loss, without, target, mask)  # (M, B): ℓ of the mean without block j
     twirled = blocks * whole - (blocks - 1) * left.mean(0)
     own = many.unflatten(0, (blocks, K // blocks)).mean(1)
-    pseudo = own - blocks * whole + (blocks - 1) * left  # Tukey's pseudo-values of the equivariance error
+    pseudo = (
+        own - blocks * whole + (blocks - 1) * left
+    )  # Tukey's pseudo-values of the equivariance error
     variance = pseudo.var(0) / blocks if blocks > 2 else torch.full_like(total, torch.nan)
     return Terms(total, twirled, total - twirled, variance)
 

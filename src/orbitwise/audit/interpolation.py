@@ -23,12 +23,14 @@ _CHUNK = 48  # grids in one call
 
 
 class TurnedGrids:
-    """Denoising of molecules on a grid, audited under all rotations. Inputs are densities of turned positions, so these
-    are exact; only their noise (standard deviation ``sigma``) and the answer are turned by ``rotate_grid``.
+    """Denoising of molecules on a grid, audited under all rotations. Inputs are densities of turned
+    positions, so these are exact; only their noise (standard deviation ``sigma``) and the answer
+    are turned by ``rotate_grid``.
 
-    The noise is drawn on a larger grid, so that no corner of the turned one is empty. The loss is over the voxels whose
-    distance from the middle is at most half a side less two voxels. All audits have the same items, noise and
-    rotations; ``nodes``: by default two random turns of the 12 rotations of the tetrahedron.
+    The noise is drawn on a larger grid, so that no corner of the turned one is empty. The loss is
+    over the voxels whose distance from the middle is at most half a side less two voxels. All
+    audits have the same items, noise and rotations; ``nodes``: by default two random turns of the
+    12 rotations of the tetrahedron.
     """
 
     def __init__(
@@ -47,14 +49,17 @@ class TurnedGrids:
         self.margin = math.ceil((math.sqrt(3) - 1) / 2 * grid.n) + 1
         side = grid.n + 2 * self.margin
         like = {"device": self.clean.device, "dtype": self.clean.dtype}
-        self.noise = sigma * torch.randn(*self.clean.shape[:2], side, side, side, generator=generator, **like)
+        self.noise = sigma * torch.randn(
+            *self.clean.shape[:2], side, side, side, generator=generator, **like
+        )
         self.rotations = SO3().sample((len(self.clean),), generator=generator, **like)
         line = torch.arange(grid.n, **like) - (grid.n - 1) / 2
         square = line[:, None, None] ** 2 + line[:, None] ** 2 + line**2
         self.inside = (square <= (grid.n / 2 - 2) ** 2).to(self.clean)
 
     def audit(self, model: Callable[[Tensor], Tensor]) -> Audit:
-        """Of ``model(y) -> (B, C, n, n, n)``; the equivariance error holds what interpolation adds."""
+        """Of ``model(y) -> (B, C, n, n, n)``; the equivariance error holds what interpolation
+        adds."""
         return self._audit(lambda y, density: model(y))
 
     @cached_property
@@ -75,7 +80,8 @@ class TurnedGrids:
         return self._audit(lambda y, density: density)
 
     def round_trip(self, x: Tensor) -> float:
-        """Rms change of grids ``(B, C, n, n, n)`` that are turned and turned back, over their rms."""
+        """Rms change of grids ``(B, C, n, n, n)`` that are turned and turned back, over their
+        rms."""
         back = rotate_grid(self.rotations.mT, rotate_grid(self.rotations, x))
         return float((self.inside * (back - x)).norm() / (self.inside * x).norm())
 
@@ -90,7 +96,9 @@ class TurnedGrids:
         return self.clean + self._inner(self.noise)
 
     def _audit(self, answer: Callable[[Tensor, Tensor], Tensor]) -> Audit:
-        def turned_back(x: Tensor, frame: Tensor, species: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        def turned_back(
+            x: Tensor, frame: Tensor, species: Tensor, mask: Tensor, noise: Tensor
+        ) -> Tensor:
             rotation = frame.mT  # rows of the frame are the turned axes
             empty = species.new_zeros(*species.shape, species.shape[-1])
             density = self.grid.voxelise(PointBatch(x, species, empty, mask))
@@ -126,7 +134,9 @@ class TurnedGrids:
         return field[..., inner, inner, inner]
 
     def _smoothed(self, y: Tensor) -> Tensor:
-        line = self.grid.spacing_angstrom * torch.arange(self.grid.n, device=y.device, dtype=y.dtype)
+        line = self.grid.spacing_angstrom * torch.arange(
+            self.grid.n, device=y.device, dtype=y.dtype
+        )
         kernel = torch.exp(-((line[:, None] - line) ** 2) / self.grid.width_angstrom**2)
         kernel = kernel / kernel[self.grid.n // 2].sum()
         return torch.einsum("ai,bj,ck,...ijk->...abc", kernel, kernel, kernel, y)
@@ -134,10 +144,11 @@ class TurnedGrids:
 
 @dataclass(frozen=True)
 class InterpolationAudit:
-    """Apparent equivariance under all rotations, of a model and of maps that are equivariant up to interpolation:
-    ``identity``, ``smoothing`` and ``perfect`` of ``TurnedGrids``. ``round_trip_clean`` and ``round_trip_noisy``: rms
-    change of grids without and with noise that are turned and turned back; ``noise_kept``: the part of its variance
-    that turned noise keeps. The model's inputs are that much quieter than in training."""
+    """Apparent equivariance under all rotations, of a model and of maps that are equivariant up to
+    interpolation: ``identity``, ``smoothing`` and ``perfect`` of ``TurnedGrids``.
+    ``round_trip_clean`` and ``round_trip_noisy``: rms change of grids without and with noise that
+    are turned and turned back; ``noise_kept``: the part of its variance that turned noise keeps.
+    The model's inputs are that much quieter than in training."""
 
     model: Audit
     identity: Audit
@@ -156,16 +167,26 @@ class InterpolationAudit:
         """For a terminal."""
         m, s, i = (f"{a.percent.value:.3g} %" for a in (self.model, self.smoothing, self.identity))
         return [
-            f"all rotations: {m} of the loss looks like equivariance error, interpolation included; of maps that are "
-            f"equivariant {s} (Gaussian smoothing) and {i} (identity) do",
-            f"turning back a perfect answer alone makes {self.percent_interpolated:.2g} % of the model's loss",
-            f"turned and turned back a grid changes by {100 * self.round_trip_clean:.3g} % (clean), "
-            f"{100 * self.round_trip_noisy:.3g} % (noisy); turned noise keeps {100 * self.noise_kept:.3g} % of its "
-            "variance",
+            (
+                f"all rotations: {m} of the loss looks like equivariance error, interpolation"
+                f" included; of maps that are equivariant {s} (Gaussian smoothing) and {i}"
+                " (identity) do"
+            ),
+            (
+                f"turning back a perfect answer alone makes {self.percent_interpolated:.2g} % of"
+                " the model's loss"
+            ),
+            (
+                f"turned and turned back a grid changes by {100 * self.round_trip_clean:.3g} %"
+                f" (clean), {100 * self.round_trip_noisy:.3g} % (noisy); turned noise keeps"
+                f" {100 * self.noise_kept:.3g} % of its variance"
+            ),
         ]
 
 
-def interpolation_audit(model: Callable[[Tensor], Tensor], turned: TurnedGrids) -> InterpolationAudit:
+def interpolation_audit(
+    model: Callable[[Tensor], Tensor], turned: TurnedGrids
+) -> InterpolationAudit:
     """The audit of ``model`` under all rotations beside those of equivariant maps."""
     return InterpolationAudit(
         model=turned.audit(model),

@@ -29,7 +29,8 @@ def huber(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Ten
 
 
 def norm(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over points of the length of the difference; of ``(M, …)`` the last axis holds a vector."""
+    """Mean over points of the length of the difference; of ``(M, …)`` the last axis holds a
+    vector."""
     length = torch.linalg.vector_norm(prediction - target, dim=-1)
     return _mean(length, mask)
 
@@ -38,7 +39,8 @@ LOSSES: dict[str, Loss] = {"squared": squared, "l1": l1, "huber": huber, "norm":
 
 
 def loss_named(loss: str | Loss) -> Loss:
-    """A loss of ``LOSSES`` by name, or one's own ``(prediction, target, mask) -> (M,)`` as it is."""
+    """A loss of ``LOSSES`` by name, or one's own ``(prediction, target, mask) -> (M,)`` as it
+    is."""
     if callable(loss):
         return loss
     if loss not in LOSSES:
@@ -47,7 +49,8 @@ def loss_named(loss: str | Loss) -> Loss:
 
 
 def _mean(value: Tensor, mask: Tensor | None) -> Tensor:
-    """Over everything but the first axis; where ``mask: (M, N)`` fits the value, over its real points."""
+    """Over everything but the first axis; where ``mask: (M, N)`` fits the value, over its real
+    points."""
     if mask is None or value.shape[: mask.ndim] != mask.shape:
         return value.flatten(1).mean(1) if value.ndim > 1 else value
     real = mask.reshape(*mask.shape, *[1] * (value.ndim - mask.ndim)).expand_as(value)

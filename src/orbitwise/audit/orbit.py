@@ -1,4 +1,5 @@
-"""A model's answers along the orbit of its input, brought back: ``F(g) = g⁻¹ f(g x)``, constant for equivariant f."""
+"""A model's answers along the orbit of its input, brought back: ``F(g) = g⁻¹ f(g x)``, constant for
+equivariant f."""
 
 from __future__ import annotations
 
@@ -24,17 +25,20 @@ def kind_of(outputs: Outputs, name: str) -> Kind:
     kind = outputs if isinstance(outputs, str) else outputs.get(name)
     if kind not in KINDS:
         raise InputError(
-            f"outputs: say how {name!r} moves, one of {', '.join(KINDS)}; got {kind!r} in {outputs!r}"
+            f"outputs: say how {name!r} moves, one of {', '.join(KINDS)}; got {kind!r} in"
+            f" {outputs!r}"
         )
     return kind
 
 
-def bring_back(group: Group, g: Element, y: Tensor, kind: Kind, mask: Tensor | None = None) -> Tensor:
+def bring_back(
+    group: Group, g: Element, y: Tensor, kind: Kind, mask: Tensor | None = None
+) -> Tensor:
     """``g⁻¹·y`` for an output ``y: (*S, B, …)`` of one kind.
 
-    ``vector`` and ``point``: ``(B, N, D)``; ``invariant``: any shape, not moved; ``scalar``: one number per point ``(B,
-    N)``, which permutations move; ``tensor``: of rank two, ``(B, D, D)``, as a stress; ``field``: a grid, as the group
-    acts on inputs.
+    ``vector`` and ``point``: ``(B, N, D)``; ``invariant``: any shape, not moved; ``scalar``: one
+    number per point ``(B, N)``, which permutations move; ``tensor``: of rank two, ``(B, D, D)``, as
+    a stress; ``field``: a grid, as the group acts on inputs.
     """
     if kind == "invariant":
         return y
@@ -59,8 +63,8 @@ def over_orbit(
 ) -> dict[str, Tensor]:
     """``F(g)`` of every output for elements ``g: (K, B, *E)``: ``(K, B, …)`` in float64.
 
-    ``model(x, *moved, *args)`` gets the K·B inputs as one batch, or ``chunk`` of them at a time. Raises ``InputError``
-    for outputs of the wrong shape or with values that are not finite.
+    ``model(x, *moved, *args)`` gets the K·B inputs as one batch, or ``chunk`` of them at a time.
+    Raises ``InputError`` for outputs of the wrong shape or with values that are not finite.
     """
     size = len(batch)
     x = group.act(g, batch.x, mask=batch.mask)
@@ -76,9 +80,16 @@ def over_orbit(
     for name in batch.targets:
         y = torch.cat([part[name] for part in parts]).double().unflatten(0, (K, size))
         if not torch.isfinite(_real(y, mask)).all():
-            bad = (~torch.isfinite(_real(y, mask)).flatten(2).all(2)).any(0).nonzero().flatten().tolist()
+            bad = (
+                (~torch.isfinite(_real(y, mask)).flatten(2).all(2))
+                .any(0)
+                .nonzero()
+                .flatten()
+                .tolist()
+            )
             raise InputError(
-                f"the model's {name} is not finite for items {bad[:8]} of a batch; look at these inputs"
+                f"the model's {name} is not finite for items {bad[:8]} of a batch; look at these"
+                " inputs"
             )
         found[name] = bring_back(group, _double(g), y, kind_of(outputs, name), mask)
     return found
@@ -89,13 +100,18 @@ def _answers(answer: Any, batch: AuditBatch, count: int) -> dict[str, Tensor]:
     for name, target in batch.targets.items():
         y = answers.get(name)
         if not isinstance(y, Tensor):
-            given = ", ".join(map(str, answers)) if isinstance(answer, Mapping) else type(answer).__name__
+            given = (
+                ", ".join(map(str, answers))
+                if isinstance(answer, Mapping)
+                else type(answer).__name__
+            )
             raise InputError(
                 f"the model gives {given}; the audit needs a tensor {name!r} as the target has it"
             )
         if y.shape != (count, *target.shape[1:]):
             raise InputError(
-                f"the model's {name} has shape {tuple(y.shape)}, the target asks for {(count, *target.shape[1:])}"
+                f"the model's {name} has shape {tuple(y.shape)}, the target asks for"
+                f" {(count, *target.shape[1:])}"
             )
     return {name: answers[name] for name in batch.targets}
 

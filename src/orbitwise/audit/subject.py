@@ -1,4 +1,5 @@
-"""What an audit is made of, whatever it is an audit of: a trained run, a force field, or a calculator."""
+"""What an audit is made of, whatever it is an audit of: a trained run, a force field, or a
+calculator."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ POLYHEDRA = ("tetrahedral", "octahedral", "icosahedral")
 
 
 class AuditRequest(Protocol):
-    """What is asked of an audit: the ``group`` by name, at most ``items`` of each of the ``levels`` (None: those
-    of the subject), chosen by ``seed``."""
+    """What is asked of an audit: the ``group`` by name, at most ``items`` of each of the ``levels``
+    (None: those of the subject), chosen by ``seed``."""
 
     @property
     def group(self) -> str: ...
@@ -35,10 +36,10 @@ class AuditRequest(Protocol):
 
 @dataclass(frozen=True)
 class AuditSubject:
-    """``batches`` in an order that may be cut anywhere; ``outputs``: how each moves, ``units`` of the root of its
-    squared loss. ``reference=False``: the targets are zeros, and the total is the mean square of the prediction.
-    ``levels``: what the levels of the batches are called, ``answer``: what a lone ``prediction`` is called. ``chunk``:
-    most items in one call."""
+    """``batches`` in an order that may be cut anywhere; ``outputs``: how each moves, ``units`` of
+    the root of its squared loss. ``reference=False``: the targets are zeros, and the total is the
+    mean square of the prediction. ``levels``: what the levels of the batches are called,
+    ``answer``: what a lone ``prediction`` is called. ``chunk``: most items in one call."""
 
     title: str
     model: Callable[..., Any]
@@ -59,21 +60,28 @@ class AuditSubject:
         return sum(len(batch) for batch in self.batches)
 
     def loss(self, name: str) -> dict[str, str]:
-        """The loss of every output: the length of the difference, for what is no vector, is its size."""
+        """The loss of every output: the length of the difference, for what is no vector, is its
+        size."""
         kinds = {"prediction": self.outputs} if isinstance(self.outputs, str) else self.outputs
         if name not in LOSSES:
             raise InputError(f"unknown loss {name!r}; use one of {', '.join(LOSSES)}")
-        return {key: "l1" if name == "norm" and kind != "vector" else name for key, kind in kinds.items()}
+        return {
+            key: "l1" if name == "norm" and kind != "vector" else name
+            for key, kind in kinds.items()
+        }
 
 
 def nodes_named(name: str | None, group: Group):
-    """The group elements that a name stands for, "octahedral:2", "all" or a number; raises ``InputError``."""
+    """The group elements that a name stands for, "octahedral:2", "all" or a number; raises
+    ``InputError``."""
     if name is None:
         return nodes_for(group)
     kind, _, count = name.partition(":")
     if name == "all":
         if not group.finite:
-            raise InputError(f"nodes=all is for small finite groups, {group!r} is none; give a number")
+            raise InputError(
+                f"nodes=all is for small finite groups, {group!r} is none; give a number"
+            )
         return Enumerate()
     try:
         if kind in POLYHEDRA:
@@ -89,13 +97,14 @@ def nodes_named(name: str | None, group: Group):
 
 
 def evaluations(subject: AuditSubject, nodes) -> int:
-    """Answers that the audit will ask of the model: all nodes and the pose of the file, for every item."""
+    """Answers that the audit will ask of the model: all nodes and the pose of the file, for every
+    item."""
     return subject.items * (nodes.blocks * nodes.size(subject.group) + 1)
 
 
 def narrowed(subject: AuditSubject, request: AuditRequest) -> AuditSubject:
-    """Only the levels that are asked for, and at most ``items`` of each. Raises ``InputError`` for a level or a group
-    that the subject does not have."""
+    """Only the levels that are asked for, and at most ``items`` of each. Raises ``InputError`` for
+    a level or a group that the subject does not have."""
     has = {"so3": subject.group.axis == "space", "o3": isinstance(subject.group, O3)}
     if not has.get(request.group, subject.group.axis == "points"):
         raise InputError(
@@ -104,7 +113,9 @@ def narrowed(subject: AuditSubject, request: AuditRequest) -> AuditSubject:
     known = list(dict.fromkeys(batch.level for batch in subject.batches))
     wanted = known if request.levels is None else list(request.levels)
     if missing := [level for level in wanted if level not in known]:
-        raise InputError(f"this run has no level {missing[0]:g}; its levels are {', '.join(map(str, known))}")
+        raise InputError(
+            f"this run has no level {missing[0]:g}; its levels are {', '.join(map(str, known))}"
+        )
     left, batches = dict.fromkeys(wanted, request.items), []
     for batch in subject.batches:
         if take := min(left.get(batch.level, 0), len(batch)):

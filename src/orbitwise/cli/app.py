@@ -1,4 +1,5 @@
-"""The command line. Nothing heavy is imported before a command needs it, so that ``--help`` is immediate."""
+"""The command line. Nothing heavy is imported before a command needs it, so that ``--help`` is
+immediate."""
 
 from __future__ import annotations
 
@@ -35,13 +36,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sample distributions that have symmetries, from data or from an energy alone.",
 )
-methods_app = typer.Typer(no_args_is_help=True, help="What is implemented, what was checked, what to cite.")
+methods_app = typer.Typer(
+    no_args_is_help=True, help="What is implemented, what was checked, what to cite."
+)
 app.add_typer(methods_app, name="methods")
 
 Out = Annotated[Path | None, typer.Option(help="Folder for the results.", show_default=False)]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show configuration, parameters and expected energy calls, and stop."),
+    typer.Option(
+        "--dry-run", help="Show configuration, parameters and expected energy calls, and stop."
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="Folder that a run wrote.", show_default=False)]
 
@@ -83,7 +88,8 @@ def options(
 @app.command()
 def conformers(
     smiles: Annotated[
-        str, typer.Argument(help="One molecule, as in 'CC(=O)N[C@@H](C)C(=O)NC'.", show_default=False)
+        str,
+        typer.Argument(help="One molecule, as in 'CC(=O)N[C@@H](C)C(=O)NC'.", show_default=False),
     ],
     n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
     temperature: Annotated[float, typer.Option(help="Kelvin.")] = 300.0,
@@ -91,13 +97,19 @@ def conformers(
         EnergyName, typer.Option(help="Energy function; xtb needs orbitwise[xtb].")
     ] = EnergyName.mmff94,
     workers: Annotated[
-        int, typer.Option(help="Processes that share a slow energy (xtb); more than 1 need orbitwise[ray].")
+        int,
+        typer.Option(
+            help="Processes that share a slow energy (xtb); more than 1 need orbitwise[ray]."
+        ),
     ] = 1,
-    budget: Annotated[float | None, typer.Option(help="Minutes to spend.", show_default="about 6")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Minutes to spend.", show_default="about 6")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same ensemble.")] = 0,
     out: Out = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Reference ensemble (.npz) to judge against.", show_default=False)
+        Path | None,
+        typer.Option(help="Reference ensemble (.npz) to judge against.", show_default=False),
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -140,7 +152,8 @@ def crystals(
         str | None, typer.Option(help="A text, for a model trained with texts.", show_default=False)
     ] = None,
     relax: Annotated[
-        bool, typer.Option("--relax", help="Relax with CHGNet before ranking; needs orbitwise[chgnet].")
+        bool,
+        typer.Option("--relax", help="Relax with CHGNet before ranking; needs orbitwise[chgnet]."),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
     out: Out = None,
@@ -170,10 +183,14 @@ def crystals(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(help="YAML file or preset, as in orbit_diffusion/default.", show_default=False)
+        str,
+        typer.Argument(
+            help="YAML file or preset, as in orbit_diffusion/default.", show_default=False
+        ),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in train.steps=2000.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in train.steps=2000."),
     ] = None,
     out: Out = None,
     dry_run: DryRun = False,
@@ -189,7 +206,9 @@ def train(
         _show_plan(resolved, method.plan(resolved))
         return
     if out is None:
-        raise InputError("say where to keep the run: --out FOLDER (repeating the command there resumes it)")
+        raise InputError(
+            "say where to keep the run: --out FOLDER (repeating the command there resumes it)"
+        )
     _show_lines(method.train(resolved, out))
 
 
@@ -230,14 +249,18 @@ def audit(
         str | None,
         typer.Argument(
             metavar="RUN | MODULE:FUNCTION | FILE",
-            help="A trained run; package.module:function of a force field (with --data); or with --ase a file.",
+            help=(
+                "A trained run; package.module:function of a force field (with --data); or with"
+                " --ase a file."
+            ),
             show_default=False,
         ),
     ] = None,
     ase: Annotated[
         str | None,
         typer.Option(
-            help="A calculator: xtb, chgnet, emt, lj, or package.module:function.", show_default=False
+            help="A calculator: xtb, chgnet, emt, lj, or package.module:function.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
@@ -248,25 +271,33 @@ def audit(
     nodes: Annotated[
         str | None,
         typer.Option(
-            help="Poses of each item: tetrahedral:2, octahedral:2, icosahedral:2, all, or a number of random ones.",
+            help=(
+                "Poses of each item: tetrahedral:2, octahedral:2, icosahedral:2, all, or a number"
+                " of random ones."
+            ),
             show_default="tetrahedral:2 for rotations",
         ),
     ] = None,
     items: Annotated[int, typer.Option("--items", "-n", help="At most so many structures.")] = 64,
     levels: Annotated[
         str | None,
-        typer.Option(help="Levels of a run, as noise levels t: 0.5,0.9.", show_default="those of the run"),
+        typer.Option(
+            help="Levels of a run, as noise levels t: 0.5,0.9.", show_default="those of the run"
+        ),
     ] = None,
     loss: Annotated[str, typer.Option(help="squared, l1, huber or norm.")] = "squared",
     gradients: Annotated[
         bool, typer.Option("--gradients", help="Also the gradients of both parts of a run's loss.")
     ] = False,
-    budget: Annotated[float, typer.Option(help="Seconds after which no further batch is begun.")] = 300.0,
+    budget: Annotated[
+        float, typer.Option(help="Seconds after which no further batch is begun.")
+    ] = 300.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audit.")] = 0,
     out: Out = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and report.html."""
+    """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and
+    report.html."""
     from orbitwise.methods.audits import command
     from orbitwise.runs import config as configuration
 
@@ -309,7 +340,9 @@ def methods_list() -> None:
 
 @methods_app.command("show")
 def methods_show(
-    name: Annotated[str, typer.Argument(help="As in `orbitwise methods list`.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="As in `orbitwise methods list`.", show_default=False)
+    ],
 ) -> None:
     """The CARD of a method."""
     from orbitwise.cli.card import show
@@ -319,7 +352,9 @@ def methods_show(
 
 @methods_app.command("cite")
 def methods_cite(
-    names: Annotated[list[str] | None, typer.Argument(help="Methods; all when none is given.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Methods; all when none is given.")
+    ] = None,
 ) -> None:
     """BibTeX of the papers behind methods."""
     from orbitwise.runs.registry import cite
@@ -354,7 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     try:
         code = app(
-            args=None if arguments is None else list(arguments), prog_name="orbitwise", standalone_mode=False
+            args=None if arguments is None else list(arguments),
+            prog_name="orbitwise",
+            standalone_mode=False,
         )
     except _CLICK_ERROR as error:
         message = " ".join(error.format_message().replace("Value error, ", "").split())

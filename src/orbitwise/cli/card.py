@@ -29,7 +29,9 @@ def show(name: str, console: Console | None = None) -> None:
             table.add_row(row.what, f"{row.value:.4g}", error, row.goal or "", row.commit)
         console.print("\n[bold]measured[/bold]")
         console.print(table)
-        console.print("; ".join(dict.fromkeys(row.device for row in rows)), style="dim", highlight=False)
+        console.print(
+            "; ".join(dict.fromkeys(row.device for row in rows)), style="dim", highlight=False
+        )
     else:
         console.print("\nmeasured  nothing yet", highlight=False)
     _list(console, "reproduce", card.reproduce)

@@ -11,7 +11,8 @@ INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
 
 
 def report(error: BaseException, debug: bool = False) -> int:
-    """Say on stderr, in one line, what happened; the exit code. ``debug`` shows the traceback first."""
+    """Say on stderr, in one line, what happened; the exit code. ``debug`` shows the traceback
+    first."""
     from orbitwise.errors import OrbitwiseError
 
     if debug and not isinstance(error, KeyboardInterrupt):
@@ -22,7 +23,9 @@ def report(error: BaseException, debug: bool = False) -> int:
     if isinstance(error, OrbitwiseError):
         _say(f"error: {error}")
         return INPUT
-    if isinstance(error, BrokenPipeError):  # the reader of our output has left, as in `orbitwise ... | head`
+    if isinstance(
+        error, BrokenPipeError
+    ):  # the reader of our output has left, as in `orbitwise ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNEXPECTED
     if isinstance(error, OSError):

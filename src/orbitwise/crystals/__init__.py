@@ -1,4 +1,5 @@
-"""Crystals, their files and texts, noise, networks, matching and validity. Names load on first use."""
+"""Crystals, their files and texts, noise, networks, matching and validity. Names load on first
+use."""
 
 from orbitwise.lazy import load_on_first_use
 

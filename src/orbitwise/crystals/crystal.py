@@ -16,9 +16,10 @@ from orbitwise.errors import InputError
 class Crystal:
     """One ordered crystal structure.
 
-    ``frac: (N, 3)`` fractional coordinates, any image; ``lattice: (3, 3)`` rows are the cell vectors in Å;
-    ``species: (N,)`` atomic numbers; ``name`` as in the file it came from. Raises ``InputError`` for wrong shapes,
-    values that are not finite, an atomic number outside 1 to 118, or a flat cell.
+    ``frac: (N, 3)`` fractional coordinates, any image; ``lattice: (3, 3)`` rows are the cell
+    vectors in Å; ``species: (N,)`` atomic numbers; ``name`` as in the file it came from. Raises
+    ``InputError`` for wrong shapes, values that are not finite, an atomic number outside 1 to 118,
+    or a flat cell.
     """
 
     frac: np.ndarray
@@ -37,9 +38,13 @@ class Crystal:
         if not (np.isfinite(self.frac).all() and np.isfinite(self.lattice).all()):
             raise InputError(f"{where}coordinates or lattice hold values that are not finite")
         if self.species.min() < 1 or self.species.max() > 118:
-            raise InputError(f"{where}atomic numbers must lie in 1 to 118, got {sorted(set(self.species))}")
+            raise InputError(
+                f"{where}atomic numbers must lie in 1 to 118, got {sorted(set(self.species))}"
+            )
         if abs(np.linalg.det(self.lattice)) < 1e-3:
-            raise InputError(f"{where}the cell is flat (volume {np.linalg.det(self.lattice):.2g} Å³)")
+            raise InputError(
+                f"{where}the cell is flat (volume {np.linalg.det(self.lattice):.2g} Å³)"
+            )
 
     def __len__(self) -> int:
         return len(self.species)
@@ -49,10 +54,11 @@ class Crystal:
 class CrystalBatch:
     """Padded crystals.
 
-    ``frac: (B, N, 3)`` in [0, 1); ``lattice: (B, 3, 3)`` rows are the cell vectors in Å; ``species: (B, N)`` long
-    atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real; ``prompt: (B, 1 + N, P)`` embeddings of
-    texts, first of the whole text, then of what it says about each atom; zeros where nothing is said; ``(B, 1, P)`` of
-    whole texts alone; None where there are none.
+    ``frac: (B, N, 3)`` in [0, 1); ``lattice: (B, 3, 3)`` rows are the cell vectors in Å; ``species:
+    (B, N)`` long atomic numbers (0 = padding); ``mask: (B, N)`` True where an atom is real;
+    ``prompt: (B, 1 + N, P)`` embeddings of texts, first of the whole text, then of what it says
+    about each atom; zeros where nothing is said; ``(B, 1, P)`` of whole texts alone; None where
+    there are none.
     """
 
     frac: Tensor
@@ -87,8 +93,11 @@ class CrystalBatch:
         return replace(self, frac=frac, lattice=lattice)
 
     def with_prompt(self, prompt: Tensor | None) -> CrystalBatch:
-        """The same crystals with other texts, ``(B, 1 + N, P)``, or ``(B, P)`` of whole texts alone."""
-        return replace(self, prompt=prompt[:, None] if prompt is not None and prompt.ndim == 2 else prompt)
+        """The same crystals with other texts, ``(B, 1 + N, P)``, or ``(B, P)`` of whole texts
+        alone."""
+        return replace(
+            self, prompt=prompt[:, None] if prompt is not None and prompt.ndim == 2 else prompt
+        )
 
     def repeat(self, times: int) -> CrystalBatch:
         """Every crystal ``times`` times in a row: ``(B times)``."""

@@ -21,7 +21,9 @@ class CrystalLabels(Protocol):
 
     species: Tensor  # (B, N) long, atomic numbers
     mask: Tensor  # (B, N) bool, True = real atom
-    prompt: Tensor | None  # (B, 1 + N, P), of a text and of what it says about each atom, zeros for nothing
+    prompt: (
+        Tensor | None
+    )  # (B, 1 + N, P), of a text and of what it says about each atom, zeros for nothing
 
 
 class CrystalOutput(NamedTuple):
@@ -32,7 +34,8 @@ class CrystalOutput(NamedTuple):
 
 
 def fourier(displacement: Tensor) -> Tensor:
-    """Sines and cosines of fractional displacements, ``(..., 3) -> (..., 6 len(WAVES))``; 1-periodic."""
+    """Sines and cosines of fractional displacements, ``(..., 3) -> (..., 6 len(WAVES))``;
+    1-periodic."""
     phase = 2 * math.pi * displacement[..., None] * displacement.new_tensor(WAVES)
     return torch.cat([phase.sin(), phase.cos()], -1).flatten(-2)
 
@@ -42,8 +45,8 @@ def _reader(size: int, hidden: int) -> nn.Sequential:
 
 
 class CrystalConditions(nn.Module):
-    """What atoms and cell know before they talk: element, time, noisy cell and prompt; ``(B, N, hidden)`` and
-    ``(B, hidden)``."""
+    """What atoms and cell know before they talk: element, time, noisy cell and prompt; ``(B, N,
+    hidden)`` and ``(B, hidden)``."""
 
     def __init__(self, hidden: int, times: int, prompt: int) -> None:
         super().__init__()
@@ -67,7 +70,8 @@ class CrystalConditions(nn.Module):
 
 
 class PeriodicLayer(nn.Module):
-    """Messages between all pairs of atoms of a cell, through the Fourier features of their displacement."""
+    """Messages between all pairs of atoms of a cell, through the Fourier features of their
+    displacement."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -75,10 +79,13 @@ class PeriodicLayer(nn.Module):
         self.ends = nn.Linear(hidden, 2 * hidden)
         self.pair = nn.Linear(6 * len(WAVES), hidden, bias=False)
         self.message = nn.Linear(hidden, hidden)
-        self.update = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.update = nn.Sequential(
+            nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
 
     def forward(self, h: Tensor, waves: Tensor, graph: Tensor, weight: Tensor) -> Tensor:
-        """``h (B, N, hidden)``, ``waves (B, N, N, 6 W)``, ``graph (B, hidden)``, ``weight (B, N, N, 1)`` mean."""
+        """``h (B, N, hidden)``, ``waves (B, N, N, 6 W)``, ``graph (B, hidden)``, ``weight (B, N, N,
+        1)`` mean."""
         n = self.norm(h) + graph[:, None]
         to, of = self.ends(n).chunk(2, -1)
         message = silu(self.pair(waves) + to[:, :, None] + of[:, None])
@@ -87,23 +94,31 @@ class PeriodicLayer(nn.Module):
 
 
 class CSPNet(Former):
-    """``net(frac, cell, t, batch) -> CrystalOutput`` for crystals: ``frac (B, N, 3)`` fractional coordinates, ``cell
-    (B, 6)`` the noisy cell vector in units of order one, ``t (B,)`` in [0, 1].
+    """``net(frac, cell, t, batch) -> CrystalOutput`` for crystals: ``frac (B, N, 3)`` fractional
+    coordinates, ``cell (B, 6)`` the noisy cell vector in units of order one, ``t (B,)`` in [0, 1].
 
-    The output does not change when all atoms of a crystal are shifted together or by whole cells, permutes with the
-    atoms, and is zero at padded ones. ``centred``: the mean of ``frac`` over the atoms is removed, which is exact when
-    the noise of translations is. ``prompt``: size of the text embedding, 0 for none.
+    The output does not change when all atoms of a crystal are shifted together or by whole cells,
+    permutes with the atoms, and is zero at padded ones. ``centred``: the mean of ``frac`` over the
+    atoms is removed, which is exact when the noise of translations is. ``prompt``: size of the text
+    embedding, 0 for none.
     """
 
     def __init__(
-        self, hidden: int = 128, layers: int = 4, times: int = 32, prompt: int = 0, centred: bool = True
+        self,
+        hidden: int = 128,
+        layers: int = 4,
+        times: int = 32,
+        prompt: int = 0,
+        centred: bool = True,
     ) -> None:
         super().__init__()
         self.centred = centred
         self.conditions = CrystalConditions(hidden, times, prompt)
         self.layers = nn.ModuleList(PeriodicLayer(hidden) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
-        self.frac = nn.Linear(hidden, 3, bias=not centred)  # the same for all atoms: removed with their mean
+        self.frac = nn.Linear(
+            hidden, 3, bias=not centred
+        )  # the same for all atoms: removed with their mean
         self.gone = ("frac.bias",) if centred else ()
         self.cell = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 6))
 
@@ -123,8 +138,11 @@ class CSPNet(Former):
 
 
 def place(out: Tensor, real: Tensor, centred: bool) -> Tensor:
-    """Zero at padded atoms; with ``centred`` of zero mean over the real ones. ``out (B, N, 3)``, ``real (B, N, 1)``."""
+    """Zero at padded atoms; with ``centred`` of zero mean over the real ones. ``out (B, N, 3)``,
+    ``real (B, N, 1)``."""
     out = out * real
     return (
-        out - real * (out.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)) if centred else out
+        out - real * (out.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1))
+        if centred
+        else out
     )

@@ -16,12 +16,13 @@ _SAME = 1e-3  # scatter of texts that are all alike
 
 
 class CrystalDenoiser(nn.Module):
-    """``forward(frac, cell, t, batch) -> CrystalEstimate`` from ``network(frac, cell, t, batch)`` such as ``CSPNet``.
+    """``forward(frac, cell, t, batch) -> CrystalEstimate`` from ``network(frac, cell, t, batch)``
+    such as ``CSPNet``.
 
-    Cells are standardised by ``cell_mean`` and ``cell_std`` (6,) of the training data (``fitted``), saved with the
-    weights; so are embedded texts, number by number, by ``prompt_mean`` and ``prompt_std`` (2, P) where these are
-    given, of whole texts and of what they say about an atom: sentences of one kind lie close together. Zeros are no
-    text, and stay so.
+    Cells are standardised by ``cell_mean`` and ``cell_std`` (6,) of the training data (``fitted``),
+    saved with the weights; so are embedded texts, number by number, by ``prompt_mean`` and
+    ``prompt_std`` (2, P) where these are given, of whole texts and of what they say about an atom:
+    sentences of one kind lie close together. Zeros are no text, and stay so.
     """
 
     cell_mean: Tensor
@@ -46,7 +47,9 @@ class CrystalDenoiser(nn.Module):
                 or prompt_std.shape != prompt_mean.shape
                 or not bool((prompt_std > 0).all())
             ):
-                raise InputError("prompt_mean and prompt_std must have one length, prompt_std positive")
+                raise InputError(
+                    "prompt_mean and prompt_std must have one length, prompt_std positive"
+                )
             self.register_buffer("prompt_mean", prompt_mean.float())
             self.register_buffer("prompt_std", prompt_std.float())
         if cell_mean.shape != (6,) or cell_std.shape != (6,) or not bool((cell_std > 0).all()):
@@ -57,8 +60,8 @@ class CrystalDenoiser(nn.Module):
 
     @classmethod
     def fitted(cls, network: nn.Module, process: CrystalProcess, batch) -> CrystalDenoiser:
-        """With the mean and scatter of the cells of ``batch`` (``lattice (B, 3, 3)``, ``atoms (B,)``) and of its texts
-        (``prompt (B, 1 + N, P)`` or None)."""
+        """With the mean and scatter of the cells of ``batch`` (``lattice (B, 3, 3)``, ``atoms
+        (B,)``) and of its texts (``prompt (B, 1 + N, P)`` or None)."""
         vectors = cell_vector(batch.lattice.double(), batch.atoms.double())
         scales = (vectors.mean(0), _scatter(vectors).clamp_min(_NARROWEST))
         if batch.prompt is not None:
@@ -71,7 +74,9 @@ class CrystalDenoiser(nn.Module):
             return batch
         given = (batch.prompt != 0).any(-1, keepdim=True)
         row = [0, *[1] * (batch.prompt.shape[1] - 1)]
-        return batch.with_prompt(given * (batch.prompt - self.prompt_mean[row]) / self.prompt_std[row])
+        return batch.with_prompt(
+            given * (batch.prompt - self.prompt_mean[row]) / self.prompt_std[row]
+        )
 
     def standard_cell(self, lattice: Tensor, atoms: Tensor) -> Tensor:
         """``(B, 3, 3)`` in Å -> ``(B, 1, 6)``."""
@@ -84,7 +89,8 @@ class CrystalDenoiser(nn.Module):
         return cell_lattice(vector, atoms.to(vector)).to(cell)
 
     def pull_scale(self, t: Tensor) -> Tensor:
-        """What one unit of the network's ``frac`` stands for, in fractions of the cell; ``(B,)``."""
+        """What one unit of the network's ``frac`` stands for, in fractions of the cell;
+        ``(B,)``."""
         return self.process.frac.wrapped_sigma(t) * self.process.score_scale(t)
 
     def forward(self, frac: Tensor, cell: Tensor, t: Tensor, batch) -> CrystalEstimate:
@@ -98,7 +104,8 @@ class CrystalDenoiser(nn.Module):
 
 
 def _text_scales(prompt: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and scatter ``(2, P)`` of whole texts and of what is said about atoms; 0 and 1 where nothing is."""
+    """Mean and scatter ``(2, P)`` of whole texts and of what is said about atoms; 0 and 1 where
+    nothing is."""
     means, scatters = [], []
     for rows in (prompt[:, 0], prompt[:, 1:].flatten(0, 1)):
         rows = rows[(rows != 0).any(-1)]

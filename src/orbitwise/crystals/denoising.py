@@ -1,9 +1,10 @@
 """Denoising of crystals with interchangeable targets for the coordinates.
 
-The group is periodic translations × permutations of equal atoms. As in ``objectives.denoising``, ``x_t`` comes from a
-random point of the orbit and the regression target is the mean over what of the orbit may have made it. In terms of
-the score: Jiao 2309.04475 eq. 9 regresses on the score of the one noise that was drawn, 2502.09890 on its mean over
-translations by importance sampling; here the mean can be exact.
+The group is periodic translations × permutations of equal atoms. As in ``objectives.denoising``,
+``x_t`` comes from a random point of the orbit and the regression target is the mean over what of
+the orbit may have made it. In terms of the score: Jiao 2309.04475 eq. 9 regresses on the score of
+the one noise that was drawn, 2502.09890 on its mean over translations by importance sampling; here
+the mean can be exact.
 """
 
 from __future__ import annotations
@@ -35,30 +36,39 @@ def uniform_times(u: Tensor) -> Tensor:
 
 
 def choosing_times(u: Tensor) -> Tensor:
-    """Three quarters around t = 0.3 (scatter 0.12), where σ is near the distance between sites; the others uniform."""
+    """Three quarters around t = 0.3 (scatter 0.12), where σ is near the distance between sites; the
+    others uniform."""
     middle, rest = u / 0.75, (u - 0.75) / 0.25
-    low, high = (torch.special.ndtr(torch.tensor((end - 0.3) / 0.12, dtype=u.dtype)) for end in (0.0, 1.0))
+    low, high = (
+        torch.special.ndtr(torch.tensor((end - 0.3) / 0.12, dtype=u.dtype)) for end in (0.0, 1.0)
+    )
     around = 0.3 + 0.12 * torch.special.ndtri(low + (high - low) * middle.clamp(max=1))
     return torch.where(u < 0.75, around, rest).clamp(1e-3, 1 - 1e-3)
 
 
-TIMES: dict[str, Callable[[Tensor], Tensor]] = {"uniform": uniform_times, "choosing": choosing_times}
+TIMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "uniform": uniform_times,
+    "choosing": choosing_times,
+}
 
 
 @dataclass(frozen=True)
 class CrystalDenoising:
-    """``(denoiser, batch, generator) -> losses (B,)``: squared error of score and cell, each in its natural units.
+    """``(denoiser, batch, generator) -> losses (B,)``: squared error of score and cell, each in its
+    natural units.
 
-    ``target``: ``"augmentation"`` the score of the noise that was drawn (DiffCSP); ``"snis_uniform"`` and
-    ``"snis_wrapped"`` its mean over ``proposals`` translations, uniform or wrapped normal of twice the noise, the drawn
-    one among them (Orbit Diffusion as published); ``"translations"`` the exact mean over translations; ``"exact"`` over
-    translations and permutations of equal atoms together. Crystals with more than ``max_order`` permutations are left
-    out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states in all), ``"mode"``
-    (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes less, without bias).
-    ``mirror``: a crystal and its mirror image ``-x`` count as one orbit, for they have one energy.
-    ``times``: ``"uniform"``, or ``"choosing"``, most of them at the noise where atoms choose their sites.
-    ``cell_weight``: of the loss of the cell beside that of the coordinates. ``prompt_dropout``: share of the texts that
-    are left out, so that one model works with and without (Ho & Salimans 2207.12598).
+    ``target``: ``"augmentation"`` the score of the noise that was drawn (DiffCSP);
+    ``"snis_uniform"`` and ``"snis_wrapped"`` its mean over ``proposals`` translations, uniform or
+    wrapped normal of twice the noise, the drawn one among them (Orbit Diffusion as published);
+    ``"translations"`` the exact mean over translations; ``"exact"`` over translations and
+    permutations of equal atoms together. Crystals with more than ``max_order`` permutations are
+    left out of the enumeration and solved by ``beyond``: ``"gibbs"`` (chains of ``states`` states
+    in all), ``"mode"`` (Hungarian, biased) or ``"translations"`` (exact for those alone: it removes
+    less, without bias). ``mirror``: a crystal and its mirror image ``-x`` count as one orbit, for
+    they have one energy. ``times``: ``"uniform"``, or ``"choosing"``, most of them at the noise
+    where atoms choose their sites. ``cell_weight``: of the loss of the cell beside that of the
+    coordinates. ``prompt_dropout``: share of the texts that are left out, so that one model works
+    with and without (Ho & Salimans 2207.12598).
     """
 
     process: CrystalProcess
@@ -102,7 +112,10 @@ class CrystalDenoising:
         if batch.prompt is None or not self.prompt_dropout:
             return batch
         where = batch.prompt.device if generator is None else generator.device
-        keep = torch.rand(len(batch.prompt), 1, 1, generator=generator, device=where) >= self.prompt_dropout
+        keep = (
+            torch.rand(len(batch.prompt), 1, 1, generator=generator, device=where)
+            >= self.prompt_dropout
+        )
         return batch.with_prompt(batch.prompt * keep.to(batch.prompt))
 
     def draw_times(self, number: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -113,7 +126,8 @@ class CrystalDenoising:
         return TIMES[self.times](((shift + order) / number).clamp(1e-6, 1 - 1e-6)).to(like)
 
     def pair(self, batch, t: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """``x_t`` from a random point of the orbit of ``batch.frac``, and σ² × the score to regress on."""
+        """``x_t`` from a random point of the orbit of ``batch.frac``, and σ² × the score to regress
+        on."""
         shifts = PeriodicTranslation(batch.frac.shape[-1])
         labels = torch.where(batch.mask, batch.species, -1)
         whole = Product(shifts, Permutation(labels.shape[-1], labels))
@@ -130,8 +144,14 @@ class CrystalDenoising:
             score = self._over_both(shifts, labels, given, generator)
         else:
             width = 2.0 if self.target == "snis_wrapped" else None
-            options = {"proposals": self.proposals, "include_identity": True, "proposal_width": width}
-            score = orbit_posterior(shifts, noise, *given, "snis", generator=generator, **options).score
+            options = {
+                "proposals": self.proposals,
+                "include_identity": True,
+                "proposal_width": width,
+            }
+            score = orbit_posterior(
+                shifts, noise, *given, "snis", generator=generator, **options
+            ).score
         return xt, beside(noise.wrapped_sigma(t).square()) * score.to(xt)
 
     def _turned(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -148,7 +168,8 @@ class CrystalDenoising:
         return (torch.stack([x1, wrap(-x1)]), *rest) if self.mirror else (x1, *rest)
 
     def _over_both(self, shifts: PeriodicTranslation, labels: Tensor, given, generator) -> Tensor:
-        """The mean score over translations and permutations, exact where these can be enumerated."""
+        """The mean score over translations and permutations, exact where these can be
+        enumerated."""
         size = labels.shape[-1]
         small = Permutation(size, labels).log_order <= math.log(self.max_order + 0.5)
         score = torch.zeros_like(given[0])

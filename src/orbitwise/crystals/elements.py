@@ -1,4 +1,5 @@
-"""Chemical elements as features: related elements share what is learned about their row and column."""
+"""Chemical elements as features: related elements share what is learned about their row and
+column."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ _NOBLE = (0, 2, 10, 18, 36, 54, 86, 118)  # last element of each row
 
 
 def _place(number: int) -> tuple[int, int]:
-    """Row 1 to 7 and column 1 to 18 of the periodic table; lanthanides and actinides have columns 19 to 33."""
+    """Row 1 to 7 and column 1 to 18 of the periodic table; lanthanides and actinides have columns
+    19 to 33."""
     row = next(r for r in range(1, 8) if number <= _NOBLE[r])
     before, length = number - _NOBLE[row - 1], _NOBLE[row] - _NOBLE[row - 1]
     if length == 32:  # f block
@@ -24,15 +26,16 @@ def _place(number: int) -> tuple[int, int]:
 
 
 class ElementFeatures(nn.Module):
-    """``species: (B, N)`` atomic numbers -> ``(B, N, features)``, the sum of embeddings of the element, its row and its
-    column; 0 (padding) has one of its own."""
+    """``species: (B, N)`` atomic numbers -> ``(B, N, features)``, the sum of embeddings of the
+    element, its row and its column; 0 (padding) has one of its own."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.element = nn.Embedding(SPECIES, features)
         self.row = nn.Embedding(8, features)
         self.column = nn.Embedding(34, features)
-        # the element itself starts small: what is not learned about it comes from its neighbours in the table
+        # the element itself starts small: what is not learned about it comes from its neighbours in
+        # the table
         nn.init.normal_(self.element.weight, std=0.3)
         places = [(0, 0)] + [_place(number) for number in range(1, SPECIES)]
         self.places = nn.Buffer(torch.tensor(places), persistent=False)

@@ -1,4 +1,5 @@
-"""Figures of crystal structure prediction (matplotlib): matches against guesses, distances, cells side by side."""
+"""Figures of crystal structure prediction (matplotlib): matches against guesses, distances, cells
+side by side."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ from orbitwise.report.figures import INK, REFERENCE, SAMPLES, SEARCHER
 
 
 @styled
-def guesses_figure(rates: Sequence[float], rmses: Sequence[float], first: np.ndarray, best: np.ndarray):
-    """Match rate and RMSE of the best of 1, 2, ... guesses, and the distances themselves (NaN: no match)."""
+def guesses_figure(
+    rates: Sequence[float], rmses: Sequence[float], first: np.ndarray, best: np.ndarray
+):
+    """Match rate and RMSE of the best of 1, 2, ... guesses, and the distances themselves (NaN: no
+    match)."""
     fig, (left, right) = figure(9.6, 3.5, 1, 2)
     k = np.arange(1, len(rates) + 1)
     left.plot(k, 100 * np.asarray(rates), marker="o", ms=4, lw=1.4, color=SAMPLES)
@@ -40,14 +44,18 @@ def guesses_figure(rates: Sequence[float], rmses: Sequence[float], first: np.nda
 
 @styled
 def cells_figure(pairs: Sequence[tuple]):
-    """True structures above their guesses; each entry ``(title, truth, guess, distance)`` with objects that have
-    ``frac``, ``lattice``, ``species``."""
+    """True structures above their guesses; each entry ``(title, truth, guess, distance)`` with
+    objects that have ``frac``, ``lattice``, ``species``."""
     fig = canvas(9.6, 4.6)
     for column, (title, truth, guess, distance) in enumerate(pairs):
         for row, crystal in enumerate((truth, guess)):
             axis = fig.add_subplot(2, len(pairs), 1 + column + row * len(pairs), projection="3d")
             _draw(axis, crystal)
-            text = title if row == 0 else ("no match" if np.isnan(distance) else f"guess: {distance:.3f}")
+            text = (
+                title
+                if row == 0
+                else ("no match" if np.isnan(distance) else f"guess: {distance:.3f}")
+            )
             axis.set_title(text, fontsize=9, color=INK, pad=0)
     return fig
 
@@ -65,7 +73,12 @@ def _draw(axis, crystal) -> None:
     inside = ((images > -0.06) & (images < 1.06)).all(-1)
     x, z = images[inside] @ crystal.lattice, species[inside]
     axis.scatter(
-        *x.T, s=75 * covalent_radii[z] ** 1.3, c=jmol_colors[z], edgecolors=INK, linewidths=0.4, alpha=1
+        *x.T,
+        s=75 * covalent_radii[z] ** 1.3,
+        c=jmol_colors[z],
+        edgecolors=INK,
+        linewidths=0.4,
+        alpha=1,
     )
     axis.set_axis_off()
     axis.set_box_aspect(np.ptp(corners @ crystal.lattice, axis=0), zoom=1.15)
@@ -77,5 +90,6 @@ def formula(species: np.ndarray) -> str:
     """Elements with their counts, as in SrTiO3, in the order they first appear."""
     order = dict.fromkeys(int(z) for z in species)
     return "".join(
-        chemical_symbols[z] + (str(c) if (c := int((species == z).sum())) > 1 else "") for z in order
+        chemical_symbols[z] + (str(c) if (c := int((species == z).sum())) > 1 else "")
+        for z in order
     )

@@ -15,8 +15,8 @@ LIMIT = 100  # atoms
 def species_of(formula: str) -> np.ndarray:
     """Atomic numbers ``(N,)`` of the cell that a formula spells, SrTiO3: 38 22 8 8 8.
 
-    Raises ``InputError`` for what is no formula, an unknown element, amounts that are not whole, and more atoms than
-    ``LIMIT``.
+    Raises ``InputError`` for what is no formula, an unknown element, amounts that are not whole,
+    and more atoms than ``LIMIT``.
     """
     require_pymatgen()
     from pymatgen.core import Composition
@@ -29,7 +29,9 @@ def species_of(formula: str) -> np.ndarray:
     try:
         composition = Composition(text)
     except Exception as error:  # pymatgen raises many kinds here
-        raise InputError(f"{problem} ({' '.join(str(error).split())}); write it as in SrTiO3") from error
+        raise InputError(
+            f"{problem} ({' '.join(str(error).split())}); write it as in SrTiO3"
+        ) from error
     if not composition:
         raise InputError(f"{problem}: there are no atoms in it")
     strange = [str(e) for e in composition if isinstance(e, DummySpecies)]

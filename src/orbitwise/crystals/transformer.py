@@ -5,14 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from orbitwise.crystals.cspnet import WAVES, CrystalConditions, CrystalLabels, CrystalOutput, fourier, place
+from orbitwise.crystals.cspnet import (
+    WAVES,
+    CrystalConditions,
+    CrystalLabels,
+    CrystalOutput,
+    fourier,
+    place,
+)
 from orbitwise.networks.former import Former
 from orbitwise.networks.points.transformer import TransformerLayer
 
 
 class CrystalTransformer(Former):
-    """Same call as ``CSPNet``. One token per atom, from its element and the Fourier features of its own coordinates:
-    periodic and permuting with the atoms, but it has to learn that a shift of all atoms changes nothing.
+    """Same call as ``CSPNet``. One token per atom, from its element and the Fourier features of its
+    own coordinates: periodic and permuting with the atoms, but it has to learn that a shift of all
+    atoms changes nothing.
 
     ``hidden`` is a multiple of ``heads``.
     """
@@ -33,9 +41,13 @@ class CrystalTransformer(Former):
         self.centred, self.heads = centred, heads
         self.conditions = CrystalConditions(hidden, times, prompt)
         self.lift = nn.Linear(6 * len(WAVES), hidden)
-        self.layers = nn.ModuleList(TransformerLayer(hidden, heads, hidden, expand) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(hidden, heads, hidden, expand) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(hidden)
-        self.frac = nn.Linear(hidden, 3, bias=not centred)  # the same for all atoms: removed with their mean
+        self.frac = nn.Linear(
+            hidden, 3, bias=not centred
+        )  # the same for all atoms: removed with their mean
         self.gone = ("frac.bias",) if centred else ()
         self.cell = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, 6))
 

@@ -1,4 +1,5 @@
-"""Batches of points, the replay buffer, folders, and readers that belong to no one science. Names load on first use."""
+"""Batches of points, the replay buffer, folders, and readers that belong to no one science. Names
+load on first use."""
 
 from orbitwise.lazy import load_on_first_use
 

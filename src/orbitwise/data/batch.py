@@ -12,8 +12,8 @@ from torch import Tensor
 class PointBatch:
     """Padded point sets.
 
-    ``x: (B, N, 3)`` positions, ``species: (B, N)`` atomic numbers (0 = padding), ``bonds: (B, N, N)`` bond
-    orders (0 none, 1, 2, 3, 4 = aromatic), ``mask: (B, N)`` True where a point is real.
+    ``x: (B, N, 3)`` positions, ``species: (B, N)`` atomic numbers (0 = padding), ``bonds: (B, N,
+    N)`` bond orders (0 none, 1, 2, 3, 4 = aromatic), ``mask: (B, N)`` True where a point is real.
     """
 
     x: Tensor

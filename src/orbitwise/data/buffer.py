@@ -13,13 +13,15 @@ PRIORITIES = ("uniform", "rank", "reward")
 
 
 class ReplayBuffer(nn.Module):
-    """The last ``capacity`` points ``x: (n, *event)`` with ``energy: (n,)`` [kT] and, if given, ``grad``.
+    """The last ``capacity`` points ``x: (n, *event)`` with ``energy: (n,)`` [kT] and, if given,
+    ``grad``.
 
-    First in, first out. ``draw`` samples with replacement: ``"uniform"``; ``"rank"`` with probability
-    ∝ 1/(0.01 n + rank), the lowest energy having rank 0 (SGDS 2505.19552, after Tripp et al. 2006.09191);
-    ``"reward"`` ∝ exp(-U). ``log_weight`` (importance weights of annealed samples) multiplies any of them.
-    Everything is a tensor in the ``state_dict``, so a checkpoint keeps the buffer. Raises ``InputError`` for an
-    unknown priority, for energies that are not finite, and when drawing from an empty buffer.
+    First in, first out. ``draw`` samples with replacement: ``"uniform"``; ``"rank"`` with
+    probability ∝ 1/(0.01 n + rank), the lowest energy having rank 0 (SGDS 2505.19552, after Tripp
+    et al. 2006.09191); ``"reward"`` ∝ exp(-U). ``log_weight`` (importance weights of annealed
+    samples) multiplies any of them. Everything is a tensor in the ``state_dict``, so a checkpoint
+    keeps the buffer. Raises ``InputError`` for an unknown priority, for energies that are not
+    finite, and when drawing from an empty buffer.
     """
 
     x: Tensor
@@ -29,7 +31,12 @@ class ReplayBuffer(nn.Module):
     added: Tensor
 
     def __init__(
-        self, capacity: int, event_shape: Sequence[int], *, priority: str = "uniform", dtype=torch.float32
+        self,
+        capacity: int,
+        event_shape: Sequence[int],
+        *,
+        priority: str = "uniform",
+        dtype=torch.float32,
     ):
         super().__init__()
         if priority not in PRIORITIES:
@@ -49,11 +56,17 @@ class ReplayBuffer(nn.Module):
 
     @torch.no_grad()
     def add(
-        self, x: Tensor, energy: Tensor, grad: Tensor | None = None, log_weight: Tensor | None = None
+        self,
+        x: Tensor,
+        energy: Tensor,
+        grad: Tensor | None = None,
+        log_weight: Tensor | None = None,
     ) -> None:
         """Append ``x: (n, *event)``; of more points than fit the last are kept."""
         if x.shape != (len(energy), *self.x.shape[1:]):
-            raise InputError(f"expected points (n, {tuple(self.x.shape[1:])}), got {tuple(x.shape)}")
+            raise InputError(
+                f"expected points (n, {tuple(self.x.shape[1:])}), got {tuple(x.shape)}"
+            )
         if not (torch.isfinite(energy).all() and torch.isfinite(x).all()):
             raise InputError("points and energies in a buffer must be finite; leave the others out")
         keep = slice(max(0, len(energy) - len(self.energy)), None)
@@ -81,5 +94,7 @@ class ReplayBuffer(nn.Module):
         # by inversion of the distribution function: multinomial has a limit of 2^24 categories
         mass = torch.softmax(self.log_priority().double(), 0).cumsum(0)
         where = mass.device if generator is None else generator.device
-        u = torch.rand(count, generator=generator, device=where, dtype=torch.float64).to(mass.device)
+        u = torch.rand(count, generator=generator, device=where, dtype=torch.float64).to(
+            mass.device
+        )
         return torch.searchsorted(mass, u * mass[-1], right=True).clamp_max(len(self) - 1)

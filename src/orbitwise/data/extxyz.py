@@ -1,4 +1,5 @@
-"""The text of extended XYZ: elements, positions and comments of each frame, with errors that name the line."""
+"""The text of extended XYZ: elements, positions and comments of each frame, with errors that name
+the line."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ TOO_CLOSE = 0.1  # Å; two atoms nearer than this are a broken file
 
 @dataclass(frozen=True)
 class Frame:
-    """Atomic numbers ``(N,)``, positions ``(N, 3)``, the numbers and words of its comment, and its place in a file."""
+    """Atomic numbers ``(N,)``, positions ``(N, 3)``, the numbers and words of its comment, and its
+    place in a file."""
 
     species: np.ndarray
     positions: np.ndarray
@@ -26,7 +28,8 @@ class Frame:
 
 
 def check_extxyz(path: str | Path) -> None:
-    """Raise ``InputError`` as ``extxyz_frames`` does, with frame and line; nothing is asked of the chemistry."""
+    """Raise ``InputError`` as ``extxyz_frames`` does, with frame and line; nothing is asked of the
+    chemistry."""
     extxyz_frames(Path(path))
 
 
@@ -71,8 +74,8 @@ def extxyz_frames(path: Path) -> list[Frame]:
         if len(rows) < count or any(not row.strip() for row in rows):
             there = next((k for k, row in enumerate(rows) if not row.strip()), len(rows))
             raise InputError(
-                f"{where}, line {at + 2 + there + 1}: the file is truncated: {count} atoms announced, "
-                f"{there} found"
+                f"{where}, line {at + 2 + there + 1}: the file is truncated: {count} atoms"
+                f" announced, {there} found"
             )
         frames.append(_extxyz_frame(lines[at + 1], rows, where, at + 3))
         at += 2 + count
@@ -94,7 +97,9 @@ def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) ->
         place = f"{where}, line {first_line + k}"
         words = row.split()
         if len(words) < width:
-            raise InputError(f"{place}: {len(words)} columns where {width} are needed: {row.strip()[:60]!r}")
+            raise InputError(
+                f"{place}: {len(words)} columns where {width} are needed: {row.strip()[:60]!r}"
+            )
         symbol = words[species_at]
         species[k] = int(symbol) if symbol.isdigit() else atomic_numbers.get(symbol.capitalize(), 0)
         if not 1 <= species[k] <= 118:
@@ -102,14 +107,17 @@ def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) ->
         try:
             positions[k] = [float(word) for word in words[position_at : position_at + 3]]
         except ValueError:
-            raise InputError(f"{place}: a coordinate is not a number: {row.strip()[:60]!r}") from None
+            raise InputError(
+                f"{place}: a coordinate is not a number: {row.strip()[:60]!r}"
+            ) from None
         if not all(map(math.isfinite, positions[k])):
             raise InputError(f"{place}: a coordinate is not finite: {row.strip()[:60]!r}")
     return Frame(species, positions, info, where)
 
 
 def _columns(properties: str, where: str, line: int) -> tuple[int, int, int]:
-    """Column of the element, first column of the positions, and number of columns in ``Properties``."""
+    """Column of the element, first column of the positions, and number of columns in
+    ``Properties``."""
     words = properties.split(":")
     at, found = 0, {}
     try:
@@ -119,6 +127,6 @@ def _columns(properties: str, where: str, line: int) -> tuple[int, int, int]:
         return found["species" if "species" in found else "Z"], found["pos"], at
     except (ValueError, KeyError):
         raise InputError(
-            f"{where}, line {line}: Properties={properties} must list name:type:columns, with species (or Z) "
-            "and pos"
+            f"{where}, line {line}: Properties={properties} must list name:type:columns, with"
+            " species (or Z) and pos"
         ) from None

@@ -1,4 +1,5 @@
-"""Structures of any composition with reference values: energies, forces and stresses beside positions and cells."""
+"""Structures of any composition with reference values: energies, forces and stresses beside
+positions and cells."""
 
 from __future__ import annotations
 
@@ -25,9 +26,10 @@ _ALSO = {
 
 @dataclass(frozen=True)
 class Structure:
-    """One structure: ``numbers (N,)``, ``positions (N, 3)`` Å, ``cell (3, 3)`` Å (rows are the vectors; zeros where
-    nothing is periodic), ``pbc (3,)``, the reference values that the file has (None: it has none) of ``energy`` in eV,
-    ``forces (N, 3)`` in eV/Å and ``stress (3, 3)`` in eV/Å³, and ``where`` it stands."""
+    """One structure: ``numbers (N,)``, ``positions (N, 3)`` Å, ``cell (3, 3)`` Å (rows are the
+    vectors; zeros where nothing is periodic), ``pbc (3,)``, the reference values that the file has
+    (None: it has none) of ``energy`` in eV, ``forces (N, 3)`` in eV/Å and ``stress (3, 3)`` in
+    eV/Å³, and ``where`` it stands."""
 
     numbers: np.ndarray
     positions: np.ndarray
@@ -45,8 +47,9 @@ class Structure:
 def read_structures(path: str | Path) -> list[Structure]:
     """All frames of an extended (or plain) XYZ file, in eV and Å as ASE has them.
 
-    Positions of a structure without periodicity are centred. Raises ``InputError`` naming file and frame for a
-    missing, empty, truncated or malformed file, a number that is not finite, and a periodic frame without a cell.
+    Positions of a structure without periodicity are centred. Raises ``InputError`` naming file and
+    frame for a missing, empty, truncated or malformed file, a number that is not finite, and a
+    periodic frame without a cell.
     """
     path = Path(path)
     check_extxyz(path)
@@ -70,7 +73,9 @@ def _structure(atoms: Atoms, where: str) -> Structure:
     positions = atoms.positions.astype(np.float64)
     found = _values(atoms)
     if (forces := found["forces"]) is not None and np.shape(forces) != (len(atoms), 3):
-        raise InputError(f"{where}: forces have shape {np.shape(forces)}, expected ({len(atoms)}, 3)")
+        raise InputError(
+            f"{where}: forces have shape {np.shape(forces)}, expected ({len(atoms)}, 3)"
+        )
     if found["stress"] is not None:
         found["stress"] = _full(found["stress"], where)
     for name, value in found.items():
@@ -91,10 +96,16 @@ def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
     found: dict[str, float | np.ndarray | None] = {}
     for name in OUTPUTS:
         places = [results.get(name)]
-        places += [source.get(key) for key in (name, *_ALSO[name]) for source in (atoms.info, atoms.arrays)]
+        places += [
+            source.get(key) for key in (name, *_ALSO[name]) for source in (atoms.info, atoms.arrays)
+        ]
         value = next((v for v in places if v is not None), None)
         found[name] = (
-            None if value is None else float(value) if name == "energy" else np.asarray(value, float)
+            None
+            if value is None
+            else float(value)
+            if name == "energy"
+            else np.asarray(value, float)
         )
     return found
 

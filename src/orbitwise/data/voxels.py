@@ -1,4 +1,5 @@
-"""Molecules as densities on a voxel grid, one channel per element (VoxMol, arXiv 2306.07473, eqs. 1 and 2)."""
+"""Molecules as densities on a voxel grid, one channel per element (VoxMol, arXiv 2306.07473, eqs. 1
+and 2)."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ _NEAREST = 1e-6  # an atom's density stays this much below 1, where its logarith
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """A cubic grid about the origin: ``n`` voxels of ``spacing_angstrom`` along x, y and z, one channel per element.
+    """A cubic grid about the origin: ``n`` voxels of ``spacing_angstrom`` along x, y and z, one
+    channel per element.
 
-    ``radius_angstrom`` of the atoms, the same for all elements. VoxMol takes 32 voxels of 0.25 Å and 0.5 Å; the
-    defaults here are small, and coarser in about the same proportion. Raises ``InputError`` for sizes that are not
-    positive and elements named twice.
+    ``radius_angstrom`` of the atoms, the same for all elements. VoxMol takes 32 voxels of 0.25 Å
+    and 0.5 Å; the defaults here are small, and coarser in about the same proportion. Raises
+    ``InputError`` for sizes that are not positive and elements named twice.
     """
 
     n: int = 16
@@ -36,7 +38,8 @@ class VoxelGrid:
             raise InputError(f"a voxel grid needs a side, a spacing and a radius above 0: {self}")
         if not self.elements or len(set(self.elements)) < len(self.elements):
             raise InputError(
-                f"a voxel grid needs elements, each named once, not {self.elements}: one channel each"
+                f"a voxel grid needs elements, each named once, not {self.elements}: one channel"
+                " each"
             )
 
     @property
@@ -51,40 +54,53 @@ class VoxelGrid:
 
     @property
     def atom_norm(self) -> float:
-        """Root of the sum of squares that one atom alone leaves on the grid, on average over its place: what its
-        strength against noise is measured by."""
+        """Root of the sum of squares that one atom alone leaves on the grid, on average over its
+        place: what its strength against noise is measured by."""
         return (self.width_angstrom * math.sqrt(math.pi / 2) / self.spacing_angstrom) ** 1.5
 
     def voxelise(self, batch: PointBatch) -> Tensor:
-        """Densities ``(B, C, n, n, n)`` in [0, 1] of positions in Å: ``1 - Π_a (1 - exp(-d_a²/w²))`` over the atoms
-        of an element, ``d`` from the voxel's centre. Differentiable in the positions.
+        """Densities ``(B, C, n, n, n)`` in [0, 1] of positions in Å: ``1 - Π_a (1 -
+        exp(-d_a²/w²))`` over the atoms of an element, ``d`` from the voxel's centre. Differentiable
+        in the positions.
 
         Raises ``InputError`` for an element that has no channel.
         """
         x = batch.x
-        channels = batch.species[..., None] == torch.tensor(self.elements, device=x.device)  # (B, N, C)
+        channels = batch.species[..., None] == torch.tensor(
+            self.elements, device=x.device
+        )  # (B, N, C)
         if not (channels.any(-1) | ~batch.mask).all():
             missing = sorted(set(batch.species[batch.mask & ~channels.any(-1)].tolist()))
             raise InputError(
-                f"no channel for the elements {missing}; the grid has {self.elements}: name them in elements="
+                f"no channel for the elements {missing}; the grid has {self.elements}: name them in"
+                " elements="
             )
         line = torch.arange(self.n, device=x.device, dtype=x.dtype) - (self.n - 1) / 2
         offset = (line * self.spacing_angstrom - x[..., None]) / self.width_angstrom  # (B, N, 3, n)
         a, b, c = torch.exp(-offset.square()).unbind(-2)
-        near = a[..., :, None, None] * b[..., None, :, None] * c[..., None, None, :]  # (B, N, n, n, n)
+        near = (
+            a[..., :, None, None] * b[..., None, :, None] * c[..., None, None, :]
+        )  # (B, N, n, n, n)
         free = torch.log1p(-near.clamp(max=1 - _NEAREST)).flatten(2)
         weight = (channels & batch.mask[..., None]).to(x.dtype).mT
         return -torch.expm1(weight @ free).unflatten(-1, (self.n,) * 3)
 
     def fits(self, batch: PointBatch) -> Tensor:
-        """Which molecules stay in the grid however they are turned and placed, ``(B,)``: farthest atom from the
-        centre, the largest shift of ``place`` and one radius are within half a side."""
+        """Which molecules stay in the grid however they are turned and placed, ``(B,)``: farthest
+        atom from the centre, the largest shift of ``place`` and one radius are within half a
+        side."""
         far = torch.where(batch.mask, batch.x.norm(dim=-1), 0).amax(-1)
-        return far + math.sqrt(3) / 2 * self.spacing_angstrom + self.radius_angstrom <= self.half_angstrom
+        return (
+            far + math.sqrt(3) / 2 * self.spacing_angstrom + self.radius_angstrom
+            <= self.half_angstrom
+        )
 
-    def place(self, batch: PointBatch, group: Group | None, generator: torch.Generator | None) -> PointBatch:
-        """The molecules turned by random elements of ``group`` (``SO3()``, ``octahedral()``; None: left as they are),
-        then shifted by up to half a voxel along each axis. Positions move, so nothing is interpolated."""
+    def place(
+        self, batch: PointBatch, group: Group | None, generator: torch.Generator | None
+    ) -> PointBatch:
+        """The molecules turned by random elements of ``group`` (``SO3()``, ``octahedral()``; None:
+        left as they are), then shifted by up to half a voxel along each axis. Positions move, so
+        nothing is interpolated."""
         x = batch.x
         if group is not None:
             g = group.sample((len(x),), generator=generator, device=x.device, dtype=x.dtype)
@@ -96,16 +112,19 @@ class VoxelGrid:
 
 
 def read_geometries(path: str | Path) -> PointBatch:
-    """Molecules of an ``.npz`` file, one geometry each, the mean of the positions at the origin (Å).
+    """Molecules of an ``.npz`` file, one geometry each, the mean of the positions at the origin
+    (Å).
 
-    The file holds ``offsets: (M + 1,)``, ``atomic_numbers: (atoms,)`` and ``positions: (atoms, 3)`` in Å, molecule k
-    being the rows ``offsets[k]:offsets[k + 1]``. Bonds are not read. Raises ``InputError`` for a file that is missing
-    or made otherwise.
+    The file holds ``offsets: (M + 1,)``, ``atomic_numbers: (atoms,)`` and ``positions: (atoms, 3)``
+    in Å, molecule k being the rows ``offsets[k]:offsets[k + 1]``. Bonds are not read. Raises
+    ``InputError`` for a file that is missing or made otherwise.
     """
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            offsets, numbers, positions = (file[k] for k in ("offsets", "atomic_numbers", "positions"))
+            offsets, numbers, positions = (
+                file[k] for k in ("offsets", "atomic_numbers", "positions")
+            )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:

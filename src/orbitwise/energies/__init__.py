@@ -1,4 +1,5 @@
-"""Energies U(x) in units of kT of no particular matter, batched, with their gradients. Names load on first use."""
+"""Energies U(x) in units of kT of no particular matter, batched, with their gradients. Names load
+on first use."""
 
 from orbitwise.lazy import load_on_first_use
 

@@ -29,7 +29,8 @@ class _Value(torch.autograd.Function):
 
 
 class _Slope(torch.autograd.Function):
-    """Stands between ``x`` and the gradient, so that a second derivative is an error and not a silent zero."""
+    """Stands between ``x`` and the gradient, so that a second derivative is an error and not a
+    silent zero."""
 
     @staticmethod
     def forward(ctx, x: Tensor, grad: Tensor) -> Tensor:
@@ -37,7 +38,9 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        raise NotImplementedError("this energy has analytic first derivatives only: no second derivatives")
+        raise NotImplementedError(
+            "this energy has analytic first derivatives only: no second derivatives"
+        )
 
 
 class AnalyticEnergy(Energy, ABC):
@@ -58,6 +61,8 @@ class AnalyticEnergy(Energy, ABC):
         k = len(self.event_shape)
         if x.shape[x.ndim - k :] != self.event_shape or x.ndim < k:
             want = ", ".join(map(str, self.event_shape))
-            raise InputError(f"positions must have shape (*B, {want}) for this system, got {tuple(x.shape)}")
+            raise InputError(
+                f"positions must have shape (*B, {want}) for this system, got {tuple(x.shape)}"
+            )
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(f"positions must be float32 or float64, got {x.dtype}")

@@ -1,4 +1,5 @@
-"""Any ASE calculator as an energy, one geometry at a time; GFN2-xTB through tblite as the ready-made one."""
+"""Any ASE calculator as an energy, one geometry at a time; GFN2-xTB through tblite as the
+ready-made one."""
 
 from __future__ import annotations
 
@@ -16,14 +17,15 @@ from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.errors import EnergyError, InputError, MissingExtraError
 from orbitwise.units import EV_PER_K
 
-# What a calculator raises when a single point fails (a self-consistent field that does not converge, atoms on
-# top of one another). Anything else is a mistake in the call and is passed on.
+# What a calculator raises when a single point fails (a self-consistent field that does not
+# converge, atoms on top of one another). Anything else is a mistake in the call and is passed on.
 FAILURES = (CalculatorError, ArithmeticError, np.linalg.LinAlgError)
 
 
 @contextmanager
 def _threads(number: int | None):
-    """Limit OpenMP to ``number`` threads inside, through the runtime that torch shares with others."""
+    """Limit OpenMP to ``number`` threads inside, through the runtime that torch shares with
+    others."""
     before = torch.get_num_threads()
     if number is not None:
         torch.set_num_threads(number)
@@ -37,17 +39,18 @@ def _threads(number: int | None):
 class ASEEnergy(AnalyticEnergy):
     """The potential energy of an ASE calculator in kT at ``temperature`` [K], for positions in Å.
 
-    ``system`` is an ``ase.Atoms`` (its cell and periodicity are kept, its positions and constraints are not
-    used) or the atomic numbers; ``calculator`` any ASE calculator that has energies and forces. Called on
-    ``x: (*B, N, 3)`` it gives ``(*B)``, and ``value_and_grad`` kT and kT/Å, in the dtype and on the device
-    of ``x``; the calculator itself runs on the CPU in float64, one geometry after another, each from
-    scratch, so that a result does not depend on what was asked before. ``threads`` limits its OpenMP threads.
+    ``system`` is an ``ase.Atoms`` (its cell and periodicity are kept, its positions and constraints
+    are not used) or the atomic numbers; ``calculator`` any ASE calculator that has energies and
+    forces. Called on ``x: (*B, N, 3)`` it gives ``(*B)``, and ``value_and_grad`` kT and kT/Å, in
+    the dtype and on the device of ``x``; the calculator itself runs on the CPU in float64, one
+    geometry after another, each from scratch, so that a result does not depend on what was asked
+    before. ``threads`` limits its OpenMP threads.
 
-    A geometry whose single point fails gets a NaN energy and gradient (kernels reject it) and is counted in
-    ``failures``, with the reason in ``last_failure``; positions that are not finite get NaN without a call.
-    ``calls`` counts the single points. Raises ``EnergyError`` where all of a batch fails and nothing has
-    ever succeeded, ``InputError`` for a wrong shape, dtype, system or temperature, or a calculator without
-    forces.
+    A geometry whose single point fails gets a NaN energy and gradient (kernels reject it) and is
+    counted in ``failures``, with the reason in ``last_failure``; positions that are not finite get
+    NaN without a call. ``calls`` counts the single points. Raises ``EnergyError`` where all of a
+    batch fails and nothing has ever succeeded, ``InputError`` for a wrong shape, dtype, system or
+    temperature, or a calculator without forces.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class ASEEnergy(AnalyticEnergy):
         super().__init__()
         if not (math.isfinite(temperature) and temperature > 0):
             raise InputError(f"temperature must be positive (kelvin), got {temperature}")
-        atoms = system.copy() if isinstance(system, Atoms) else Atoms(numbers=[int(z) for z in system])
+        atoms = (
+            system.copy() if isinstance(system, Atoms) else Atoms(numbers=[int(z) for z in system])
+        )
         if len(atoms) == 0:
             raise InputError("the system has no atoms")
         atoms.set_constraint()
@@ -83,8 +88,8 @@ class ASEEnergy(AnalyticEnergy):
         if not np.isfinite(positions).all():
             return math.nan
         self.calls += 1
-        # A fresh start every time: a calculator that restarts from its last result depends on the order of
-        # the calls, and tblite 0.8 aborts the process when it restarts from a failed one.
+        # A fresh start every time: a calculator that restarts from its last result depends on the
+        # order of the calls, and tblite 0.8 aborts the process when it restarts from a failed one.
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         self.atoms.positions = positions
@@ -94,7 +99,9 @@ class ASEEnergy(AnalyticEnergy):
             value = float(self.atoms.get_potential_energy())
         except PropertyNotImplementedError as error:
             name = type(self.calculator).__name__
-            raise InputError(f"the calculator {name} has no energies or no forces ({error})") from error
+            raise InputError(
+                f"the calculator {name} has no energies or no forces ({error})"
+            ) from error
         except FAILURES as error:
             self.failures += 1
             self.last_failure = f"{type(error).__name__}: {error}".strip()
@@ -112,8 +119,12 @@ class ASEEnergy(AnalyticEnergy):
             values = [self._single_point(p, f) for p, f in zip(geometries, rows, strict=True)]
         if self.failures == self.calls > called:
             name = type(self.calculator).__name__
-            raise EnergyError(f"{name} failed for all of {len(geometries)} geometries; {self.last_failure}")
-        return torch.tensor(values, dtype=torch.float64).div_(self.ev_per_kT).to(x).view(x.shape[:-2])
+            raise EnergyError(
+                f"{name} failed for all of {len(geometries)} geometries; {self.last_failure}"
+            )
+        return (
+            torch.tensor(values, dtype=torch.float64).div_(self.ev_per_kT).to(x).view(x.shape[:-2])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
@@ -135,12 +146,13 @@ def xtb(
     multiplicity: int | None = None,
     accuracy: float = 0.1,
 ) -> ASEEnergy:
-    """GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)) through tblite, on one thread.
+    """GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)) through tblite, on one
+    thread.
 
-    ``system`` is an RDKit molecule with explicit hydrogens (its formal charge is the default ``charge``), an
-    ``ase.Atoms`` or atomic numbers. ``accuracy`` is tblite's: smaller converges the self-consistent field
-    more tightly; 0.1 leaves a relative error of about 1e-6 in the gradient. Raises ``MissingExtraError``
-    without tblite, ``InputError`` for implicit hydrogens.
+    ``system`` is an RDKit molecule with explicit hydrogens (its formal charge is the default
+    ``charge``), an ``ase.Atoms`` or atomic numbers. ``accuracy`` is tblite's: smaller converges the
+    self-consistent field more tightly; 0.1 leaves a relative error of about 1e-6 in the gradient.
+    Raises ``MissingExtraError`` without tblite, ``InputError`` for implicit hydrogens.
     """
     try:
         from tblite.ase import TBLite
@@ -148,7 +160,9 @@ def xtb(
         raise MissingExtraError("GFN2-xTB needs tblite: pip install 'orbitwise[xtb]'") from error
     if hasattr(system, "GetAtoms"):  # an RDKit molecule, without importing RDKit for the others
         if any(a.GetTotalNumHs() > 0 for a in system.GetAtoms()):
-            raise InputError("the molecule has implicit hydrogens; add them: mol = rdkit.Chem.AddHs(mol)")
+            raise InputError(
+                "the molecule has implicit hydrogens; add them: mol = rdkit.Chem.AddHs(mol)"
+            )
         charge = sum(a.GetFormalCharge() for a in system.GetAtoms()) if charge is None else charge
         system = [a.GetAtomicNum() for a in system.GetAtoms()]
     calculator = TBLite(

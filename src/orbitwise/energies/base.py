@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 
 class Energy(nn.Module):
-    """``U: (*B, *event_shape) -> (*B)`` in units of kT (dimensionless): the target density is exp(-U).
+    """``U: (*B, *event_shape) -> (*B)`` in units of kT (dimensionless): the target density is
+    exp(-U).
 
-    A subclass defines ``forward`` and ``event_shape``; it may override ``value_and_grad`` with an analytic
-    gradient. Parameters are buffers, so ``.to(device, dtype)`` works.
+    A subclass defines ``forward`` and ``event_shape``; it may override ``value_and_grad`` with an
+    analytic gradient. Parameters are buffers, so ``.to(device, dtype)`` works.
 
-    ``zero_com`` is True when U does not change under a common shift of all points, so that a density exists
-    only in the 3(N-1)-dimensional subspace of zero centre of mass.
+    ``zero_com`` is True when U does not change under a common shift of all points, so that a
+    density exists only in the 3(N-1)-dimensional subspace of zero centre of mass.
     """
 
     event_shape: tuple[int, ...]

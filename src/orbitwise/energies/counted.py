@@ -24,7 +24,8 @@ class Counted(Energy):
 
     >>> u = Counted(energy)
     >>> with u.stage("search"):
-    ...     u.value_and_grad(x)          # adds x.shape[:-len(event_shape)].numel() to both counts of "search"
+    ...     u.value_and_grad(x)          # adds x.shape[:-len(event_shape)].numel() to both counts
+    of "search"
     """
 
     def __init__(self, energy: Energy):

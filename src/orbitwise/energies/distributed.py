@@ -21,8 +21,8 @@ from orbitwise.errors import EnergyError, InputError, MissingExtraError
 
 OBJECT_STORE = 128 * 2**20  # bytes; geometries are small
 
-# Read by the processes of a Ray that is started here: it reports its user's runs to nobody, and its workers, which
-# are the program's own work, get the same share of the processor as the program.
+# Read by the processes of a Ray that is started here: it reports its user's runs to nobody, and its
+# workers, which are the program's own work, get the same share of the processor as the program.
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 PATIENCE = 10.0  # seconds that a Ray started here may take to stop
@@ -32,27 +32,29 @@ class RayEnergy(AnalyticEnergy):
     """The energy that ``factory()`` builds, evaluated by ``workers`` Ray actors of one core each.
 
     ``factory`` is any picklable call without arguments that gives an ``Energy``, for instance
-    ``functools.partial(xtb, numbers, temperature=300.0)``; it is called once in each worker, and the energy
-    gives shapes, units and dtype. Each point must have an energy of its own, independent of its neighbours
-    in the batch. ``workers`` defaults to the cores of this machine, or of the cluster. ``address=None`` uses
-    the Ray of this process or starts a local one; ``"auto"`` or an address joins a cluster, where orbitwise
-    must be installed on every node.
+    ``functools.partial(xtb, numbers, temperature=300.0)``; it is called once in each worker, and
+    the energy gives shapes, units and dtype. Each point must have an energy of its own, independent
+    of its neighbours in the batch. ``workers`` defaults to the cores of this machine, or of the
+    cluster. ``address=None`` uses the Ray of this process or starts a local one; ``"auto"`` or an
+    address joins a cluster, where orbitwise must be installed on every node.
 
-    A batch goes out in chunks of ``chunk`` points (default: about four chunks per worker, at most 16
-    points), two at most per worker. A worker that dies is replaced and its chunk sent again; one that spends
-    more than ``timeout`` seconds on a chunk is killed and replaced. The points of such a chunk are then sent
-    one by one, so that only the one to blame suffers: after ``retries`` more vain attempts it gets NaN, as a
-    point does whose evaluation fails. Kernels reject NaN.
+    A batch goes out in chunks of ``chunk`` points (default: about four chunks per worker, at most
+    16 points), two at most per worker. A worker that dies is replaced and its chunk sent again; one
+    that spends more than ``timeout`` seconds on a chunk is killed and replaced. The points of such
+    a chunk are then sent one by one, so that only the one to blame suffers: after ``retries`` more
+    vain attempts it gets NaN, as a point does whose evaluation fails. Kernels reject NaN.
 
-    ``evaluated`` counts points with a result that counts, each once; ``attempts`` the points sent, so that the
-    difference is what was lost on the way; ``failures`` points without a finite result, with the reason in
-    ``last_failure``; ``replaced`` the workers. Points that are not finite get NaN and are not sent.
+    ``evaluated`` counts points with a result that counts, each once; ``attempts`` the points sent,
+    so that the difference is what was lost on the way; ``failures`` points without a finite result,
+    with the reason in ``last_failure``; ``replaced`` the workers. Points that are not finite get
+    NaN and are not sent.
 
-    The workers start with the object and stop with ``close()`` (or at the end of a ``with`` block, or of the
-    program, also after Ctrl-C); a closed or unpickled one starts them again when it is used. Raises
-    ``MissingExtraError`` without ray, ``InputError`` for a factory that cannot be pickled or a mistake in the
-    call, ``EnergyError`` where the factory fails on every worker, no worker starts within ``start_timeout``
-    seconds, or all points of a batch fail and none has ever succeeded.
+    The workers start with the object and stop with ``close()`` (or at the end of a ``with`` block,
+    or of the program, also after Ctrl-C); a closed or unpickled one starts them again when it is
+    used. Raises ``MissingExtraError`` without ray, ``InputError`` for a factory that cannot be
+    pickled or a mistake in the call, ``EnergyError`` where the factory fails on every worker, no
+    worker starts within ``start_timeout`` seconds, or all points of a batch fail and none has ever
+    succeeded.
     """
 
     def __init__(
@@ -67,11 +69,17 @@ class RayEnergy(AnalyticEnergy):
         start_timeout: float = 300.0,
     ):
         super().__init__()
-        for name, number, least in (("workers", workers, 1), ("chunk", chunk, 1), ("retries", retries, 0)):
+        for name, number, least in (
+            ("workers", workers, 1),
+            ("chunk", chunk, 1),
+            ("retries", retries, 0),
+        ):
             if number is not None and number < least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
         if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout must be positive (seconds; None for no limit), got {timeout}")
+            raise InputError(
+                f"timeout must be positive (seconds; None for no limit), got {timeout}"
+            )
         _import_ray()
         from ray import cloudpickle
 
@@ -79,8 +87,8 @@ class RayEnergy(AnalyticEnergy):
             self.factory = cloudpickle.dumps(factory)
         except Exception as error:
             raise InputError(
-                f"the factory cannot be sent to workers ({one_line(error)}); give a function that builds the "
-                "energy there, as in functools.partial(xtb, numbers)"
+                f"the factory cannot be sent to workers ({one_line(error)}); give a function that"
+                " builds the energy there, as in functools.partial(xtb, numbers)"
             ) from error
         self.workers, self.address, self.chunk = workers, address, chunk
         self.timeout, self.retries, self.start_timeout = timeout, retries, start_timeout
@@ -139,7 +147,9 @@ class RayEnergy(AnalyticEnergy):
 
     def _evaluate(self, x: Tensor, with_grad: bool) -> tuple[Tensor, Tensor | None]:
         batch = x.shape[: x.ndim - len(self.event_shape)]
-        points = np.ascontiguousarray(x.detach().cpu().reshape(batch.numel(), *self.event_shape).numpy())
+        points = np.ascontiguousarray(
+            x.detach().cpu().reshape(batch.numel(), *self.event_shape).numpy()
+        )
         value = np.full(len(points), np.nan, points.dtype)
         grad = np.full_like(points, np.nan) if with_grad else None
         usable = np.isfinite(points).all(tuple(range(1, points.ndim)))
@@ -150,7 +160,9 @@ class RayEnergy(AnalyticEnergy):
             found, slope = pool.run(points[usable], with_grad, size, self.timeout, self.tally)
             self._worked = self._worked or self.tally.failures - failed < count
             if not self._worked:
-                raise EnergyError(f"the energy failed for all of {count} points; {self.last_failure}")
+                raise EnergyError(
+                    f"the energy failed for all of {count} points; {self.last_failure}"
+                )
             value[usable] = found
             if with_grad:
                 grad[usable] = slope
@@ -170,7 +182,9 @@ class RayEnergy(AnalyticEnergy):
             self._pool = None
         if self._pool is None:
             cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-            self._pool = Pool(ray, self.factory, self.workers or cores, self.retries, self.start_timeout)
+            self._pool = Pool(
+                ray, self.factory, self.workers or cores, self.retries, self.start_timeout
+            )
         return self._pool
 
     def close(self) -> None:
@@ -215,13 +229,19 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError) as error:
-            raise InputError(f"there is no Ray to join at {address!r} ({one_line(error)})") from error
+            raise InputError(
+                f"there is no Ray to join at {address!r} ({one_line(error)})"
+            ) from error
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     new = {name: value for name, value in LOCAL.items() if name not in os.environ}
     os.environ.update(new)
     try:
-        for left in reversed(range(3)):  # Ray waits 30 s for its own processes, too short on a busy machine
+        for left in reversed(
+            range(3)
+        ):  # Ray waits 30 s for its own processes, too short on a busy machine
             try:
                 ray.init(
                     address="local",  # and not a cluster that happens to run on this machine
@@ -236,12 +256,15 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
                 if not isinstance(error, Exception):  # an interrupt
                     raise
                 if not left:
-                    raise EnergyError(f"Ray did not start on this machine: {one_line(error)}") from error
+                    raise EnergyError(
+                        f"Ray did not start on this machine: {one_line(error)}"
+                    ) from error
     finally:
         for name in new:
             os.environ.pop(name, None)
-    # Nothing between Ctrl-C and the end of the program may wait for a Ray that hangs: Ray's hook would first
-    # report the error to its server, and its own shutdown at exit has no end; this one comes before it.
+    # Nothing between Ctrl-C and the end of the program may wait for a Ray that hangs: Ray's hook
+    # would first report the error to its server, and its own shutdown at exit has no end; this one
+    # comes before it.
     hooks = ray._private.worker
     if sys.excepthook is getattr(hooks, "custom_excepthook", None):
         sys.excepthook = hooks.normal_excepthook
@@ -250,14 +273,16 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
 
 
 def _ray_processes(ray) -> list:
-    """The processes of a Ray that was started here, as ``Popen`` objects; none in a Ray that was joined."""
+    """The processes of a Ray that was started here, as ``Popen`` objects; none in a Ray that was
+    joined."""
     node = getattr(ray._private.worker, "_global_node", None)
     running = getattr(node, "all_processes", {})
     return [info.process for infos in list(running.values()) for info in infos]
 
 
 def _stop_ray(ray) -> None:
-    """``ray.shutdown()`` with an end: what has not stopped after ``PATIENCE``, or at Ctrl-C, is killed."""
+    """``ray.shutdown()`` with an end: what has not stopped after ``PATIENCE``, or at Ctrl-C, is
+    killed."""
     processes = _ray_processes(ray)
 
     def kill() -> None:

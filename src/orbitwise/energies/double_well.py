@@ -8,10 +8,12 @@ from orbitwise.energies.pairwise import PairEnergy
 
 
 class DoubleWell(PairEnergy):
-    """``U = Σ_{i<j} quartic (r - offset)⁴ + quadratic (r - offset)²`` at temperature 1; x: ``(*B, N, D)``.
+    """``U = Σ_{i<j} quartic (r - offset)⁴ + quadratic (r - offset)²`` at temperature 1; x: ``(*B,
+    N, D)``.
 
-    The defaults are DW4, four particles in the plane (Köhler, Klein and Noé 2020, arXiv 2006.02425). Its
-    ``log_z`` = 29.665 ± 0.005 counts labelled particles in the 6-dimensional subspace of zero centre of mass.
+    The defaults are DW4, four particles in the plane (Köhler, Klein and Noé 2020, arXiv
+    2006.02425). Its ``log_z`` = 29.665 ± 0.005 counts labelled particles in the 6-dimensional
+    subspace of zero centre of mass.
     """
 
     def __init__(

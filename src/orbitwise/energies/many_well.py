@@ -26,18 +26,20 @@ def _table() -> tuple[float, Tensor, Tensor]:
     """``(log ∫ exp(-u), nodes, cumulative distribution)`` of the rugged coordinate, float64."""
     nodes = torch.linspace(-_EDGE, _EDGE, _NODES, dtype=torch.float64)
     density = torch.exp(-_rugged(nodes))
-    # The trapezoid sum of a function that vanishes with its derivatives at both ends is exact to rounding.
+    # The trapezoid sum of a function that vanishes with its derivatives at both ends is exact to
+    # rounding.
     cumulative = torch.cumulative_trapezoid(density, nodes)
     cumulative = torch.cat([cumulative.new_zeros(1), cumulative])
     return math.log(cumulative[-1].item()), nodes, cumulative / cumulative[-1]
 
 
 class ManyWell(Energy):
-    """``U(x) = Σ_pairs (a⁴ - 6a² - a/2 + b²/2)`` with ``(a, b) = (x_2i, x_2i+1)``; x: ``(*B, dim)``.
+    """``U(x) = Σ_pairs (a⁴ - 6a² - a/2 + b²/2)`` with ``(a, b) = (x_2i, x_2i+1)``; x: ``(*B,
+    dim)``.
 
-    2^(dim/2) modes (Noé et al. 2019; in this form Midgley et al. 2023, arXiv 2208.01893). ``log_z`` by
-    quadrature: 164.696, 329.391, 658.783 for dim 32, 64, 128. ``minor_mass``: the probability of a < 0 in
-    one well, 0.1557. Raises ``InputError`` for an odd ``dim``.
+    2^(dim/2) modes (Noé et al. 2019; in this form Midgley et al. 2023, arXiv 2208.01893). ``log_z``
+    by quadrature: 164.696, 329.391, 658.783 for dim 32, 64, 128. ``minor_mass``: the probability of
+    a < 0 in one well, 0.1557. Raises ``InputError`` for an odd ``dim``.
     """
 
     def __init__(self, dim: int = 32):
@@ -61,8 +63,8 @@ class ManyWell(Energy):
 
     @torch.no_grad()
     def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Exact samples ``(*shape, dim)``: inverse of the tabulated distribution function for ``a`` (spacing
-        5.5e-4, linear in between), a normal number for ``b``."""
+        """Exact samples ``(*shape, dim)``: inverse of the tabulated distribution function for ``a``
+        (spacing 5.5e-4, linear in between), a normal number for ``b``."""
         target = self.device_marker
         device = generator.device if generator is not None else target.device
         size = (*shape, self.event_shape[0] // 2)

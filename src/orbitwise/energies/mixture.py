@@ -15,8 +15,8 @@ from orbitwise.errors import InputError
 class GaussianMixture(Energy):
     """``U(x) = -log Σ_k w_k N(x; means_k, scales_k²)``, normalised: ``log_z = 0``.
 
-    ``means: (K, *event)``; ``scales``: standard deviations, a number, ``(K,)`` or the shape of ``means``;
-    ``weights: (K,)`` (default equal; normalised here). ``x: (*B, *event)``.
+    ``means: (K, *event)``; ``scales``: standard deviations, a number, ``(K,)`` or the shape of
+    ``means``; ``weights: (K,)`` (default equal; normalised here). ``x: (*B, *event)``.
     """
 
     def __init__(self, means: Tensor, scales: Tensor | float = 1.0, weights: Tensor | None = None):
@@ -27,10 +27,14 @@ class GaussianMixture(Energy):
         if scales.shape == (count,):
             scales = scales.view(-1, *[1] * (means.ndim - 1))
         weights = means.new_ones(count) if weights is None else torch.as_tensor(weights).to(means)
-        if means.ndim < 2 or weights.shape != (count,) or (scales.ndim and scales.shape[0] != count):
+        if (
+            means.ndim < 2
+            or weights.shape != (count,)
+            or (scales.ndim and scales.shape[0] != count)
+        ):
             raise InputError(
-                f"a mixture needs means (K, *event), scales () or (K,) or (K, *event) and weights (K,); got "
-                f"{tuple(means.shape)}, {tuple(scales.shape)}, {tuple(weights.shape)}"
+                "a mixture needs means (K, *event), scales () or (K,) or (K, *event) and weights"
+                f" (K,); got {tuple(means.shape)}, {tuple(scales.shape)}, {tuple(weights.shape)}"
             )
         if not (scales > 0).all() or not (weights > 0).all():
             raise InputError("the scales and weights of a mixture must be positive")
@@ -50,7 +54,8 @@ class GaussianMixture(Energy):
     def forty(cls) -> GaussianMixture:
         """The 40-component mixture in the plane of FAB (Midgley et al. 2023, arXiv 2208.01893).
 
-        Means uniform in [-40, 40]² from seed 0, standard deviation softplus(1) = 1.3133, equal weights.
+        Means uniform in [-40, 40]² from seed 0, standard deviation softplus(1) = 1.3133, equal
+        weights.
         """
         draw = torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         return cls((draw - 0.5) * 80.0, math.log1p(math.e))
@@ -82,7 +87,10 @@ class GaussianMixture(Energy):
             self.weights.to(device), math.prod(shape), replacement=True, generator=generator
         )
         noise = torch.randn(
-            (len(which), *self.event_shape), generator=generator, device=device, dtype=self.means.dtype
+            (len(which), *self.event_shape),
+            generator=generator,
+            device=device,
+            dtype=self.means.dtype,
         )
         which, noise = which.to(self.means.device), noise.to(self.means.device)
         return (self.means[which] + self.scales[which] * noise).view(*shape, *self.event_shape)

@@ -1,4 +1,5 @@
-"""Energies that are a sum of one function over all pairs: distances, gradient and trap in one place."""
+"""Energies that are a sum of one function over all pairs: distances, gradient and trap in one
+place."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from orbitwise.energies.base import Energy
 
 
 class PairEnergy(Energy, ABC):
-    """``U(x) = Σ_{i<j} u(r_ij²) + ½ trap Σ_i |x_i - x̄|²`` for ``x: (*B, N, D)``, in kT; invariant under
-    rotations, translations and permutations.
+    """``U(x) = Σ_{i<j} u(r_ij²) + ½ trap Σ_i |x_i - x̄|²`` for ``x: (*B, N, D)``, in kT; invariant
+    under rotations, translations and permutations.
 
-    A subclass defines ``pair`` and gives ``neutral_r2``, a squared distance at which ``u`` is zero: it stands
-    on the diagonal of the distance matrix, so that no mask is needed.
+    A subclass defines ``pair`` and gives ``neutral_r2``, a squared distance at which ``u`` is zero:
+    it stands on the diagonal of the distance matrix, so that no mask is needed.
     """
 
     zero_com = True
@@ -32,8 +33,8 @@ class PairEnergy(Energy, ABC):
         """``(u, du/d(r²))`` at squared distances ``r2``."""
 
     def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Coordinates first: the long axis of every operation is then contiguous (2-3x faster on a CPU), and
-        # differences, unlike the Gram matrix, keep float32 accuracy.
+        # Coordinates first: the long axis of every operation is then contiguous (2-3x faster on a
+        # CPU), and differences, unlike the Gram matrix, keep float32 accuracy.
         y = x.transpose(-1, -2).contiguous()
         difference = y.unsqueeze(-1) - y.unsqueeze(-2)  # (*B, D, N, N): x_i - x_j
         r2 = sum(d * d for d in difference.unbind(-3))

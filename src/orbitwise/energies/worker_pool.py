@@ -55,10 +55,13 @@ def one_line(error: BaseException) -> str:
 
 
 class Worker:
-    """Lives in an actor: builds the energy once for each dtype and evaluates chunks on one thread."""
+    """Lives in an actor: builds the energy once for each dtype and evaluates chunks on one
+    thread."""
 
     def __init__(self):
-        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+        os.environ.update(
+            dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        )
         import torch
 
         torch.set_num_threads(1)
@@ -75,7 +78,9 @@ class Worker:
         except Exception as error:
             return Trouble.of(error)
         if not isinstance(energy, Energy):
-            return Trouble(InputError, f"the factory must return an Energy, it gave {type(energy).__name__}")
+            return Trouble(
+                InputError, f"the factory must return an Energy, it gave {type(energy).__name__}"
+            )
         self.plain = energy
         return Facts(tuple(energy.event_shape), bool(energy.zero_com), energy.log_z, os.getpid())
 
@@ -98,7 +103,8 @@ class Worker:
             return Trouble.of(error)
 
     def _energy(self, dtype):
-        """The energy in one dtype; never converted there and back, which would round its parameters."""
+        """The energy in one dtype; never converted there and back, which would round its
+        parameters."""
         if dtype not in self.built:
             tensors = [*self.plain.parameters(), *self.plain.buffers()]
             same = all(not t.is_floating_point() or t.dtype == dtype for t in tensors)
@@ -110,9 +116,9 @@ class Worker:
 class Chunk:
     """Rows of the batch that travel together.
 
-    ``suspect``: a worker was lost over them. It then gets a worker that has nothing else, because an answer
-    may be lost with the worker that gave it, and only then is it certain which point is to blame; ``tries``
-    counts the workers lost that way.
+    ``suspect``: a worker was lost over them. It then gets a worker that has nothing else, because
+    an answer may be lost with the worker that gave it, and only then is it certain which point is
+    to blame; ``tries`` counts the workers lost that way.
     """
 
     rows: np.ndarray
@@ -122,7 +128,8 @@ class Chunk:
 
 @dataclass
 class Slot:
-    """The place of one worker: its actor, what it was sent in order, and since when the first of it runs."""
+    """The place of one worker: its actor, what it was sent in order, and since when the first of it
+    runs."""
 
     actor: Any = None
     building: Any = None
@@ -149,8 +156,14 @@ class Pool:
     """``workers`` actors in a Ray that is running. Made and used by ``RayEnergy``."""
 
     def __init__(self, ray, factory: bytes, workers: int, retries: int, start_timeout: float):
-        self.ray, self.factory, self.retries, self.start_timeout = ray, factory, retries, start_timeout
-        # Ray's own restarts and retries stay off: they would run a chunk again without our knowing it
+        self.ray, self.factory, self.retries, self.start_timeout = (
+            ray,
+            factory,
+            retries,
+            start_timeout,
+        )
+        # Ray's own restarts and retries stay off: they would run a chunk again without our knowing
+        # it
         self.remote = ray.remote(Worker).options(num_cpus=1, max_restarts=0, max_task_retries=0)
         self.slots = [Slot() for _ in range(workers)]
         self.session = ray.get_runtime_context().get_node_id()
@@ -168,7 +181,9 @@ class Pool:
             self._advance(None, None)
         return self.ready[0].facts
 
-    def run(self, points: np.ndarray, with_grad: bool, size: int, timeout: float | None, tally: Tally):
+    def run(
+        self, points: np.ndarray, with_grad: bool, size: int, timeout: float | None, tally: Tally
+    ):
         """``(value, grad)`` as arrays for ``points: (n, *E)``; NaN where a point was given up."""
         value = np.full(len(points), np.nan, points.dtype)
         grad = np.full_like(points, np.nan) if with_grad else None
@@ -179,7 +194,8 @@ class Pool:
                 self._send(batch)
                 self._advance(batch, timeout)
         except BaseException:
-            self.abandon()  # an interrupt or a mistake in the call: nobody waits for what is under way
+            # an interrupt or a mistake in the call: nobody waits for what is under way
+            self.abandon()
             raise
         return value, grad
 
@@ -252,8 +268,8 @@ class Pool:
         if not self.ready and late and all(now - slot.since > self.start_timeout for slot in late):
             cpus = self.ray.cluster_resources().get("CPU", 0)
             raise EnergyError(
-                f"no worker has started within {self.start_timeout:g} s; Ray has {cpus:g} CPUs in all and each "
-                "worker needs a free one"
+                f"no worker has started within {self.start_timeout:g} s; Ray has {cpus:g} CPUs in"
+                " all and each worker needs a free one"
             )
 
     def _wait(self, timeout: float | None) -> set:
@@ -273,7 +289,9 @@ class Pool:
         try:
             result = self.ray.get(slot.building)
         except self.ray.exceptions.RayError as error:
-            result = Trouble(Exception, f"the worker died while it built the energy ({first_line(error)})")
+            result = Trouble(
+                Exception, f"the worker died while it built the energy ({first_line(error)})"
+            )
         if isinstance(result, Facts):
             slot.building, slot.facts, slot.build_failures = None, result, 0
         else:
@@ -300,7 +318,8 @@ class Pool:
         return True
 
     def _lost(self, slot: Slot, batch: Batch, reason: str) -> None:
-        """Replace a worker. Its first chunk was running, as far as is known; the other goes back as it is."""
+        """Replace a worker. Its first chunk was running, as far as is known; the other goes back as
+        it is."""
         (_, running), *waiting = slot.sent
         self._stop(slot)
         batch.tally.replaced += 1
@@ -309,10 +328,17 @@ class Pool:
 
 
 class Batch:
-    """The points of one call, what is still to be done, and the results: each row is written once."""
+    """The points of one call, what is still to be done, and the results: each row is written
+    once."""
 
     def __init__(self, points, value, grad, retries: int, tally: Tally):
-        self.points, self.value, self.grad, self.retries, self.tally = points, value, grad, retries, tally
+        self.points, self.value, self.grad, self.retries, self.tally = (
+            points,
+            value,
+            grad,
+            retries,
+            tally,
+        )
         self.todo: deque[Chunk] = deque()
         self.pending = np.ones(len(points), bool)
 
@@ -338,10 +364,13 @@ class Batch:
         self.tally.last_failure = answer.reason or self.tally.last_failure
 
     def refuse(self, chunk: Chunk, reason: str, again: bool) -> None:
-        """Split a chunk, so that the point to blame stands alone; then try that again, or leave it NaN."""
+        """Split a chunk, so that the point to blame stands alone; then try that again, or leave it
+        NaN."""
         rows = chunk.rows
         if len(rows) > 1 or (again and not chunk.suspect):
-            self.todo.extendleft(Chunk(rows[k : k + 1], suspect=again) for k in reversed(range(len(rows))))
+            self.todo.extendleft(
+                Chunk(rows[k : k + 1], suspect=again) for k in reversed(range(len(rows)))
+            )
         elif again and chunk.tries < self.retries:
             self.todo.appendleft(Chunk(rows, True, chunk.tries + 1))
         else:

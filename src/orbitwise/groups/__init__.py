@@ -1,1 +1,2 @@
-"""What a symmetry is: Haar sampling, composition, inverse, action. All are names of ``orbitwise``."""
+"""What a symmetry is: Haar sampling, composition, inverse, action. All are names of
+``orbitwise``."""

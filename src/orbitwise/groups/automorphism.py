@@ -13,18 +13,17 @@ from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.stabilisers import StabiliserSearch
 
-_FLAT = (
-    0.1  # signed volume of unit bond vectors (3.08 in a tetrahedron) or cosine below which there is no sign
-)
+# signed volume of unit bond vectors (3.08 in a tetrahedron) or cosine below which there is no sign
+_FLAT = 0.1
 _PYRAMIDAL = (15, 16, 33, 34)  # three-coordinate P, S, As, Se keep their handedness; N inverts
 
 
 class Automorphism(PointPermutation):
     """The permutations of atoms that keep labels and bonds; elements as in ``PointPermutation``.
 
-    Build one with ``from_mol`` or ``from_graph``. The group is stored as a chain of stabilisers (``levels``),
-    so its ``order`` and uniform sampling cost nothing for any size; ``enumerate`` and with it the exact
-    posterior need ``order <= max_order``. Nothing is ever cut off silently.
+    Build one with ``from_mol`` or ``from_graph``. The group is stored as a chain of stabilisers
+    (``levels``), so its ``order`` and uniform sampling cost nothing for any size; ``enumerate`` and
+    with it the exact posterior need ``order <= max_order``. Nothing is ever cut off silently.
     """
 
     def __init__(self, n: int, levels: Sequence[Tensor], max_order: int = 5040):
@@ -46,18 +45,20 @@ class Automorphism(PointPermutation):
     ) -> Automorphism:
         """The automorphisms of an RDKit molecule with its hydrogens as atoms.
 
-        Kept are element, isotope, formal charge, number of radical electrons and implicit hydrogens, and bond
-        orders with aromatic bonds all alike, so a Kekulé structure does not split a ring. Resonance beyond
-        that is not merged: the oxygens of a carboxylate or nitro group and the nitrogens of an amidinium
-        differ by charge or bond order (a subgroup of the true symmetry, never more).
+        Kept are element, isotope, formal charge, number of radical electrons and implicit
+        hydrogens, and bond orders with aromatic bonds all alike, so a Kekulé structure does not
+        split a ring. Resonance beyond that is not merged: the oxygens of a carboxylate or nitro
+        group and the nitrogens of an amidinium differ by charge or bond order (a subgroup of the
+        true symmetry, never more).
 
-        ``positions: (N, 3)``: keep only the automorphisms that rigid motion and torsions can realise in that
-        geometry: those that preserve the sign of the signed volume of every four-coordinate centre (and
-        pyramidal P, S, As, Se) and cis/trans of double bonds. Nearly flat centres and twisted double bonds
-        carry no sign; axial chirality and five- or more-coordinate centres are not looked at.
+        ``positions: (N, 3)``: keep only the automorphisms that rigid motion and torsions can
+        realise in that geometry: those that preserve the sign of the signed volume of every
+        four-coordinate centre (and pyramidal P, S, As, Se) and cis/trans of double bonds. Nearly
+        flat centres and twisted double bonds carry no sign; axial chirality and five- or
+        more-coordinate centres are not looked at.
 
-        ``fixed``: atoms that must not move (all heavy atoms: only hydrogens are exchanged), a way to a
-        smaller group. Raises ``InputError`` for input that does not fit together.
+        ``fixed``: atoms that must not move (all heavy atoms: only hydrogens are exchanged), a way
+        to a smaller group. Raises ``InputError`` for input that does not fit together.
         """
         from rdkit import Chem  # here: groups must import without it
 
@@ -79,7 +80,9 @@ class Automorphism(PointPermutation):
         bonds = np.zeros((len(kinds), len(kinds)), dtype=np.int64)
         for bond in copy.GetBonds():
             i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            bonds[i, j] = bonds[j, i] = 4 if bond.GetIsAromatic() else _order(bond.GetBondTypeAsDouble())
+            bonds[i, j] = bonds[j, i] = (
+                4 if bond.GetIsAromatic() else _order(bond.GetBondTypeAsDouble())
+            )
         elements = np.array([kind[0] for kind in kinds])
         degree = (bonds > 0).sum(1)
         pyramids = np.flatnonzero((degree == 3) & np.isin(elements, _PYRAMIDAL))
@@ -96,18 +99,25 @@ class Automorphism(PointPermutation):
         fixed: Sequence[int] = (),
         max_order: int = 5040,
     ) -> Automorphism:
-        """The automorphisms of a graph: ``labels: (N,)`` (species), ``bonds: (N, N)`` symmetric bond orders
-        (0 none, 1, 2, 3, 4 = aromatic), without padding (padded rows would count as equal atoms).
-        ``positions`` and ``fixed`` as in ``from_mol``; without elements only four-coordinate centres and bonds
-        of order 2 are looked at. Raises ``InputError`` for a wrong shape.
+        """The automorphisms of a graph: ``labels: (N,)`` (species), ``bonds: (N, N)`` symmetric
+        bond orders (0 none, 1, 2, 3, 4 = aromatic), without padding (padded rows would count as
+        equal atoms). ``positions`` and ``fixed`` as in ``from_mol``; without elements only
+        four-coordinate centres and bonds of order 2 are looked at. Raises ``InputError`` for a
+        wrong shape.
         """
         labels, bonds = np.asarray(labels), np.asarray(bonds)
-        if labels.ndim != 1 or bonds.shape != (len(labels), len(labels)) or (bonds != bonds.T).any():
+        if (
+            labels.ndim != 1
+            or bonds.shape != (len(labels), len(labels))
+            or (bonds != bonds.T).any()
+        ):
             raise InputError(
                 f"need labels (N,) and symmetric bonds (N, N); got {labels.shape} and {bonds.shape}"
             )
         labels = np.unique(labels, return_inverse=True)[1].reshape(-1)
-        return cls._build(labels, bonds.astype(np.int64), positions, np.array([], int), fixed, max_order)
+        return cls._build(
+            labels, bonds.astype(np.int64), positions, np.array([], int), fixed, max_order
+        )
 
     @classmethod
     def _build(cls, labels, bonds, positions, pyramids, fixed, max_order) -> Automorphism:
@@ -119,7 +129,11 @@ class Automorphism(PointPermutation):
             raise InputError(f"fixed atoms must lie in 0..{n - 1}, got {fixed}")
         labels = labels.copy()
         labels[fixed] = n + np.arange(len(fixed))
-        check = _accept if positions is None else _Geometry(bonds, _reference(positions, n), pyramids).kept
+        check = (
+            _accept
+            if positions is None
+            else _Geometry(bonds, _reference(positions, n), pyramids).kept
+        )
         chain = StabiliserSearch(labels, bonds, check).chain()
         return cls(n, [torch.from_numpy(level.astype(np.int64)) for level in chain], max_order)
 
@@ -131,7 +145,8 @@ class Automorphism(PointPermutation):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Uniform elements ``(*shape, n)``, whatever the order: one uniform factor per level of the chain."""
+        """Uniform elements ``(*shape, n)``, whatever the order: one uniform factor per level of the
+        chain."""
         where = device if generator is None else generator.device
         g = self.identity(shape, device=where)
         for level in reversed(self.levels):
@@ -140,13 +155,14 @@ class Automorphism(PointPermutation):
         return g.to(device or where)
 
     def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
-        """All elements ``(order, n)``, the identity first, and ``-log order``. ``NoClosedFormError`` when the
-        order exceeds ``max_order``."""
+        """All elements ``(order, n)``, the identity first, and ``-log order``.
+        ``NoClosedFormError`` when the order exceeds ``max_order``."""
         if not self.finite:
             raise NoClosedFormError(
-                f"the automorphism group has {self.order} elements, more than max_order={self.max_order}; "
-                "give reference positions (keeps those that preserve handedness), fix atoms (fixed=[...]), "
-                "raise max_order, or use method='snis', which draws uniform elements of the whole group"
+                f"the automorphism group has {self.order} elements, more than"
+                f" max_order={self.max_order}; give reference positions (keeps those that preserve"
+                " handedness), fix atoms (fixed=[...]), raise max_order, or use method='snis',"
+                " which draws uniform elements of the whole group"
             )
         tables = self.identity((1,), device=device)
         for level in reversed(self.levels):  # p = u_1[u_2[...]], as in sample
@@ -220,12 +236,17 @@ def _accept(p: np.ndarray) -> bool:
 
 
 def _reference(positions, n: int) -> np.ndarray:
-    x = np.asarray(positions.detach().cpu() if isinstance(positions, Tensor) else positions, dtype=float)
+    x = np.asarray(
+        positions.detach().cpu() if isinstance(positions, Tensor) else positions, dtype=float
+    )
     if x.shape != (n, 3) or not np.isfinite(x).all():
-        raise InputError(f"reference positions must be {n} finite points in 3-D, got shape {x.shape}")
+        raise InputError(
+            f"reference positions must be {n} finite points in 3-D, got shape {x.shape}"
+        )
     return x
 
 
 def _order(order: float) -> int:
-    """Bond order 1, 2, 3 as it is; others (dative, 1.5 outside aromatic rings, …) a code of their own."""
+    """Bond order 1, 2, 3 as it is; others (dative, 1.5 outside aromatic rings, …) a code of their
+    own."""
     return int(order) if order in (1.0, 2.0, 3.0) else 10 + int(2 * order)

@@ -16,12 +16,13 @@ Kind = Literal["point", "vector"]
 class Group(ABC):
     """A symmetry group acting on batches of points.
 
-    Shapes: an element batch is ``(*S, *E)`` with ``len(E) == element_ndim``; points are ``(*B, N, D)``;
-    ``act`` broadcasts ``S`` against ``B`` from the right, so ``g: (K, *B, *E)`` gives ``(K, *B, N, D)``.
+    Shapes: an element batch is ``(*S, *E)`` with ``len(E) == element_ndim``; points are ``(*B, N,
+    D)``; ``act`` broadcasts ``S`` against ``B`` from the right, so ``g: (K, *B, *E)`` gives ``(K,
+    *B, N, D)``.
 
-    ``axis`` says what the group moves: the coordinates of every point alike (``"space"``) or which point is
-    which (``"points"``). Two factors of a ``Product`` commute when they act on different axes. ``event_ndim``: trailing
-    axes of one item, (N, D) for points.
+    ``axis`` says what the group moves: the coordinates of every point alike (``"space"``) or which
+    point is which (``"points"``). Two factors of a ``Product`` commute when they act on different
+    axes. ``event_ndim``: trailing axes of one item, (N, D) for points.
     """
 
     element_ndim: int
@@ -45,18 +46,22 @@ class Group(ABC):
 
     @abstractmethod
     def compose(self, g: Element, h: Element) -> Element:
-        """``g h``: first ``h``, then ``g``, so that ``act(compose(g, h), x) == act(g, act(h, x))``."""
+        """``g h``: first ``h``, then ``g``, so that ``act(compose(g, h), x) == act(g, act(h,
+        x))``."""
 
     @abstractmethod
     def inverse(self, g: Element) -> Element:
         """``g⁻¹``."""
 
     @abstractmethod
-    def act(self, g: Element, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
-        """``g·x``. ``x: (*B, N, D)``, ``mask: (*B, N)`` (True = real point; padded rows stay as they are).
+    def act(
+        self, g: Element, x: Tensor, mask: Tensor | None = None, kind: Kind = "point"
+    ) -> Tensor:
+        """``g·x``. ``x: (*B, N, D)``, ``mask: (*B, N)`` (True = real point; padded rows stay as
+        they are).
 
-        ``kind="vector"`` is for velocities, forces and scores: a translation leaves them alone and an O(3)
-        or permutation element moves them as it moves points.
+        ``kind="vector"`` is for velocities, forces and scores: a translation leaves them alone and
+        an O(3) or permutation element moves them as it moves points.
         """
 
     def enumerate(self, *, device=None, dtype=None) -> tuple[Element, Tensor]:
@@ -66,7 +71,9 @@ class Group(ABC):
         """
         from orbitwise.errors import NoClosedFormError
 
-        raise NoClosedFormError(f"{type(self).__name__} cannot be enumerated; draw elements with .sample")
+        raise NoClosedFormError(
+            f"{type(self).__name__} cannot be enumerated; draw elements with .sample"
+        )
 
     @property
     def finite(self) -> bool:

@@ -13,10 +13,11 @@ from orbitwise.groups.base import Group, Kind
 
 
 class Finite(Group):
-    """The finite group of the given matrices ``(M, D, D)``, acting on coordinates as ``x -> x @ A.mT``.
+    """The finite group of the given matrices ``(M, D, D)``, acting on coordinates as ``x -> x @
+    A.mT``.
 
-    An element is the index of its matrix in the table: a ``long`` tensor ``(*S)``. ``±1`` on the line is
-    ``Finite(torch.tensor([[[1.0]], [[-1.0]]]))``. The matrices need not be orthogonal.
+    An element is the index of its matrix in the table: a ``long`` tensor ``(*S)``. ``±1`` on the
+    line is ``Finite(torch.tensor([[[1.0]], [[-1.0]]]))``. The matrices need not be orthogonal.
 
     Raises ``InputError`` when the matrices are not a group (closed, distinct, with the identity).
     """
@@ -26,7 +27,9 @@ class Finite(Group):
 
     def __init__(self, matrices: Tensor):
         if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2] or not len(matrices):
-            raise InputError(f"Finite takes matrices of shape (M, D, D), not {tuple(matrices.shape)}")
+            raise InputError(
+                f"Finite takes matrices of shape (M, D, D), not {tuple(matrices.shape)}"
+            )
         table = matrices.detach().to("cpu", torch.float64)
         flat = table.flatten(1)
         products = (table[:, None] @ table).flatten(2)
@@ -37,8 +40,8 @@ class Finite(Group):
         unit = (flat - torch.eye(table.shape[1], dtype=flat.dtype).flatten()).norm(dim=-1)
         if not nearest.max() < 1e-4 * scale or unit.min() > 1e-4 * scale or same.min() < 1e-3:
             raise InputError(
-                f"the {len(flat)} matrices are not a group: they must be distinct, hold the identity, and "
-                "the product of any two must be among them"
+                f"the {len(flat)} matrices are not a group: they must be distinct, hold the"
+                " identity, and the product of any two must be among them"
             )
         self._identity = int(unit.argmin())
         self._inverse = (self._product == self._identity).int().argmax(-1)
@@ -84,7 +87,8 @@ class Finite(Group):
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
         if x.shape[-1] != self.matrices.shape[-1]:
             raise InputError(
-                f"this Finite group acts on points in {self.matrices.shape[-1]} dimensions, not {x.shape[-1]}"
+                f"this Finite group acts on points in {self.matrices.shape[-1]} dimensions, not"
+                f" {x.shape[-1]}"
             )
         moved = x @ self.matrices.to(x)[g].mT
         return moved if mask is None else torch.where(mask[..., None], moved, x)

@@ -1,4 +1,5 @@
-"""Finite permutation groups, one for each item of a batch: crystals or molecules of different kinds together."""
+"""Finite permutation groups, one for each item of a batch: crystals or molecules of different kinds
+together."""
 
 from __future__ import annotations
 
@@ -13,22 +14,27 @@ from orbitwise.groups.permutation import Permutation, PointPermutation
 
 
 class ItemPermutations(PointPermutation):
-    """One finite group of permutations for each item ``*B`` of a batch; elements as in ``PointPermutation``.
+    """One finite group of permutations for each item ``*B`` of a batch; elements as in
+    ``PointPermutation``.
 
-    ``tables: (M, *B, n)`` long, the elements of each item's group, the identity among them; ``present: (M, *B)``
-    bool, False where an item has fewer than M: such entries are replaced by the identity and have Haar weight 0.
-    Batches of elements end in ``*B`` and act on points ``(*B, N, D)`` with ``N >= n``. ``group[index]`` is the
-    group of a part of the batch. Raises ``InputError`` for shapes and rows that do not fit.
+    ``tables: (M, *B, n)`` long, the elements of each item's group, the identity among them;
+    ``present: (M, *B)`` bool, False where an item has fewer than M: such entries are replaced by
+    the identity and have Haar weight 0. Batches of elements end in ``*B`` and act on points ``(*B,
+    N, D)`` with ``N >= n``. ``group[index]`` is the group of a part of the batch. Raises
+    ``InputError`` for shapes and rows that do not fit.
     """
 
     finite = True
 
     def __init__(self, tables: Tensor, present: Tensor):
         if tables.dtype != torch.long or tables.ndim < 2 or not tables.numel():
-            raise InputError(f"tables must be long (M, *B, n), not {tuple(tables.shape)} of {tables.dtype}")
+            raise InputError(
+                f"tables must be long (M, *B, n), not {tuple(tables.shape)} of {tables.dtype}"
+            )
         if present.dtype != torch.bool or present.shape != tables.shape[:-1]:
             raise InputError(
-                f"present must be bool {tuple(tables.shape[:-1])}, not {tuple(present.shape)} of {present.dtype}"
+                f"present must be bool {tuple(tables.shape[:-1])}, not {tuple(present.shape)} of"
+                f" {present.dtype}"
             )
         unit = torch.arange(tables.shape[-1], device=tables.device)
         if not torch.equal(tables.sort(-1).values, unit.expand_as(tables)):
@@ -44,7 +50,9 @@ class ItemPermutations(PointPermutation):
         self.n = tables.shape[-1]
         self.present = present.gather(0, first)
         tables = tables.gather(0, first[..., None].expand(*first.shape, self.n))
-        self.tables = torch.where(self.present[..., None], tables, torch.arange(self.n, device=tables.device))
+        self.tables = torch.where(
+            self.present[..., None], tables, torch.arange(self.n, device=tables.device)
+        )
 
     @classmethod
     def _of(cls, tables: Tensor, present: Tensor) -> ItemPermutations:
@@ -54,32 +62,41 @@ class ItemPermutations(PointPermutation):
         return group
 
     def __repr__(self) -> str:
-        span = f"{int(self.order.min())} to {int(self.order.max())}" if self.order.numel() else "none"
+        span = (
+            f"{int(self.order.min())} to {int(self.order.max())}" if self.order.numel() else "none"
+        )
         return f"ItemPermutations(items={tuple(self.order.shape)}, n={self.n}, order={span})"
 
     @classmethod
     def within(cls, labels: Tensor, max_order: int = 5040) -> ItemPermutations:
-        """All permutations among equal labels of each item. ``labels: (*B, n)`` whole numbers (species); points
-        with a negative label never move (padding).
+        """All permutations among equal labels of each item. ``labels: (*B, n)`` whole numbers
+        (species); points with a negative label never move (padding).
 
-        Raises ``NoClosedFormError``, naming the item, where a group has more than ``max_order`` elements:
-        ``Permutation(n, labels).log_order`` tells beforehand for which items that is so.
+        Raises ``NoClosedFormError``, naming the item, where a group has more than ``max_order``
+        elements: ``Permutation(n, labels).log_order`` tells beforehand for which items that is so.
         """
         if not labels.numel():
-            raise InputError(f"there are no labels to permute within: their shape is {tuple(labels.shape)}")
+            raise InputError(
+                f"there are no labels to permute within: their shape is {tuple(labels.shape)}"
+            )
         whole = Permutation(labels.shape[-1], labels)
         orders = whole.log_order.exp()
         if (orders > max_order + 0.5).any():
             item = (orders > max_order + 0.5).nonzero()[0].tolist()
             raise NoClosedFormError(
-                f"item {_name(item)}: {orders[tuple(item)].item():.6g} permutations within its labels, more than "
-                f"max_order={max_order}; take such items out of the batch (Permutation(n, labels).log_order tells "
-                "which), raise max_order, or use Permutation(n, labels) with method='gibbs', 'mode' or 'snis'"
+                f"item {_name(item)}: {orders[tuple(item)].item():.6g} permutations within its"
+                f" labels, more than max_order={max_order}; take such items out of the batch"
+                " (Permutation(n, labels).log_order tells which), raise max_order, or use"
+                " Permutation(n, labels) with method='gibbs', 'mode' or 'snis'"
             )
         batch, n = labels.shape[:-1], labels.shape[-1]
         ranked, points = whole.labels.reshape(-1, n).sort(dim=-1, stable=True)  # class after class
-        blocks = (ranked != ranked.roll(1, -1)).index_fill(-1, torch.tensor(0, device=ranked.device), False)
-        kinds, which = blocks.cumsum(-1).unique(dim=0, return_inverse=True)  # few, however many the items
+        blocks = (ranked != ranked.roll(1, -1)).index_fill(
+            -1, torch.tensor(0, device=ranked.device), False
+        )
+        kinds, which = blocks.cumsum(-1).unique(
+            dim=0, return_inverse=True
+        )  # few, however many the items
         tables, present = _stacked([_of_blocks(tuple(kind)) for kind in kinds.tolist()], n)
         tables, present = tables.to(labels.device)[:, which], present.to(labels.device)[:, which]
         images = points.expand_as(tables).gather(-1, tables)
@@ -88,11 +105,12 @@ class ItemPermutations(PointPermutation):
 
     @classmethod
     def stack(cls, groups: Sequence[PointPermutation], n: int | None = None) -> ItemPermutations:
-        """The groups of different molecules as one batch ``(len(groups),)``, on ``n`` points (default: as many as
-        the largest has); points that a molecule does not have stay in place.
+        """The groups of different molecules as one batch ``(len(groups),)``, on ``n`` points
+        (default: as many as the largest has); points that a molecule does not have stay in place.
 
-        Enumerates each group, so stack a data set once and index the result. Raises ``NoClosedFormError``, naming
-        the item, for a group that cannot be enumerated, ``InputError`` for one on more than ``n`` points.
+        Enumerates each group, so stack a data set once and index the result. Raises
+        ``NoClosedFormError``, naming the item, for a group that cannot be enumerated,
+        ``InputError`` for one on more than ``n`` points.
         """
         if not groups:
             raise InputError("there are no groups to stack")
@@ -137,7 +155,9 @@ class ItemPermutations(PointPermutation):
         """Uniform elements ``(*shape, n)``; ``shape`` ends in ``*B``, else ``InputError``."""
         shape, batch = tuple(shape), tuple(self.order.shape)
         if shape[len(shape) - len(batch) :] != batch:
-            raise InputError(f"the groups of items {batch} cannot give permutations of shape {shape}")
+            raise InputError(
+                f"the groups of items {batch} cannot give permutations of shape {shape}"
+            )
         where = generator.device if generator is not None else device or self.tables.device
         u = torch.rand(shape, generator=generator, device=where, dtype=torch.float64)
         order = self.order.to(where)
@@ -145,16 +165,18 @@ class ItemPermutations(PointPermutation):
         return entries(self.tables, pick, 1).to(device or where)
 
     def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
-        """All tables ``(M, *B, n)`` and their log Haar weights ``(M, *B)``: ``-log order`` of the item, -inf for
-        the entries that it does not have."""
+        """All tables ``(M, *B, n)`` and their log Haar weights ``(M, *B)``: ``-log order`` of the
+        item, -inf for the entries that it does not have."""
         dtype = dtype or torch.get_default_dtype()
         weights = torch.where(self.present, -self.log_order, -torch.inf)
-        return self.tables.to(device or self.tables.device), weights.to(device or weights.device, dtype)
+        return self.tables.to(device or self.tables.device), weights.to(
+            device or weights.device, dtype
+        )
 
 
 def entries(table: Tensor, index: Tensor, element_ndim: int) -> Tensor:
-    """Of a table ``(M, *E)`` or ``(M, *B, *E)`` the entries at ``index: (*S, *B)``, its last axes the items of the
-    table (or ones): ``(*S, *B, *E)``."""
+    """Of a table ``(M, *E)`` or ``(M, *B, *E)`` the entries at ``index: (*S, *B)``, its last axes
+    the items of the table (or ones): ``(*S, *B, *E)``."""
     batch = table.shape[1 : table.ndim - element_ndim]
     items = [
         torch.arange(size, device=table.device).view(-1, *[1] * (len(batch) - k - 1))

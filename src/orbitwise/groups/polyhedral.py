@@ -1,7 +1,8 @@
 """The rotation groups of the tetrahedron, the cube and the icosahedron: 12, 24 and 60 rotations.
 
-As quadrature nodes on SO(3) their means vanish, as the Haar mean does, on all Wigner functions of degree 1 to 2, 1 to
-3 and 1 to 5: these degrees hold no invariant of the group (Du Val, Homographies, Quaternions and Rotations, 1964).
+As quadrature nodes on SO(3) their means vanish, as the Haar mean does, on all Wigner functions of
+degree 1 to 2, 1 to 3 and 1 to 5: these degrees hold no invariant of the group (Du Val,
+Homographies, Quaternions and Rotations, 1964).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def tetrahedral() -> Finite:
 
 
 def octahedral() -> Finite:
-    """The 24 rotations of a cube, which carry a cubic grid onto itself: signed permutations of the axes."""
+    """The 24 rotations of a cube, which carry a cubic grid onto itself: signed permutations of the
+    axes."""
     edges = [
         [a * math.sqrt(0.5) if k == i else b * math.sqrt(0.5) if k == j else 0.0 for k in range(4)]
         for i, j in itertools.combinations(range(4), 2)
@@ -32,8 +34,8 @@ def octahedral() -> Finite:
 
 
 def icosahedral() -> Finite:
-    """The 60 rotations of an icosahedron: the quaternions of ``tetrahedral`` and the even permutations of
-    (±φ, ±1, ±1/φ, 0)/2."""
+    """The 60 rotations of an icosahedron: the quaternions of ``tetrahedral`` and the even
+    permutations of (±φ, ±1, ±1/φ, 0)/2."""
     golden = (1 + math.sqrt(5)) / 2
     even = [p for p in itertools.permutations(range(4)) if _sign(p) > 0]
     rest = []

@@ -12,11 +12,13 @@ from orbitwise.groups.base import Group, Kind
 
 
 class Product(Group):
-    """``Product(SO3(), automorphisms)``: the direct product. Elements are tuples, one entry per factor.
+    """``Product(SO3(), automorphisms)``: the direct product. Elements are tuples, one entry per
+    factor.
 
-    Factors must commute, so there is at most one per ``axis``: one that moves space, one that renames
-    points. Raises ``InputError`` otherwise: rigid motions SE(3), for one, are no direct product of rotations
-    and translations; take the rotations alone with a process of zero centre of mass (``zero_com=True``).
+    Factors must commute, so there is at most one per ``axis``: one that moves space, one that
+    renames points. Raises ``InputError`` otherwise: rigid motions SE(3), for one, are no direct
+    product of rotations and translations; take the rotations alone with a process of zero centre of
+    mass (``zero_com=True``).
     """
 
     def __init__(self, *factors: Group):
@@ -24,8 +26,9 @@ class Product(Group):
         if not factors or len(set(axes)) < len(axes):
             names = ", ".join(type(factor).__name__ for factor in factors)
             raise InputError(
-                f"Product({names}): factors must act on different axes, these act on {axes}. For rotations "
-                "and translations together use SO3() or O3() with a process made with zero_com=True"
+                f"Product({names}): factors must act on different axes, these act on {axes}. For"
+                " rotations and translations together use SO3() or O3() with a process made with"
+                " zero_com=True"
             )
         self.factors = tuple(factors)
 
@@ -44,13 +47,17 @@ class Product(Group):
         return all(factor.finite for factor in self.factors)
 
     def enumerate(self, *, device=None, dtype=None) -> tuple[tuple[Tensor, ...], Tensor]:
-        """All combinations, the last factor running fastest, and their log Haar weights ``(M,)``; ``(M, *B)`` where
-        a factor has groups of its own for items ``*B``."""
+        """All combinations, the last factor running fastest, and their log Haar weights ``(M,)``;
+        ``(M, *B)`` where a factor has groups of its own for items ``*B``."""
         if not self.finite:
             endless = [type(factor).__name__ for factor in self.factors if not factor.finite]
-            raise NoClosedFormError(f"{', '.join(endless)} cannot be enumerated; draw elements with .sample")
+            raise NoClosedFormError(
+                f"{', '.join(endless)} cannot be enumerated; draw elements with .sample"
+            )
         parts = [factor.enumerate(device=device, dtype=dtype) for factor in self.factors]
-        grid = torch.meshgrid(*[torch.arange(len(w), device=device) for _, w in parts], indexing="ij")
+        grid = torch.meshgrid(
+            *[torch.arange(len(w), device=device) for _, w in parts], indexing="ij"
+        )
         index = [i.flatten() for i in grid]
         weights = [w[i] for (_, w), i in zip(parts, index, strict=True)]
         batch = max(w.ndim for w in weights)
@@ -66,7 +73,9 @@ class Product(Group):
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
         """Haar-distributed elements: a tuple with one batch ``(*shape, *E)`` per factor."""
-        return tuple(f.sample(shape, generator=generator, device=device, dtype=dtype) for f in self.factors)
+        return tuple(
+            f.sample(shape, generator=generator, device=device, dtype=dtype) for f in self.factors
+        )
 
     def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> tuple[Tensor, ...]:
         return tuple(factor.identity(shape, device=device, dtype=dtype) for factor in self.factors)

@@ -18,8 +18,8 @@ def from_quaternion(q: Tensor) -> Tensor:
 
 
 class SO3(Group):
-    """Rotations about the origin. Elements are matrices ``(*S, 3, 3)`` acting as ``x -> x @ R.mT`` (rows are
-    points). Points and vectors turn alike."""
+    """Rotations about the origin. Elements are matrices ``(*S, 3, 3)`` acting as ``x -> x @ R.mT``
+    (rows are points). Points and vectors turn alike."""
 
     element_ndim = 2
     axis = "space"
@@ -32,7 +32,8 @@ class SO3(Group):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Haar-distributed rotations ``(*shape, 3, 3)`` (uniform unit quaternions, Shoemake 1992)."""
+        """Haar-distributed rotations ``(*shape, 3, 3)`` (uniform unit quaternions, Shoemake
+        1992)."""
         import roma
 
         source = generator.device if generator is not None else device
@@ -58,8 +59,9 @@ class SO3(Group):
 
 
 class O3(SO3):
-    """Rotations and rotoreflections about the origin: SO(3) and its coset ``-SO(3)``, half the measure each.
-    Elements and action as for ``SO3``; vectors here are polar (velocities, forces, scores)."""
+    """Rotations and rotoreflections about the origin: SO(3) and its coset ``-SO(3)``, half the
+    measure each. Elements and action as for ``SO3``; vectors here are polar (velocities, forces,
+    scores)."""
 
     def sample(
         self,

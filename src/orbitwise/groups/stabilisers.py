@@ -1,9 +1,11 @@
-"""Automorphisms of a coloured graph as a chain of stabilisers, found by refinement and backtracking.
+"""Automorphisms of a coloured graph as a chain of stabilisers, found by refinement and
+backtracking.
 
-The chain (Sims 1970; Butler, Fundamental Algorithms for Permutation Groups, ch. 10) describes a group of any
-order by a few tables: level k holds one element for every image that base point k can take while the earlier
-base points stay fixed. Every element is a product of one table per level in exactly one way, so the order is
-the product of the level sizes and a uniform element needs one uniform choice per level.
+The chain (Sims 1970; Butler, Fundamental Algorithms for Permutation Groups, ch. 10) describes a
+group of any order by a few tables: level k holds one element for every image that base point k can
+take while the earlier base points stay fixed. Every element is a product of one table per level in
+exactly one way, so the order is the product of the level sizes and a uniform element needs one
+uniform choice per level.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ _MAX_NODES = 100_000
 class StabiliserSearch:
     """Automorphisms ``p`` (``p[i]`` = image of vertex i) of a graph that also pass ``check``.
 
-    ``labels: (n,)`` whole numbers; ``bonds: (n, n)`` symmetric whole numbers, 0 = no edge; ``check(p)`` gets
-    a partial image table (-1 = open) and says False once it cannot be completed; the tables it accepts must
-    form a group. Cost: about n searches of n refinements for graphs that colour refinement nearly decides, as
-    those of molecules; ``InputError`` after 100,000 nodes in one search (strongly regular graphs).
+    ``labels: (n,)`` whole numbers; ``bonds: (n, n)`` symmetric whole numbers, 0 = no edge;
+    ``check(p)`` gets a partial image table (-1 = open) and says False once it cannot be completed;
+    the tables it accepts must form a group. Cost: about n searches of n refinements for graphs that
+    colour refinement nearly decides, as those of molecules; ``InputError`` after 100,000 nodes in
+    one search (strongly regular graphs).
     """
 
     labels: np.ndarray
@@ -41,7 +44,8 @@ class StabiliserSearch:
         self._kind = _mix(np.concatenate([kinds, kinds]))
 
     def chain(self) -> list[np.ndarray]:
-        """The levels, each ``(m, n)`` with m > 1, the identity first; an empty list: the trivial group."""
+        """The levels, each ``(m, n)`` with m > 1, the identity first; an empty list: the trivial
+        group."""
         n, levels = len(self.labels), []
         colours = self._refine(np.concatenate([self.labels, self.labels]))
         while (cell := _cell(colours[:n])) is not None:
@@ -59,7 +63,9 @@ class StabiliserSearch:
         """One automorphism that maps the left colours to the right ones, or None."""
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise InputError("the graph is too symmetric for the automorphism search (strongly regular?)")
+            raise InputError(
+                "the graph is too symmetric for the automorphism search (strongly regular?)"
+            )
         n = len(self.labels)
         colours = self._refine(colours)
         left, right = colours[:n], colours[n:]
@@ -93,14 +99,17 @@ class StabiliserSearch:
         return bool(same_labels and (self.bonds[np.ix_(p, p)] == self.bonds).all())
 
     def _refine(self, colours: np.ndarray) -> np.ndarray:
-        """Split colours by the multiset of (bond, colour) around each vertex until nothing splits; the same
-        ranks for both copies of the graph. Multisets are compared by sums of 64-bit hashes."""
+        """Split colours by the multiset of (bond, colour) around each vertex until nothing splits;
+        the same ranks for both copies of the graph. Multisets are compared by sums of 64-bit
+        hashes."""
         count = -1
         while True:
             hashed = _mix(colours.astype(np.uint64))
             around = np.zeros(len(colours), dtype=np.uint64)
             np.add.at(around, self._src, _mix(hashed[self._dst] ^ self._kind))
-            distinct, colours = np.unique(_mix(hashed + np.uint64(3) * _mix(around)), return_inverse=True)
+            distinct, colours = np.unique(
+                _mix(hashed + np.uint64(3) * _mix(around)), return_inverse=True
+            )
             if len(distinct) == count:
                 return colours
             count = len(distinct)
@@ -121,7 +130,8 @@ def _individualise(colours: np.ndarray, v: int, image: int, n: int) -> np.ndarra
 
 
 def _cell(colours: np.ndarray) -> np.ndarray | None:
-    """The vertices of a smallest colour class with more than one vertex, None when there is none."""
+    """The vertices of a smallest colour class with more than one vertex, None when there is
+    none."""
     size = np.bincount(colours)
     open_ = np.flatnonzero(size > 1)
     return None if len(open_) == 0 else np.flatnonzero(colours == open_[np.argmin(size[open_])])

@@ -1,4 +1,5 @@
-"""Translations of a periodic cell, acting on fractional coordinates, and the heat kernel of that group."""
+"""Translations of a periodic cell, acting on fractional coordinates, and the heat kernel of that
+group."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from torch import Tensor
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group, Kind
 
-_IMAGES_UP_TO = 0.25  # below this σ five images of the Gaussian, above it five harmonics: both exact to 1e-16
+_IMAGES_UP_TO = (
+    0.25  # below this σ five images of the Gaussian, above it five harmonics: both exact to 1e-16
+)
 
 
 def wrap(x: Tensor) -> Tensor:
@@ -34,14 +37,16 @@ class WrappedNormal(NamedTuple):
 
 
 def wrapped_normal(x: Tensor, sigma: Tensor) -> WrappedNormal:
-    """The normal distribution wrapped on the circle of length 1: the circle's heat kernel at time σ²/2.
+    """The normal distribution wrapped on the circle of length 1: the circle's heat kernel at time
+    σ²/2.
 
-    ``x``: displacements, any shape and any image; ``sigma``: broadcasts against ``x``. Finite for every
-    finite ``x`` and ``σ > 0``; density and score have relative errors near rounding for every σ.
+    ``x``: displacements, any shape and any image; ``sigma``: broadcasts against ``x``. Finite for
+    every finite ``x`` and ``σ > 0``; density and score have relative errors near rounding for every
+    σ.
     """
     r = nearest_image(x)
-    # Images, factored by the nearest one so that no exponent is positive. With q = exp(-1/2σ²) the images ±1
-    # give q exp(∓r/σ²) = a, b and the images ±2 give q² a², q² b².
+    # Images, factored by the nearest one so that no exponent is positive. With q = exp(-1/2σ²) the
+    # images ±1 give q exp(∓r/σ²) = a, b and the images ±2 give q² a², q² b².
     s = sigma.clamp(max=_IMAGES_UP_TO)
     precision = s**-2
     a = ((r.abs() - 0.5) * precision).exp()
@@ -51,7 +56,8 @@ def wrapped_normal(x: Tensor, sigma: Tensor) -> WrappedNormal:
     near = others.log1p() - 0.5 * r * r * precision - (s * math.sqrt(2 * math.pi)).log()
     winding = (a - b + 2 * (a2 - b2)) / (1 + others) * r.sign()
     near_score = (winding - r) * precision
-    # Harmonics (Poisson summation): 1 + 2 Σ_k exp(-2π²σ²k²) cos(2πkx), cosines and sines by recurrence.
+    # Harmonics (Poisson summation): 1 + 2 Σ_k exp(-2π²σ²k²) cos(2πkx), cosines and sines by
+    # recurrence.
     decay = -2 * (math.pi * sigma.clamp(min=_IMAGES_UP_TO)) ** 2
     c, d = (2 * math.pi * r).cos(), (2 * math.pi * r).sin()
     c0, d0, ck, dk = torch.ones_like(c), torch.zeros_like(d), c, d
@@ -68,8 +74,8 @@ def wrapped_normal(x: Tensor, sigma: Tensor) -> WrappedNormal:
 class PeriodicTranslation(Group):
     """Translations of the torus ``R^D / Z^D``: one shift for all points, modulo 1.
 
-    Acts on fractional coordinates ``(*B, N, D)``; an element is a shift ``(*S, D)`` in [0, 1). Haar measure:
-    uniform on [0, 1)^D. Vectors (scores, velocities in fractional units) are left alone.
+    Acts on fractional coordinates ``(*B, N, D)``; an element is a shift ``(*S, D)`` in [0, 1). Haar
+    measure: uniform on [0, 1)^D. Vectors (scores, velocities in fractional units) are left alone.
     """
 
     element_ndim = 1
@@ -107,7 +113,8 @@ class PeriodicTranslation(Group):
         return wrap(-g)
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
-        """``x + g`` modulo 1; ``g: (*S, D)``, ``x: (*B, N, D)``. Raises ``InputError`` if D does not fit."""
+        """``x + g`` modulo 1; ``g: (*S, D)``, ``x: (*B, N, D)``. Raises ``InputError`` if D does
+        not fit."""
         if x.shape[-1] != self.dim:
             raise InputError(
                 f"PeriodicTranslation({self.dim}) cannot move points with {x.shape[-1]} coordinates"

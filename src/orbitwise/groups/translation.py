@@ -12,11 +12,12 @@ from orbitwise.groups.base import Group, Kind
 
 
 class Translation(Group):
-    """Translations of R^dim. Elements ``(*S, dim)`` act as ``x -> x + g``; vectors stay as they are.
+    """Translations of R^dim. Elements ``(*S, dim)`` act as ``x -> x + g``; vectors stay as they
+    are.
 
-    The group is not compact: it has no uniform distribution, so ``sample`` raises. Its posterior is exact
-    all the same (a flat measure integrates the centre of mass out); for rotations *and* translations use the
-    rotations alone, with a process made with ``zero_com=True``.
+    The group is not compact: it has no uniform distribution, so ``sample`` raises. Its posterior is
+    exact all the same (a flat measure integrates the centre of mass out); for rotations *and*
+    translations use the rotations alone, with a process made with ``zero_com=True``.
     """
 
     element_ndim = 1
@@ -35,8 +36,9 @@ class Translation(Group):
     ) -> Tensor:
         """Raises ``NoClosedFormError``: there is no uniform translation of R^dim."""
         raise NoClosedFormError(
-            "translations of R^n have no uniform distribution to sample from; integrate them out with a "
-            "process made with zero_com=True, or use PeriodicTranslation for a periodic cell"
+            "translations of R^n have no uniform distribution to sample from; integrate them out"
+            " with a process made with zero_com=True, or use PeriodicTranslation for a periodic"
+            " cell"
         )
 
     def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:

@@ -1,4 +1,5 @@
-"""Rotations of voxel grids: the 24 that carry a cubic grid onto itself, exactly; all others by interpolation."""
+"""Rotations of voxel grids: the 24 that carry a cubic grid onto itself, exactly; all others by
+interpolation."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ from orbitwise.groups.polyhedral import octahedral
 
 
 class VoxelRotations(Group):
-    """The 24 rotations of the cube acting on scalar fields on a cubic grid: ``(g·f)(r) = f(R⁻¹ r)``.
+    """The 24 rotations of the cube acting on scalar fields on a cubic grid: ``(g·f)(r) = f(R⁻¹
+    r)``.
 
-    Grids are ``(*B, C, n, n, n)``: C fields, and the axes x, y, z of space in this order, centred on the grid's
-    middle. The action renames voxels, so it is exact. An element is the index of its matrix in
-    ``groups.polyhedral.octahedral()``, a ``long`` tensor ``(*S)``; ``matrices(g)`` are the rotations ``(*S, 3, 3)``
-    that act on positions as ``x -> x @ R.mT``, such that fields made from turned positions are turned fields.
+    Grids are ``(*B, C, n, n, n)``: C fields, and the axes x, y, z of space in this order, centred
+    on the grid's middle. The action renames voxels, so it is exact. An element is the index of its
+    matrix in ``groups.polyhedral.octahedral()``, a ``long`` tensor ``(*S)``; ``matrices(g)`` are
+    the rotations ``(*S, 3, 3)`` that act on positions as ``x -> x @ R.mT``, such that fields made
+    from turned positions are turned fields.
     """
 
     element_ndim = 0
@@ -61,8 +64,9 @@ class VoxelRotations(Group):
         return _rotations().inverse(g)
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
-        """``g·x``. ``x: (*B, C, n, n, n)``; ``mask: (*B, C)``, True = real channel, the others stay as they are.
-        Scalar fields turn alike, whatever ``kind`` says. Raises ``InputError`` for another shape."""
+        """``g·x``. ``x: (*B, C, n, n, n)``; ``mask: (*B, C)``, True = real channel, the others stay
+        as they are. Scalar fields turn alike, whatever ``kind`` says. Raises ``InputError`` for
+        another shape."""
         n = _side(x)
         batch = torch.broadcast_shapes(g.shape, x.shape[:-4])
         source = _sources(n, x.device)[g][..., None, :].expand(*batch, x.shape[-4], n**3)
@@ -75,18 +79,21 @@ class VoxelRotations(Group):
 
 
 def rotate_grid(rotation: Tensor, x: Tensor) -> Tensor:
-    """Grids turned by any rotation: ``f(R⁻¹ r)`` at every voxel, interpolated trilinearly, 0 outside of the grid.
+    """Grids turned by any rotation: ``f(R⁻¹ r)`` at every voxel, interpolated trilinearly, 0
+    outside of the grid.
 
-    ``rotation: (*S, 3, 3)``, ``x: (*B, C, n, n, n)`` -> ``(*S ∨ *B, C, n, n, n)``, broadcast from the right as by
-    ``Group.act``. This is no group action: turning and turning back smooths, and it takes noise from noise (70 %
-    of the variance of white noise). Exact for the 24 rotations of ``VoxelRotations``.
-    Raises ``InputError`` for shapes that do not fit.
+    ``rotation: (*S, 3, 3)``, ``x: (*B, C, n, n, n)`` -> ``(*S ∨ *B, C, n, n, n)``, broadcast from
+    the right as by ``Group.act``. This is no group action: turning and turning back smooths, and it
+    takes noise from noise (70 % of the variance of white noise). Exact for the 24 rotations of
+    ``VoxelRotations``. Raises ``InputError`` for shapes that do not fit.
     """
     n = _side(x)
     if rotation.shape[-2:] != (3, 3):
         raise InputError(f"rotation matrices have shape (*S, 3, 3), not {tuple(rotation.shape)}")
     batch = torch.broadcast_shapes(rotation.shape[:-2], x.shape[:-4])
-    line = (2 * torch.arange(n, device=x.device, dtype=x.dtype) + 1) / n - 1  # voxel centres, edges at ±1
+    line = (
+        2 * torch.arange(n, device=x.device, dtype=x.dtype) + 1
+    ) / n - 1  # voxel centres, edges at ±1
     r = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
     source = r @ rotation.to(x)  # rows times R: R⁻¹ r
     source = source.flip(-1).reshape(
@@ -111,7 +118,8 @@ def _rotations() -> Finite:
 
 @cache
 def _sources(n: int, device: torch.device) -> Tensor:
-    """From which voxel each voxel takes its value, ``(24, n³)``: voxel r of g·f is voxel R⁻¹ r of f."""
+    """From which voxel each voxel takes its value, ``(24, n³)``: voxel r of g·f is voxel R⁻¹ r of
+    f."""
     line = 2 * torch.arange(n) - (n - 1)  # twice the coordinates, from the middle: whole numbers
     r = torch.cartesian_prod(line, line, line)
     index = (r @ _rotations().matrices.round().long() + n - 1) // 2  # rows times R: R⁻¹ r

@@ -1,4 +1,5 @@
-"""Published methods as bindings of parts, a folder a family, each method with its CARD in ``cards/``.
+"""Published methods as bindings of parts, a folder a family, each method with its CARD in
+``cards/``.
 
 ``orbitwise.runs`` loads configurations and knows which methods are here.
 """

@@ -1,9 +1,10 @@
-"""How good a sampler's paths are: ELBO, EUBO, log Z, effective sample size, from log importance weights.
+"""How good a sampler's paths are: ELBO, EUBO, log Z, effective sample size, from log importance
+weights.
 
-With ``log w = -U(x_1) + log P_B(path | x_1) - log P_F(path)`` for a path drawn forwards (from the sampler)
-or backwards (from a reference sample): ``E_F[w] = Z``, ``E_F[log w] = ELBO ≤ log Z ≤ EUBO = E_B[log w]``
-(Blessing et al., arXiv 2406.07423). A zero-centre-of-mass sampler counts every term in 3(N-1)
-dimensions; nothing here can see whether that was done.
+With ``log w = -U(x_1) + log P_B(path | x_1) - log P_F(path)`` for a path drawn forwards (from the
+sampler) or backwards (from a reference sample): ``E_F[w] = Z``, ``E_F[log w] = ELBO ≤ log Z ≤ EUBO
+= E_B[log w]`` (Blessing et al., arXiv 2406.07423). A zero-centre-of-mass sampler counts every term
+in 3(N-1) dimensions; nothing here can see whether that was done.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ _BLOCKS, _RESAMPLES = 1000, 400
 
 @dataclass(frozen=True)
 class Evidence:
-    """Bounds and estimates of log Z in nats, each with one standard error; None where nothing is known.
+    """Bounds and estimates of log Z in nats, each with one standard error; None where nothing is
+    known.
 
-    ``paths``, ``reference_paths``: how many; ``elbo``, ``eubo`` and ``gap = eubo - elbo``: lower and upper
-    bound; ``log_z = log mean w`` over forward paths; ``log_z_bridge``: Bennett's estimate from both sets,
-    with their ``overlap`` (0 disjoint .. 1 equal). ``ess``: Kish's effective sample size over n, from forward
-    paths; ``ess_backward``: the same quantity from paths that start at reference samples, which sees the
-    modes that the sampler misses. ``largest_share``: largest weight over the sum; ``pareto_k``: tail index of
-    the weights (None below 25 paths); ``zero_weights``: paths that ended at infinite energy.
-    ``cautions``: in words, why a number is not to be trusted; empty when nothing speaks against it.
+    ``paths``, ``reference_paths``: how many; ``elbo``, ``eubo`` and ``gap = eubo - elbo``: lower
+    and upper bound; ``log_z = log mean w`` over forward paths; ``log_z_bridge``: Bennett's estimate
+    from both sets, with their ``overlap`` (0 disjoint .. 1 equal). ``ess``: Kish's effective sample
+    size over n, from forward paths; ``ess_backward``: the same quantity from paths that start at
+    reference samples, which sees the modes that the sampler misses. ``largest_share``: largest
+    weight over the sum; ``pareto_k``: tail index of the weights (None below 25 paths);
+    ``zero_weights``: paths that ended at infinite energy. ``cautions``: in words, why a number is
+    not to be trusted; empty when nothing speaks against it.
     """
 
     paths: int
@@ -63,7 +66,9 @@ class Evidence:
         """The same in a few lines of text, for a terminal."""
         out = [f"ELBO {_pm(self.elbo, self.elbo_error)} ({self.paths:,} paths)"]
         if self.eubo is not None:
-            out.append(f"EUBO {_pm(self.eubo, self.eubo_error)} ({self.reference_paths:,} reference paths)")
+            out.append(
+                f"EUBO {_pm(self.eubo, self.eubo_error)} ({self.reference_paths:,} reference paths)"
+            )
             out.append(f"gap EUBO - ELBO {_pm(self.gap, self.gap_error)}")
         out.append(f"log Z, importance-weighted {_pm(self.log_z, self.log_z_error)}")
         if self.log_z_bridge is not None:
@@ -73,7 +78,11 @@ class Evidence:
             )
         if self.log_z_true is not None:
             out.append(f"log Z, exact {self.log_z_true:.3f}")
-        back = "" if self.ess_backward is None else f"; from reference paths {100 * self.ess_backward:.3g} %"
+        back = (
+            ""
+            if self.ess_backward is None
+            else f"; from reference paths {100 * self.ess_backward:.3g} %"
+        )
         out.append(
             f"ESS {100 * self.ess:.3g} ± {100 * self.ess_error:.1g} % of the paths, largest weight "
             f"{100 * self.largest_share:.2g} %{back}"
@@ -92,23 +101,25 @@ def evidence(
     """Judge a sampler by the log weights of its paths.
 
     ``forward: (n,)`` log weights of paths that the sampler drew, -inf allowed (infinite energy);
-    ``backward: (m,)`` log weights of paths drawn backwards from reference samples; ``independent``: how many
-    independent samples the m are worth (default m), which widens the errors of EUBO and bridge.
+    ``backward: (m,)`` log weights of paths drawn backwards from reference samples; ``independent``:
+    how many independent samples the m are worth (default m), which widens the errors of EUBO and
+    bridge.
 
-    Errors: of means, the scatter over paths; of ``log_z`` and ``ess``, a bootstrap over at most 1000
-    contiguous blocks (``generator``; by default one of its own, so that the result is reproducible); of the
-    bridge, Bennett's ``(1/n + 1/m)(1/overlap - 1)`` (J. Comput. Phys. 22, 245, 1976).
+    Errors: of means, the scatter over paths; of ``log_z`` and ``ess``, a bootstrap over at most
+    1000 contiguous blocks (``generator``; by default one of its own, so that the result is
+    reproducible); of the bridge, Bennett's ``(1/n + 1/m)(1/overlap - 1)`` (J. Comput. Phys. 22,
+    245, 1976).
 
-    Raises ``InputError`` for NaN or +inf weights, for fewer than two paths, when every weight is zero, and
-    when a reference sample has infinite energy.
+    Raises ``InputError`` for NaN or +inf weights, for fewer than two paths, when every weight is
+    zero, and when a reference sample has infinite energy.
     """
     forward = _checked(forward, "forward")
     n = len(forward)
     dead = int(torch.isneginf(forward).sum())
     if dead == n:
         raise InputError(
-            f"all {n} paths end at infinite energy, so nothing can be estimated from their weights; train "
-            "longer, or look at the samples"
+            f"all {n} paths end at infinite energy, so nothing can be estimated from their weights;"
+            " train longer, or look at the samples"
         )
     weight = (forward - forward.max()).exp()
     share = weight / weight.sum()
@@ -122,8 +133,9 @@ def evidence(
         backward = _checked(backward.to(forward.device), "backward")
         if torch.isneginf(backward).any():
             raise InputError(
-                f"{int(torch.isneginf(backward).sum())} of {len(backward)} reference samples have infinite "
-                "energy, so they are not samples of this target; check units, order of the points and energy"
+                f"{int(torch.isneginf(backward).sum())} of {len(backward)} reference samples have"
+                " infinite energy, so they are not samples of this target; check units, order of"
+                " the points and energy"
             )
         m = min(len(backward), independent or len(backward))
         eubo = float(backward.mean())
@@ -136,9 +148,9 @@ def evidence(
             "gap": eubo - elbo,
             "gap_error": math.hypot(elbo_error, eubo_error),
             "log_z_bridge": bridge,
-            "log_z_bridge_error": math.sqrt((1 / n + 1 / m) * max(1 / overlap - 1, 0.0))
-            if overlap > 0
-            else math.inf,
+            "log_z_bridge_error": (
+                math.sqrt((1 / n + 1 / m) * max(1 / overlap - 1, 0.0)) if overlap > 0 else math.inf
+            ),
             "overlap": overlap,
             # E_B[w] E_B[1/w] = E_F[w²] / Z², the inverse of the fraction
             "ess_backward": math.exp(-_log_mean_exp(backward) - _log_mean_exp(-backward)),
@@ -163,12 +175,13 @@ def evidence(
 
 
 def pareto_k(log_weights: Tensor) -> float | None:
-    """Shape of the generalised Pareto distribution fitted to the largest weights; None below 25 of them.
+    """Shape of the generalised Pareto distribution fitted to the largest weights; None below 25 of
+    them.
 
     The mean of the weights has a finite variance below 1/2, is practically usable up to 0.7, and an
-    importance-sampling estimate means little above (Vehtari et al., arXiv 1507.02646). Tail of min(n/5, 3√n);
-    fit of Zhang and Stephens (Technometrics 51, 316, 2009) with a weak prior, worth ten observations of
-    k = 1/2, as there.
+    importance-sampling estimate means little above (Vehtari et al., arXiv 1507.02646). Tail of
+    min(n/5, 3√n); fit of Zhang and Stephens (Technometrics 51, 316, 2009) with a weak prior, worth
+    ten observations of k = 1/2, as there.
     """
     n = len(log_weights)
     size = int(min(0.2 * n, 3 * math.sqrt(n)))
@@ -195,14 +208,16 @@ def pareto_k(log_weights: Tensor) -> float | None:
 def _checked(log_weights: Tensor, which: str) -> Tensor:
     if log_weights.ndim != 1 or len(log_weights) < 2:
         raise InputError(
-            f"{which} log weights must be (n,) with n of at least 2, got shape {tuple(log_weights.shape)}"
+            f"{which} log weights must be (n,) with n of at least 2, got shape"
+            f" {tuple(log_weights.shape)}"
         )
     log_weights = log_weights.detach().double()
     bad = int((log_weights.isnan() | log_weights.isposinf()).sum())
     if bad:
         raise InputError(
-            f"{bad} of {len(log_weights)} {which} log weights are NaN or +inf; an energy or a transition "
-            "density is not defined there, and leaving them out would bias every estimate"
+            f"{bad} of {len(log_weights)} {which} log weights are NaN or +inf; an energy or a"
+            " transition density is not defined there, and leaving them out would bias every"
+            " estimate"
         )
     return log_weights
 
@@ -233,8 +248,9 @@ def _bootstrap(weight: Tensor, generator: torch.Generator | None) -> tuple[float
 
 
 def _bridge(forward: Tensor, backward: Tensor) -> tuple[float, float]:
-    """Bennett's acceptance ratio: the root c = log Z of ``Σ_F s(v) = Σ_B s(-v)``, s the logistic function,
-    ``v = log w - c + log(m/n)``; and the overlap ``∫ p q / (a p + b q)`` of the two path measures."""
+    """Bennett's acceptance ratio: the root c = log Z of ``Σ_F s(v) = Σ_B s(-v)``, s the logistic
+    function, ``v = log w - c + log(m/n)``; and the overlap ``∫ p q / (a p + b q)`` of the two path
+    measures."""
     n, m = len(forward), len(backward)
     v, u = forward + math.log(m / n), backward + math.log(m / n)
     finite = torch.cat([v[v.isfinite()], u])
@@ -253,43 +269,44 @@ def _cautions(forward, ess, largest, k, log_z, log_z_error, dead, elbo, found) -
     told = []
     if dead:
         told.append(
-            f"{dead} of {n} paths end at infinite energy: the ELBO is -inf, and they count as weight zero in "
-            "log Z and ESS"
+            f"{dead} of {n} paths end at infinite energy: the ELBO is -inf, and they count as"
+            " weight zero in log Z and ESS"
         )
     if n * ess < 20 or largest > 0.2:
         told.append(
-            f"few weights dominate (the largest is {100 * largest:.0f} % of the sum, {n * ess:.1f} effective "
-            "paths): the importance-weighted log Z is little more than its largest weight, its error and "
-            "the ESS are too optimistic"
+            f"few weights dominate (the largest is {100 * largest:.0f} % of the sum, {n * ess:.1f}"
+            " effective paths): the importance-weighted log Z is little more than its largest"
+            " weight, its error and the ESS are too optimistic"
         )
     elif k is not None and k > min(0.7, 1 - 1 / math.log10(n)):
         told.append(
-            f"the weights have a heavy tail (Pareto k = {k:.2f}): log Z and ESS change with every new rare "
-            "path, and their errors are too small"
+            f"the weights have a heavy tail (Pareto k = {k:.2f}): log Z and ESS change with every"
+            " new rare path, and their errors are too small"
         )
     if dead == 0:
         square = (forward - elbo).square()
         if float(square.sum()) > 0 and float(square.max() / square.sum()) > 0.3:
             told.append(
-                f"one path makes {100 * float(square.max() / square.sum()):.0f} % of the variance of the "
-                "ELBO: its error is rough"
+                f"one path makes {100 * float(square.max() / square.sum()):.0f} % of the variance"
+                " of the ELBO: its error is rough"
             )
     if found:
         spread = math.hypot(log_z_error, found["eubo_error"])
         if log_z > found["eubo"] + 3 * spread:
             told.append(
-                "the importance-weighted log Z lies above the EUBO: the reference samples do not belong to "
-                "this target, or the weights count different dimensions"
+                "the importance-weighted log Z lies above the EUBO: the reference samples do not"
+                " belong to this target, or the weights count different dimensions"
             )
         if found["overlap"] * min(n, found["reference_paths"]) < 20:
             told.append(
-                f"forward and reference paths hardly overlap ({found['overlap']:.1e}): the bridge estimate "
-                "rests on a few paths"
+                f"forward and reference paths hardly overlap ({found['overlap']:.1e}): the bridge"
+                " estimate rests on a few paths"
             )
         if found["ess_backward"] < 0.2 * ess:
             told.append(
-                f"reference paths give an ESS of {100 * found['ess_backward']:.2g} %, the sampler's own "
-                f"{100 * ess:.2g} %: the sampler misses a part of the target that its own weights cannot show"
+                f"reference paths give an ESS of {100 * found['ess_backward']:.2g} %, the sampler's"
+                f" own {100 * ess:.2g} %: the sampler misses a part of the target that its own"
+                " weights cannot show"
             )
     return tuple(told)
 

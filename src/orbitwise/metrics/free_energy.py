@@ -1,7 +1,8 @@
-"""Free-energy differences of conformers with errors, from four kinds of evidence, and whether these agree.
+"""Free-energy differences of conformers with errors, from four kinds of evidence, and whether these
+agree.
 
-Everything is relative to conformer 0, ΔF_k = -ln(p_k/p_0) in kT, and rests on the variance of that difference, so that
-what both populations share does not count twice.
+Everything is relative to conformer 0, ΔF_k = -ln(p_k/p_0) in kT, and rests on the variance of that
+difference, so that what both populations share does not count twice.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ DISAGREE = 0.01  # chance below which two sets are said not to agree
 
 @dataclass(frozen=True)
 class FreeEnergies:
-    """Of C conformers: ``population: (C,)``, ``variance: (C,)`` of ΔF in kT² (0 for conformer 0, inf where nothing was
-    seen), and how many ``independent`` samples there are in all."""
+    """Of C conformers: ``population: (C,)``, ``variance: (C,)`` of ΔF in kT² (0 for conformer 0,
+    inf where nothing was seen), and how many ``independent`` samples there are in all."""
 
     population: Tensor
     variance: Tensor
@@ -35,8 +36,8 @@ class FreeEnergies:
 
     @property
     def samples(self) -> tuple[Tensor, Tensor]:
-        """Independent samples of conformer k, and of conformer 0 beside it, ``(C,)`` each: those N p for which
-        multinomial counts have this variance, 1/(N p_k) + 1/(N p_0)."""
+        """Independent samples of conformer k, and of conformer 0 beside it, ``(C,)`` each: those N
+        p for which multinomial counts have this variance, 1/(N p_k) + 1/(N p_0)."""
         p, first = self.population, self.population[:1]
         total = (1 / p + 1 / first) / self.variance
         total = torch.where(torch.isfinite(total) & (p > 0), total, self.independent)
@@ -52,14 +53,16 @@ class FreeEnergies:
 
     @property
     def error(self) -> Tensor:
-        """One standard error in kT ``(C,)``, 0 for conformer 0; NaN where an error bar would be a false one."""
+        """One standard error in kT ``(C,)``, 0 for conformer 0; NaN where an error bar would be a
+        false one."""
         error = torch.where(self.resolved, self.variance.sqrt(), torch.nan)
         error[0] = 0.0
         return error
 
     def interval(self) -> tuple[Tensor, Tensor]:
-        """95 % of ΔF in kT, ``(C,)`` each: Gaussian where resolved, else that of the share k/(k + 0) of a binomial
-        count (Clopper and Pearson, Biometrika 26, 404, 1934); infinite on the side that nothing bounds."""
+        """95 % of ΔF in kT, ``(C,)`` each: Gaussian where resolved, else that of the share k/(k +
+        0) of a binomial count (Clopper and Pearson, Biometrika 26, 404, 1934); infinite on the side
+        that nothing bounds."""
         from scipy.special import betaincinv
 
         mine, first = (v.cpu().numpy() for v in self.samples)
@@ -75,15 +78,16 @@ class FreeEnergies:
         return low, high
 
     def covariance(self) -> Tensor:
-        """``(C, C)``: the variances with the correlations of multinomial counts, where all share conformer 0."""
+        """``(C, C)``: the variances with the correlations of multinomial counts, where all share
+        conformer 0."""
         p, first = self.population, self.population[0]
         scale = (1 / p + 1 / first).rsqrt()
         correlation = ((1 / p).diag() + 1 / first) * scale[:, None] * scale
         return correlation * self.variance.sqrt()[:, None] * self.variance.sqrt()
 
     def with_share(self, other: FreeEnergies, share: Tensor) -> FreeEnergies:
-        """The same with the error of ``other`` added as far as it was inherited, ``share: (C,)`` in [0, 1]; what the
-        other has never seen cannot be inherited from it."""
+        """The same with the error of ``other`` added as far as it was inherited, ``share: (C,)`` in
+        [0, 1]; what the other has never seen cannot be inherited from it."""
         extra = torch.where(torch.isfinite(other.variance), share.square() * other.variance, 0.0)
         return replace(self, variance=self.variance + extra)
 
@@ -102,8 +106,9 @@ def from_samples(label: Tensor, count: int, log_weights: Tensor | None = None) -
 
 
 def from_chains(label: Tensor, count: int) -> FreeEnergies:
-    """Of C chains of S correlated frames, ``label: (S, C)``: the variance of each influence over its effective number
-    of frames, autocorrelation and scatter between chains included, at least that of as many independent frames."""
+    """Of C chains of S correlated frames, ``label: (S, C)``: the variance of each influence over
+    its effective number of frames, autocorrelation and scatter between chains included, at least
+    that of as many independent frames."""
     seen = torch.nn.functional.one_hot(label.T, count).double()  # (C, S, K)
     p = seen.mean((0, 1))
     frames = label.numel()
@@ -120,7 +125,9 @@ def from_populations(population: Tensor, error: Tensor) -> FreeEnergies:
     one = torch.where(p > 0, error.double() / p, torch.inf)
     odds = (p / (1 - p).clamp_min(1e-12)).sqrt()
     variance = one.square() + one[0].square() + 2 * one * one[0] * odds * odds[0]
-    return _made(p, variance, float(p[0] * (1 - p[0]) / error[0].double().square().clamp_min(1e-30)))
+    return _made(
+        p, variance, float(p[0] * (1 - p[0]) / error[0].double().square().clamp_min(1e-30))
+    )
 
 
 def _made(p: Tensor, variance: Tensor, independent: float) -> FreeEnergies:
@@ -130,8 +137,8 @@ def _made(p: Tensor, variance: Tensor, independent: float) -> FreeEnergies:
 
 
 def memory(start: Tensor, end: Tensor, count: int) -> Tensor:
-    """How far the end of the relaxation is still its start: per conformer, the correlation of the influences of both
-    labels ``(n,)``, in [0, 1]; starts without a conformer have the label -1."""
+    """How far the end of the relaxation is still its start: per conformer, the correlation of the
+    influences of both labels ``(n,)``, in [0, 1]; starts without a conformer have the label -1."""
 
     def influence(label: Tensor) -> Tensor:
         seen = torch.nn.functional.one_hot(label + 1, count + 1)[:, 1:].double()
@@ -146,8 +153,9 @@ def memory(start: Tensor, end: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two sets of free energies over the ``dof`` conformers that both resolve: χ², the chance of a larger one if they
-    are equal, and the largest deviation in standard errors with its conformer (from 0)."""
+    """Two sets of free energies over the ``dof`` conformers that both resolve: χ², the chance of a
+    larger one if they are equal, and the largest deviation in standard errors with its conformer
+    (from 0)."""
 
     chi2: float
     dof: int
@@ -161,7 +169,9 @@ class Agreement:
 
     def words(self) -> str:
         """``agree within errors (χ²/dof 0.8, 5 conformers, p = 0.52)``."""
-        verdict = "agree within errors" if self.within_errors else "differ by more than their errors"
+        verdict = (
+            "agree within errors" if self.within_errors else "differ by more than their errors"
+        )
         some = f"{self.dof} difference{'s' if self.dof > 1 else ''}"
         far = (
             f", conformer {self.conformer + 1} by {self.largest_z:+.1f} errors"
@@ -171,16 +181,21 @@ class Agreement:
         return f"{verdict} (χ²/dof {self.chi2 / self.dof:.2f}, {some}, p = {self.p_value:.2g}{far})"
 
 
-def agreement(a: FreeEnergies, b: FreeEnergies, independent: Tensor | None = None) -> Agreement | None:
-    """χ² of ``a`` against ``b`` with full covariances; ``independent: (C,)`` in [0, 1] is the part of the error of
-    ``b`` that ``a`` does not share (default all). None where no conformer is resolved by both."""
+def agreement(
+    a: FreeEnergies, b: FreeEnergies, independent: Tensor | None = None
+) -> Agreement | None:
+    """χ² of ``a`` against ``b`` with full covariances; ``independent: (C,)`` in [0, 1] is the part
+    of the error of ``b`` that ``a`` does not share (default all). None where no conformer is
+    resolved by both."""
     both = (a.resolved & b.resolved).nonzero().flatten()
     if len(both) == 0:
         return None
     part = torch.ones_like(b.variance) if independent is None else independent
     d = (a.value - b.value)[both]
     part = part[both]
-    covariance = a.covariance()[both][:, both] + b.covariance()[both][:, both] * part[:, None] * part
+    covariance = (
+        a.covariance()[both][:, both] + b.covariance()[both][:, both] * part[:, None] * part
+    )
     chi2 = float(d @ torch.linalg.solve(covariance, d))
     z = d / covariance.diagonal().sqrt()
     worst = int(z.abs().argmax())
@@ -190,8 +205,9 @@ def agreement(a: FreeEnergies, b: FreeEnergies, independent: Tensor | None = Non
 
 @dataclass(frozen=True)
 class FreeEnergyVerdict:
-    """``ensemble`` with the error that it has from the search as far as the relaxation remembers its start (``memory:
-    (C,)``); ``weights`` and ``reference`` where there are any; agreements of the ensemble."""
+    """``ensemble`` with the error that it has from the search as far as the relaxation remembers
+    its start (``memory: (C,)``); ``weights`` and ``reference`` where there are any; agreements of
+    the ensemble."""
 
     ensemble: FreeEnergies
     search: FreeEnergies
@@ -216,9 +232,10 @@ def judge_free_energies(
     weights: FreeEnergies | None = None,
     reference: FreeEnergies | None = None,
 ) -> FreeEnergyVerdict:
-    """From the labels of the relaxed samples ``(n,)``, of where the first of them started ``(m,)`` (-1: nowhere known),
-    and of the search ``(S, C)``. The learner has its populations from the search: what the relaxation has not
-    forgotten carries the search's error, so it widens the ensemble's own and is left out of their difference."""
+    """From the labels of the relaxed samples ``(n,)``, of where the first of them started ``(m,)``
+    (-1: nowhere known), and of the search ``(S, C)``. The learner has its populations from the
+    search: what the relaxation has not forgotten carries the search's error, so it widens the
+    ensemble's own and is left out of their difference."""
     own, search = from_samples(label, count), from_chains(searched, count)
     kept = memory(start, label[: len(start)], count)
     ensemble = own.with_share(search, kept)
@@ -234,7 +251,8 @@ def judge_free_energies(
 
 
 def told(found: FreeEnergies, k: int, kcal_per_kt: float) -> dict:
-    """One conformer in one source for summary.json: kT and kcal/mol, None where unknown or unbounded."""
+    """One conformer in one source for summary.json: kT and kcal/mol, None where unknown or
+    unbounded."""
     low, high = found.interval()
 
     def plain(value: Tensor | float, unit: float = 1.0) -> float | None:

@@ -1,7 +1,9 @@
-"""Have the chains mixed, how many independent samples are they worth, and what error does a mean have?
+"""Have the chains mixed, how many independent samples are they worth, and what error does a mean
+have?
 
-Vehtari, Gelman, Simpson, Carpenter, Bürkner, Bayesian Analysis 16, 667 (2021), arXiv 1903.08008; equation
-numbers are theirs. ``chains: (C, T, *D)``: C chains of T draws; everything is batched over ``*D``.
+Vehtari, Gelman, Simpson, Carpenter, Bürkner, Bayesian Analysis 16, 667 (2021), arXiv 1903.08008;
+equation numbers are theirs. ``chains: (C, T, *D)``: C chains of T draws; everything is batched over
+``*D``.
 """
 
 from __future__ import annotations
@@ -36,14 +38,15 @@ def split_rhat(chains: Tensor) -> Tensor:
 def effective_sample_size(chains: Tensor) -> Tensor:
     """Effective number of independent draws for the mean, ``(*D)``, at most ``C T log10(C T)``.
 
-    Split chains, autocorrelations by FFT (eq. 10), Geyer's initial monotone positive sequence (eq. 11-13).
+    Split chains, autocorrelations by FFT (eq. 10), Geyer's initial monotone positive sequence (eq.
+    11-13).
     """
     return _ess(_split(chains))
 
 
 def rank_effective_sample_size(chains: Tensor) -> Tensor:
-    """Bulk-ESS, ``(*D)``: that of the rank-normalised draws, which exists for heavy tails too (section
-    4.3)."""
+    """Bulk-ESS, ``(*D)``: that of the rank-normalised draws, which exists for heavy tails too
+    (section 4.3)."""
     return _ess(_rank_normal(_split(chains)))
 
 
@@ -53,9 +56,9 @@ def statistical_inefficiency(chains: Tensor) -> Tensor:
 
 
 def block_average(chains: Tensor, blocks: int = 20) -> BlockAverage:
-    """Mean over all draws with a standard error from ``blocks`` blocks per chain (Flyvbjerg and Petersen,
-    J. Chem. Phys. 91, 461, 1989). Honest once a block is several autocorrelation times long; the draws that
-    do not fill a block are left out at the start of each chain."""
+    """Mean over all draws with a standard error from ``blocks`` blocks per chain (Flyvbjerg and
+    Petersen, J. Chem. Phys. 91, 461, 1989). Honest once a block is several autocorrelation times
+    long; the draws that do not fill a block are left out at the start of each chain."""
     c, t = chains.shape[:2]
     if t < blocks or blocks * c < 2:
         raise InputError(
@@ -71,7 +74,8 @@ def _split(chains: Tensor) -> Tensor:
     """``(C, T, *D)`` -> ``(2C, T//2, *D)`` float64; the middle draw of an odd chain is dropped."""
     if chains.ndim < 2 or chains.shape[1] < 8:
         raise InputError(
-            f"chains must be (C, T, ...) with at least 8 draws per chain, got shape {tuple(chains.shape)}"
+            "chains must be (C, T, ...) with at least 8 draws per chain, got shape"
+            f" {tuple(chains.shape)}"
         )
     half = chains.shape[1] // 2
     return torch.cat([chains[:, :half], chains[:, -half:]]).double()
@@ -101,7 +105,9 @@ def _ess(chains: Tensor) -> Tensor:
     c, n = chains.shape[:2]
     centred = chains - chains.mean(1, keepdim=True)
     spectrum = torch.fft.rfft(centred, n=2 * n, dim=1)
-    covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * n, dim=1)[:, :n] / n  # biased, lag 0 .. n-1
+    covariance = (
+        torch.fft.irfft(spectrum.abs().square(), n=2 * n, dim=1)[:, :n] / n
+    )  # biased, lag 0 .. n-1
     within = chains.var(1).mean(0)
     var_plus = (n - 1) / n * within + chains.mean(1).var(0)
     rho = 1 - (within - covariance.mean(0) * n / (n - 1)) / var_plus  # eq. 10

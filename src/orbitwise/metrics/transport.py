@@ -1,4 +1,5 @@
-"""Wasserstein distances between sets of numbers, of points, or of anything with a distance matrix."""
+"""Wasserstein distances between sets of numbers, of points, or of anything with a distance
+matrix."""
 
 from __future__ import annotations
 
@@ -23,34 +24,39 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: int = 1) -> float:
 
 
 def wasserstein(x: Tensor, y: Tensor, p: int = 2) -> float:
-    """Exact ``W_p`` between point sets, Euclidean ground distance. ``x: (n, *E), y: (m, *E)``; equal weights.
+    """Exact ``W_p`` between point sets, Euclidean ground distance. ``x: (n, *E), y: (m, *E)``;
+    equal weights.
 
-    Exact optimal transport is cubic: 1000 against 1000 points take about a second, so thin larger sets.
+    Exact optimal transport is cubic: 1000 against 1000 points take about a second, so thin larger
+    sets.
     """
     _nonempty(x, y)
     return wasserstein_from_distances(torch.cdist(x.double().flatten(1), y.double().flatten(1)), p)
 
 
 def wasserstein_from_distances(distances: Tensor, p: int = 2) -> float:
-    """Exact ``W_p = (min_π Σ π_ij d_ij^p)^(1/p)`` for a given distance matrix ``(n, m)``, equal weights.
+    """Exact ``W_p = (min_π Σ π_ij d_ij^p)^(1/p)`` for a given distance matrix ``(n, m)``, equal
+    weights.
 
-    With ``metrics.conformers.symmetric_rmsd`` as the matrix this is the W_p between conformer ensembles as
-    sets of unlabelled, freely moving molecules.
+    With ``metrics.conformers.symmetric_rmsd`` as the matrix this is the W_p between conformer
+    ensembles as sets of unlabelled, freely moving molecules.
     """
     import ot
 
     _nonempty(distances, distances.T)
     cost = _array(distances) ** p
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # POT warns when the solver stops early: then the value is not W
+        warnings.simplefilter(
+            "error"
+        )  # POT warns when the solver stops early: then the value is not W
         total = ot.emd2([], [], cost, numItermax=10_000_000)
     return float(max(float(total), 0.0) ** (1 / p))
 
 
 @dataclass(frozen=True)
 class DistanceComparison:
-    """Interatomic distances of two ensembles, pooled over pairs: total variation of their histograms (0 .. 1)
-    and ``W_1`` in Å."""
+    """Interatomic distances of two ensembles, pooled over pairs: total variation of their
+    histograms (0 .. 1) and ``W_1`` in Å."""
 
     total_variation: float
     w1_angstrom: float
@@ -63,15 +69,16 @@ def pair_distances(x: Tensor) -> Tensor:
 
 
 def compare_distances(x: Tensor, y: Tensor, width: float = 0.05) -> DistanceComparison:
-    """Compare the pooled interatomic distances of two ensembles ``(n, N, 3)`` and ``(m, N, 3)`` in Å;
-    histogram bins are ``width`` wide and cover both sets."""
+    """Compare the pooled interatomic distances of two ensembles ``(n, N, 3)`` and ``(m, N, 3)`` in
+    Å; histogram bins are ``width`` wide and cover both sets."""
     _nonempty(x, y)
     a, b = _array(pair_distances(x)).ravel(), _array(pair_distances(y)).ravel()
     return DistanceComparison(total_variation(a, b, width), wasserstein_1d(a, b))
 
 
 def total_variation(a: np.ndarray | Tensor, b: np.ndarray | Tensor, width: float) -> float:
-    """``½ Σ |p_i - q_i|`` of histograms with bins of one width over the common range; 0 equal, 1 disjoint."""
+    """``½ Σ |p_i - q_i|`` of histograms with bins of one width over the common range; 0 equal, 1
+    disjoint."""
     a, b = _array(a).ravel(), _array(b).ravel()
     low = min(a.min(), b.min())
     count = int((max(a.max(), b.max()) - low) / width) + 1
@@ -80,9 +87,13 @@ def total_variation(a: np.ndarray | Tensor, b: np.ndarray | Tensor, width: float
 
 
 def _array(x) -> np.ndarray:
-    return x.detach().double().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
+    return (
+        x.detach().double().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
+    )
 
 
 def _nonempty(x, y) -> None:
     if len(x) == 0 or len(y) == 0:
-        raise InputError(f"transport needs at least one sample on either side, got {len(x)} and {len(y)}")
+        raise InputError(
+            f"transport needs at least one sample on either side, got {len(x)} and {len(y)}"
+        )

@@ -1,4 +1,5 @@
-"""Batches of different molecules: what a network reads of each graph, and the symmetries of each item."""
+"""Batches of different molecules: what a network reads of each graph, and the symmetries of each
+item."""
 
 from __future__ import annotations
 
@@ -18,19 +19,29 @@ from orbitwise.molecules.files.sets import Conformers
 from orbitwise.molecules.handedness import stereo_elements
 from orbitwise.molecules.molecule import bond_orders
 
-MARKS = ("ring3", "ring4", "ring5", "ring6", "ring7+", "conjugated", "cis", "trans")  # bits of ``pairs``
+MARKS = (
+    "ring3",
+    "ring4",
+    "ring5",
+    "ring6",
+    "ring7+",
+    "conjugated",
+    "cis",
+    "trans",
+)  # bits of ``pairs``
 
 
 @dataclass(frozen=True)
 class MoleculeBatch(PointBatch):
     """Points with what tells one molecule from another.
 
-    ``charge: (B, N)`` formal charges; ``pairs: (B, N, N)`` long, bit k set where ``MARKS[k]`` holds: both atoms in a
-    ring of that size, a conjugated bond between them, or ends of a double bond on the same or on opposite sides.
-    ``corners: (B, C, 4)`` long: the neighbours of each tetrahedral atom, in the order in which
-    ``det(x_0 - x_3, x_1 - x_3, x_2 - x_3) > 0`` for this stereoisomer (three neighbours and the atom itself for
-    pyramidal P, S); -1 where an item has fewer. ``centres: (B, C)``: that atom.
-    ``renamings``: the automorphisms of each graph that keep its handedness, or a subgroup of them.
+    ``charge: (B, N)`` formal charges; ``pairs: (B, N, N)`` long, bit k set where ``MARKS[k]``
+    holds: both atoms in a ring of that size, a conjugated bond between them, or ends of a double
+    bond on the same or on opposite sides. ``corners: (B, C, 4)`` long: the neighbours of each
+    tetrahedral atom, in the order in which ``det(x_0 - x_3, x_1 - x_3, x_2 - x_3) > 0`` for this
+    stereoisomer (three neighbours and the atom itself for pyramidal P, S); -1 where an item has
+    fewer. ``centres: (B, C)``: that atom. ``renamings``: the automorphisms of each graph that keep
+    its handedness, or a subgroup of them.
     """
 
     charge: Tensor
@@ -76,11 +87,13 @@ class Graph:
 
     @classmethod
     def of(cls, mol: Chem.Mol, positions_angstrom: np.ndarray, max_group: int = 64) -> Graph:
-        """From a sanitised molecule with its hydrogens and one geometry ``(N, 3)``, which decides its handedness.
+        """From a sanitised molecule with its hydrogens and one geometry ``(N, 3)``, which decides
+        its handedness.
 
-        ``max_group``: a larger automorphism group is replaced by the subgroup that leaves hydrogens where they
-        are, as many of them as it takes (then heavy atoms): still a group, so an orbit under it is one, and every
-        estimate stays right; it merely removes less. ``whole_order`` is that of the whole.
+        ``max_group``: a larger automorphism group is replaced by the subgroup that leaves hydrogens
+        where they are, as many of them as it takes (then heavy atoms): still a group, so an orbit
+        under it is one, and every estimate stays right; it merely removes less. ``whole_order`` is
+        that of the whole.
         """
         x = np.asarray(positions_angstrom, dtype=np.float64)
         elements = stereo_elements(mol)
@@ -135,9 +148,11 @@ def _marks(mol: Chem.Mol, x: np.ndarray) -> np.ndarray:
 
 
 def _sides(mol: Chem.Mol, i: int, j: int, x: np.ndarray) -> list[tuple[int, int, bool]]:
-    """Neighbours ``a`` of i and ``b`` of j, and whether they are on one side of the double bond i=j."""
+    """Neighbours ``a`` of i and ``b`` of j, and whether they are on one side of the double bond
+    i=j."""
     ends = [
-        [o.GetIdx() for o in mol.GetAtomWithIdx(k).GetNeighbors() if o.GetIdx() not in (i, j)] for k in (i, j)
+        [o.GetIdx() for o in mol.GetAtomWithIdx(k).GetNeighbors() if o.GetIdx() not in (i, j)]
+        for k in (i, j)
     ]
     if not all(len(end) in (1, 2) for end in ends):
         return []
@@ -154,7 +169,8 @@ def _sides(mol: Chem.Mol, i: int, j: int, x: np.ndarray) -> list[tuple[int, int,
 
 @dataclass(frozen=True)
 class Buckets:
-    """One training batch cut into ``parts`` of molecules of nearly one size, so that padding costs little."""
+    """One training batch cut into ``parts`` of molecules of nearly one size, so that padding costs
+    little."""
 
     parts: tuple[MoleculeBatch, ...]
 
@@ -166,11 +182,13 @@ class Buckets:
 
 
 class ConformerData:
-    """Conformers of many molecules in memory, for the training loop: ``data[index]`` is a ``Buckets``.
+    """Conformers of many molecules in memory, for the training loop: ``data[index]`` is a
+    ``Buckets``.
 
-    Graphs are stored once per molecule, padded to the largest; ``x: (C, N, 3)`` float32 Å and ``owner: (C,)``, the
-    molecule of each conformer. ``weights``: how many times a molecule counts beside its conformers is left to the
-    sampler: an index is a conformer. Raises ``InputError`` for an empty list.
+    Graphs are stored once per molecule, padded to the largest; ``x: (C, N, 3)`` float32 Å and
+    ``owner: (C,)``, the molecule of each conformer. ``weights``: how many times a molecule counts
+    beside its conformers is left to the sampler: an index is a conformer. Raises ``InputError`` for
+    an empty list.
     """
 
     def __init__(self, molecules: Sequence[Conformers], *, max_group: int = 64, buckets: int = 4):
@@ -195,7 +213,9 @@ class ConformerData:
         """Conformers ``index: (B,)``, sorted by size into ``buckets`` parts."""
         size = self.graphs.size[self.owner[index]]
         index = index[size.argsort()]
-        return Buckets(tuple(self.batch(part) for part in index.tensor_split(self.buckets) if len(part)))
+        return Buckets(
+            tuple(self.batch(part) for part in index.tensor_split(self.buckets) if len(part))
+        )
 
     def batch(self, index: Tensor) -> MoleculeBatch:
         """Conformers ``index: (B,)`` as one batch, in this order."""
@@ -204,8 +224,8 @@ class ConformerData:
 
 @dataclass(frozen=True)
 class Graphs:
-    """Many molecules, padded to the largest; fields as in ``MoleculeBatch``; ``size``, ``stereo: (M,)``: numbers of
-    atoms and of tetrahedral atoms."""
+    """Many molecules, padded to the largest; fields as in ``MoleculeBatch``; ``size``, ``stereo:
+    (M,)``: numbers of atoms and of tetrahedral atoms."""
 
     species: Tensor
     bonds: Tensor
@@ -224,7 +244,10 @@ class Graphs:
         stereo = torch.tensor([len(g.centres) for g in graphs])
         n, c, m = int(size.max()), int(stereo.max()), len(graphs)
         species, charge = torch.zeros(m, n, dtype=torch.uint8), torch.zeros(m, n, dtype=torch.int8)
-        bonds, pairs = torch.zeros(m, n, n, dtype=torch.uint8), torch.zeros(m, n, n, dtype=torch.uint8)
+        bonds, pairs = (
+            torch.zeros(m, n, n, dtype=torch.uint8),
+            torch.zeros(m, n, n, dtype=torch.uint8),
+        )
         corners = torch.full((m, c, 4), -1, dtype=torch.int16)
         centres = torch.full((m, c), -1, dtype=torch.int16)
         for k, g in enumerate(graphs):  # ragged input

@@ -24,24 +24,29 @@ class Perceived:
 
 
 def perceive_bonds(
-    species: np.ndarray, positions: np.ndarray, *, charge: int = 0, smiles_mol: Chem.Mol | None = None
+    species: np.ndarray,
+    positions: np.ndarray,
+    *,
+    charge: int = 0,
+    smiles_mol: Chem.Mol | None = None,
 ) -> Perceived:
     """Bonds of one molecule seen in several frames.
 
-    ``species: (N,)`` atomic numbers, ``positions: (F, N, 3)`` Å. Two atoms are bonded when their *median*
-    distance is below 1.3 times the sum of covalent radii, so that one stretched bond in one frame of a hot
-    trajectory does not count. Orders come from ``smiles_mol`` (a molecule with explicit hydrogens) when
-    given, else from RDKit's valence model for the total ``charge``; where that finds none, all orders are one
-    and ``source`` says so.
+    ``species: (N,)`` atomic numbers, ``positions: (F, N, 3)`` Å. Two atoms are bonded when their
+    *median* distance is below 1.3 times the sum of covalent radii, so that one stretched bond in
+    one frame of a hot trajectory does not count. Orders come from ``smiles_mol`` (a molecule with
+    explicit hydrogens) when given, else from RDKit's valence model for the total ``charge``; where
+    that finds none, all orders are one and ``source`` says so.
 
-    Raises ``InputError`` when the atoms do not form one connected molecule, or are not those of the SMILES.
+    Raises ``InputError`` when the atoms do not form one connected molecule, or are not those of the
+    SMILES.
     """
     mol = _connect(species, positions)
     fragments = len(Chem.GetMolFrags(mol))
     if fragments > 1:
         raise InputError(
-            f"the atoms form {fragments} separate fragments by their distances; one connected molecule is "
-            "needed (are the coordinates in Å, and not wrapped into a periodic box?)"
+            f"the atoms form {fragments} separate fragments by their distances; one connected"
+            " molecule is needed (are the coordinates in Å, and not wrapped into a periodic box?)"
         )
     if smiles_mol is not None:
         return Perceived(orders_from(smiles_mol, mol), "SMILES")
@@ -88,13 +93,16 @@ def orders_from(template: Chem.Mol, mol: Chem.Mol) -> Chem.Mol:
     for bond in skeleton.GetBonds():
         bond.SetBondType(Chem.BondType.SINGLE)
         bond.SetIsAromatic(False)
-    same_size = (mol.GetNumAtoms(), mol.GetNumBonds()) == (template.GetNumAtoms(), template.GetNumBonds())
+    same_size = (mol.GetNumAtoms(), mol.GetNumBonds()) == (
+        template.GetNumAtoms(),
+        template.GetNumBonds(),
+    )
     match = mol.GetSubstructMatch(skeleton) if same_size else ()
     if not match:
         raise InputError(
-            f"the SMILES {Chem.MolToSmiles(Chem.RemoveHs(template))} ({template.GetNumAtoms()} atoms with "
-            f"hydrogens, {template.GetNumBonds()} bonds) is not the molecule of the coordinates "
-            f"({mol.GetNumAtoms()} atoms, {mol.GetNumBonds()} bonds)"
+            f"the SMILES {Chem.MolToSmiles(Chem.RemoveHs(template))} ({template.GetNumAtoms()}"
+            f" atoms with hydrogens, {template.GetNumBonds()} bonds) is not the molecule of the"
+            f" coordinates ({mol.GetNumAtoms()} atoms, {mol.GetNumBonds()} bonds)"
         )
     order = sorted(range(len(match)), key=match.__getitem__)
     result = AllChem.RenumberAtoms(template, order)

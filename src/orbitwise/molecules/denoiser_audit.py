@@ -1,4 +1,5 @@
-"""The audit of a trained diffusion model: how well it denoises held-out frames in every orientation."""
+"""The audit of a trained diffusion model: how well it denoises held-out frames in every
+orientation."""
 
 from __future__ import annotations
 
@@ -19,16 +20,24 @@ _BATCH = 16
 
 
 def denoiser_subject(
-    title: str, denoiser: Denoiser, mol: Chem.Mol, held_out: np.ndarray, request: AuditRequest, device: str
+    title: str,
+    denoiser: Denoiser,
+    mol: Chem.Mol,
+    held_out: np.ndarray,
+    request: AuditRequest,
+    device: str,
 ) -> AuditSubject:
-    """``x_t`` from held-out frames ``(F, N, 3)`` of a molecule at every level t; the target is the frame itself.
+    """``x_t`` from held-out frames ``(F, N, 3)`` of a molecule at every level t; the target is the
+    frame itself.
 
-    All levels see the same frames and the same noise, so that they can be compared. Raises ``InputError`` for levels
-    outside (0, 1).
+    All levels see the same frames and the same noise, so that they can be compared. Raises
+    ``InputError`` for levels outside (0, 1).
     """
     levels = LEVELS if request.levels is None else request.levels
     if not levels or not all(0 < t < 1 for t in levels):
-        raise InputError(f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(levels)}")
+        raise InputError(
+            f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(levels)}"
+        )
     denoiser = denoiser.to(device).eval()
     order = np.random.default_rng(request.seed).permutation(len(held_out))[: request.items]
     frames = to_batch(mol, held_out[order], dtype=torch.float32).to(device)
@@ -46,7 +55,9 @@ def denoiser_subject(
         part = slice(start, start + _BATCH)
         for t, (times, xt) in noised.items():
             labels = frames[part]
-            batches.append(AuditBatch(xt[part], x1[part], (times[part], labels), labels.mask, level=t))
+            batches.append(
+                AuditBatch(xt[part], x1[part], (times[part], labels), labels.mask, level=t)
+            )
     return AuditSubject(
         title=title,
         model=denoiser,
@@ -69,12 +80,16 @@ def _group(name: str, mol: Chem.Mol, frame: np.ndarray) -> Group:
         return ROTATIONS[name]()
     group = Automorphism.from_mol(mol, frame)
     if group.order == 1:
-        raise InputError("this molecule has no automorphisms to permute its atoms by; audit so3 or o3")
+        raise InputError(
+            "this molecule has no automorphisms to permute its atoms by; audit so3 or o3"
+        )
     return group
 
 
 def _noise(process, levels) -> str:
     t = torch.tensor(levels, dtype=torch.float64)
     ratio = (process.sigma(t) / process.alpha(t)).tolist()
-    text = ", ".join(f"{level:g}: {value:.3g} Å" for level, value in zip(levels, ratio, strict=True))
+    text = ", ".join(
+        f"{level:g}: {value:.3g} Å" for level, value in zip(levels, ratio, strict=True)
+    )
     return f"Noise against signal, σ/α, at t = {text}."

@@ -1,9 +1,11 @@
-"""Which labelled hydrogen is on which side: one labelling convention for all conformers of a molecule.
+"""Which labelled hydrogen is on which side: one labelling convention for all conformers of a
+molecule.
 
-Embedding programs number the two hydrogens of a CH2 group (or the two methyls of an isopropyl group) at
-random, so two conformers that differ by nothing but torsions may differ in labelled handedness, and no
-continuous motion joins them. ``relabel`` renumbers equivalent atoms so that every frame has the labelled
-handedness of a reference; what is then left over is another stereoisomer.
+Embedding programs number the two hydrogens of a CH2 group (or the two methyls of an isopropyl
+group) at random, so two conformers that differ by nothing but torsions may differ in labelled
+handedness, and no continuous motion joins them. ``relabel`` renumbers equivalent atoms so that
+every frame has the labelled handedness of a reference; what is then left over is another
+stereoisomer.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ _MAX_CORE_AUTOMORPHISMS = 20_000
 class StereoElements:
     """Labelled features that neither a rigid motion nor a torsion changes.
 
-    ``centres: (C, 4)`` the neighbours of each tetrahedral atom in ascending order (three neighbours and the
-    atom itself for pyramidal P, S, As, Se); ``centre_atoms: (C,)``; ``bonds: (D, 4)`` rows ``a i j b`` of
-    double bonds ``i=j`` outside small rings, ``a`` and ``b`` the lowest-numbered other neighbours.
+    ``centres: (C, 4)`` the neighbours of each tetrahedral atom in ascending order (three neighbours
+    and the atom itself for pyramidal P, S, As, Se); ``centre_atoms: (C,)``; ``bonds: (D, 4)`` rows
+    ``a i j b`` of double bonds ``i=j`` outside small rings, ``a`` and ``b`` the lowest-numbered
+    other neighbours.
     """
 
     centres: np.ndarray
@@ -34,7 +37,8 @@ class StereoElements:
     bonds: np.ndarray
 
     def signs(self, positions: np.ndarray) -> np.ndarray:
-        """``positions: (F, N, 3)`` -> ``(F, C + D)`` of ±1: handedness of centres, cis (+1) of bonds."""
+        """``positions: (F, N, 3)`` -> ``(F, C + D)`` of ±1: handedness of centres, cis (+1) of
+        bonds."""
         c = positions[:, self.centres]
         volume = np.linalg.det(c[:, :, :3] - c[:, :, 3:])
         b = positions[:, self.bonds]
@@ -46,10 +50,12 @@ class StereoElements:
         return np.where(np.concatenate([volume, cosine], axis=1) > 0, 1, -1).astype(np.int8)
 
     def enclosed(self, positions: np.ndarray) -> np.ndarray:
-        """``(F, N, 3)`` -> ``(F,)``: whether every centre lies inside the tetrahedron of its four neighbours.
+        """``(F, N, 3)`` -> ``(F,)``: whether every centre lies inside the tetrahedron of its four
+        neighbours.
 
-        Outside it, handedness means nothing: the sign of the tetrahedron and that of a perceived chirality can
-        differ. A geometry from a Markov chain at a molecule's temperature always passes.
+        Outside it, handedness means nothing: the sign of the tetrahedron and that of a perceived
+        chirality can differ. A geometry from a Markov chain at a molecule's temperature always
+        passes.
         """
         four = self.centres[:, 3] != self.centre_atoms
         corners = positions[:, self.centres[four]]  # (F, C, 4, 3)
@@ -77,14 +83,19 @@ def stereo_elements(mol: Chem.Mol) -> StereoElements:
         atoms.append(atom.GetIdx())
     rings = mol.GetRingInfo()
     for bond in mol.GetBonds():
-        if bond.GetBondType() != Chem.BondType.DOUBLE or 0 < _smallest_ring(rings, bond.GetIdx()) < 8:
+        if (
+            bond.GetBondType() != Chem.BondType.DOUBLE
+            or 0 < _smallest_ring(rings, bond.GetIdx()) < 8
+        ):
             continue
         ends = (bond.GetBeginAtom(), bond.GetEndAtom())
         rest = [
             sorted(o.GetIdx() for o in end.GetNeighbors() if o.GetIdx() != other.GetIdx())
             for end, other in (ends, ends[::-1])
         ]
-        doubles = [sum(x.GetBondType() == Chem.BondType.DOUBLE for x in end.GetBonds()) for end in ends]
+        doubles = [
+            sum(x.GetBondType() == Chem.BondType.DOUBLE for x in end.GetBonds()) for end in ends
+        ]
         if doubles == [1, 1] and all(len(r) in (1, 2) for r in rest):
             bonds.append([rest[0][0], ends[0].GetIdx(), ends[1].GetIdx(), rest[1][0]])
     as_rows = lambda rows: np.array(rows, dtype=np.int64).reshape(len(rows), 4)  # noqa: E731
@@ -98,23 +109,29 @@ def _smallest_ring(rings: Chem.RingInfo, bond: int) -> int:
 @dataclass(frozen=True)
 class Relabelled:
     """``positions: (F, N, 3)`` in the reference's labelling, ``permutations: (F, N)`` with
-    ``positions[f] = original[f, permutations[f]]``, and ``same_isomer: (F,)``: False where no renumbering of
-    equivalent atoms gives the reference's handedness (another stereoisomer; left as it was)."""
+    ``positions[f] = original[f, permutations[f]]``, and ``same_isomer: (F,)``: False where no
+    renumbering of equivalent atoms gives the reference's handedness (another stereoisomer; left as
+    it was)."""
 
     positions: np.ndarray
     permutations: np.ndarray
     same_isomer: np.ndarray
 
 
-def relabel(mol: Chem.Mol, positions: np.ndarray, reference: np.ndarray | None = None) -> Relabelled:
-    """Renumber equivalent atoms of each frame so that all share the labelled handedness of ``reference``.
+def relabel(
+    mol: Chem.Mol, positions: np.ndarray, reference: np.ndarray | None = None
+) -> Relabelled:
+    """Renumber equivalent atoms of each frame so that all share the labelled handedness of
+    ``reference``.
 
-    ``positions: (F, N, 3)``, ``reference: (N, 3)`` (first frame when None), any unit. Frames that agree
-    already are not touched. Raises ``InputError`` when shapes and molecule do not fit.
+    ``positions: (F, N, 3)``, ``reference: (N, 3)`` (first frame when None), any unit. Frames that
+    agree already are not touched. Raises ``InputError`` when shapes and molecule do not fit.
     """
     positions = np.asarray(positions)
     if positions.ndim != 3 or positions.shape[1:] != (mol.GetNumAtoms(), 3):
-        raise InputError(f"positions have shape {positions.shape}, expected (frames, {mol.GetNumAtoms()}, 3)")
+        raise InputError(
+            f"positions have shape {positions.shape}, expected (frames, {mol.GetNumAtoms()}, 3)"
+        )
     reference = positions[0] if reference is None else np.asarray(reference)
     elements = stereo_elements(mol)
     target = elements.signs(reference[None])[0]
@@ -125,9 +142,16 @@ def relabel(mol: Chem.Mol, positions: np.ndarray, reference: np.ndarray | None =
         core = _core_automorphisms(mol, classes)
         free = _free_elements(elements, classes)
         fixed = np.array([i not in free for i in range(len(target))])
-        permutations[open_frames] = core[_first_match(elements, core, positions[open_frames], target, fixed)]
-        wrong = elements.signs(np.take_along_axis(positions, permutations[..., None], axis=1)) != target
-        for i, (a, b) in free.items():  # swap two equal neighbours of this centre where its sign is wrong
+        permutations[open_frames] = core[
+            _first_match(elements, core, positions[open_frames], target, fixed)
+        ]
+        wrong = (
+            elements.signs(np.take_along_axis(positions, permutations[..., None], axis=1)) != target
+        )
+        for i, (
+            a,
+            b,
+        ) in free.items():  # swap two equal neighbours of this centre where its sign is wrong
             rows = np.flatnonzero(wrong[:, i])
             permutations[np.ix_(rows, [a, b])] = permutations[np.ix_(rows, [b, a])]
     moved = np.take_along_axis(positions, permutations[..., None], axis=1)
@@ -138,7 +162,8 @@ def relabel(mol: Chem.Mol, positions: np.ndarray, reference: np.ndarray | None =
 
 
 def _leaf_classes(mol: Chem.Mol) -> dict[int, list[int]]:
-    """For each terminal atom, the terminal atoms of its neighbour that are equal to it, itself included."""
+    """For each terminal atom, the terminal atoms of its neighbour that are equal to it, itself
+    included."""
     classes: dict[tuple, list[int]] = {}
     for atom in mol.GetAtoms():
         if atom.GetDegree() == 1:
@@ -152,8 +177,11 @@ def _label(atom: Chem.Atom) -> tuple:
     return atom.GetAtomicNum(), atom.GetIsotope(), atom.GetFormalCharge(), atom.GetIsAromatic()
 
 
-def _free_elements(elements: StereoElements, classes: dict[int, list[int]]) -> dict[int, tuple[int, int]]:
-    """Elements whose sign a swap of two equal terminal neighbours flips without touching another element."""
+def _free_elements(
+    elements: StereoElements, classes: dict[int, list[int]]
+) -> dict[int, tuple[int, int]]:
+    """Elements whose sign a swap of two equal terminal neighbours flips without touching another
+    element."""
     free: dict[int, tuple[int, int]] = {}
     for i, row in enumerate(elements.centres.tolist()):
         pairs = [(a, b) for a in row for b in classes.get(a, []) if a < b and b in row]
@@ -169,8 +197,8 @@ def _free_elements(elements: StereoElements, classes: dict[int, list[int]]) -> d
 def _core_automorphisms(mol: Chem.Mol, classes: dict[int, list[int]]) -> np.ndarray:
     """Automorphisms ``(M, N)`` modulo swaps of equal terminal atoms, the identity first.
 
-    Terminal atoms are folded into the label of their neighbour, the rest is matched on itself by RDKit, and
-    terminal atoms follow their neighbour in ascending order.
+    Terminal atoms are folded into the label of their neighbour, the rest is matched on itself by
+    RDKit, and terminal atoms follow their neighbour in ascending order.
     """
     n = mol.GetNumAtoms()
     inner = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetDegree() != 1]
@@ -181,7 +209,9 @@ def _core_automorphisms(mol: Chem.Mol, classes: dict[int, list[int]]) -> np.ndar
         (bond,) = mol.GetAtomWithIdx(leaf).GetBonds()
         kind = (_label(mol.GetAtomWithIdx(leaf)), str(bond.GetBondType()))
         leaves[bond.GetOtherAtomIdx(leaf)].append((kind, leaf))
-    labels = [(_label(mol.GetAtomWithIdx(i)), tuple(sorted(kind for kind, _ in leaves[i]))) for i in inner]
+    labels = [
+        (_label(mol.GetAtomWithIdx(i)), tuple(sorted(kind for kind, _ in leaves[i]))) for i in inner
+    ]
     codes = {label: code for code, label in enumerate(sorted(set(labels)), start=1)}
     graph = Chem.RWMol()
     for label in labels:
@@ -203,19 +233,27 @@ def _core_automorphisms(mol: Chem.Mol, classes: dict[int, list[int]]) -> np.ndar
     order = {i: [leaf for _, leaf in sorted(leaves[i])] for i in inner}
     for i in inner:
         if order[i]:
-            table = np.array([order[j] if len(order[j]) == len(order[i]) else order[i] for j in inner])
+            table = np.array(
+                [order[j] if len(order[j]) == len(order[i]) else order[i] for j in inner]
+            )
             result[:, order[i]] = table[images[:, where[i]]]
     identity = (result == np.arange(n)).all(1)
     return np.concatenate([np.arange(n)[None], result[~identity]])
 
 
 def _first_match(
-    elements: StereoElements, core: np.ndarray, positions: np.ndarray, target: np.ndarray, fixed: np.ndarray
+    elements: StereoElements,
+    core: np.ndarray,
+    positions: np.ndarray,
+    target: np.ndarray,
+    fixed: np.ndarray,
 ) -> np.ndarray:
-    """Index ``(F,)`` into ``core`` of the first automorphism that fits the fixed elements (0 if none).
+    """Index ``(F,)`` into ``core`` of the first automorphism that fits the fixed elements (0 if
+    none).
 
-    The signs of a renumbered frame follow from its own: a centre takes the sign of its image times the parity
-    of the permutation that sorts the images of its neighbours, so no geometry is evaluated per automorphism.
+    The signs of a renumbered frame follow from its own: a centre takes the sign of its image times
+    the parity of the permutation that sorts the images of its neighbours, so no geometry is
+    evaluated per automorphism.
     """
     centres, bonds = elements.centres, elements.bonds
     centre_of = np.full(positions.shape[1], -1)

@@ -44,9 +44,9 @@ def captured_rdkit_log() -> Iterator[list[str]]:
 def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
     """The molecule of a SMILES with explicit hydrogens, stereochemistry as written.
 
-    Raises ``InputError`` for a SMILES that cannot be read (with the place and RDKit's reason), several
-    fragments, a lone atom or ion, a placeholder atom, an open shell, or more than ``max_atoms`` atoms with
-    hydrogens.
+    Raises ``InputError`` for a SMILES that cannot be read (with the place and RDKit's reason),
+    several fragments, a lone atom or ion, a placeholder atom, an open shell, or more than
+    ``max_atoms`` atoms with hydrogens.
     """
     text = smiles.strip()
     if not text:
@@ -61,7 +61,9 @@ def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
     if mol is None:
         raise InputError(f"cannot read the SMILES {text!r}: {_syntax_reason(log)}")
     if problems:
-        raise InputError(f"the SMILES {text!r} is not a possible molecule: {_one_based(problems[0])}")
+        raise InputError(
+            f"the SMILES {text!r} is not a possible molecule: {_one_based(problems[0])}"
+        )
     with captured_rdkit_log():
         mol = Chem.MolFromSmiles(text)
     _check_contents(mol, text)
@@ -70,14 +72,16 @@ def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
         raise InputError(f"the SMILES {text!r} is a single atom; it has no conformers")
     if mol.GetNumAtoms() > max_atoms:
         raise InputError(
-            f"the molecule has {mol.GetNumAtoms()} atoms with hydrogens; the limit is {max_atoms}. Cut it "
-            "into parts, or use molecular dynamics for a molecule of this size"
+            f"the molecule has {mol.GetNumAtoms()} atoms with hydrogens; the limit is {max_atoms}."
+            " Cut it into parts, or use molecular dynamics for a molecule of this size"
         )
     return mol
 
 
 def _syntax_reason(log: list[str]) -> str:
-    place = next((re.search(r"position (\d+)", line) for line in log if "around position" in line), None)
+    place = next(
+        (re.search(r"position (\d+)", line) for line in log if "around position" in line), None
+    )
     reason = next(
         (line for line in log if "SMILES Parse Error" in line and "around position" not in line), ""
     )
@@ -99,17 +103,20 @@ def _check_contents(mol: Chem.Mol, text: str) -> None:
     if len(parts) > 1:
         names = ", ".join(Chem.MolToSmiles(part) for part in parts)
         raise InputError(
-            f"the SMILES {text!r} has {len(parts)} separate fragments ({names}); give one molecule at a time"
+            f"the SMILES {text!r} has {len(parts)} separate fragments ({names}); give one molecule"
+            " at a time"
         )
     for atom in mol.GetAtoms():
         if atom.GetAtomicNum() == 0:
             raise InputError(
-                f"the SMILES {text!r} has a placeholder (atom {atom.GetIdx() + 1}); name every element"
+                f"the SMILES {text!r} has a placeholder (atom {atom.GetIdx() + 1}); name every"
+                " element"
             )
         if atom.GetNumRadicalElectrons() and mol.GetNumAtoms() > 1:
             raise InputError(
-                f"the SMILES {text!r} is a radical (atom {atom.GetIdx() + 1}, {atom.GetSymbol()}, has "
-                f"{atom.GetNumRadicalElectrons()} unpaired electrons); only closed shells have parameters"
+                f"the SMILES {text!r} is a radical (atom {atom.GetIdx() + 1}, {atom.GetSymbol()},"
+                f" has {atom.GetNumRadicalElectrons()} unpaired electrons); only closed shells have"
+                " parameters"
             )
     if mol.GetNumAtoms() == 1 and mol.GetAtomWithIdx(0).GetTotalNumHs() == 0:
         atom = mol.GetAtomWithIdx(0)
@@ -118,7 +125,8 @@ def _check_contents(mol: Chem.Mol, text: str) -> None:
 
 
 def unspecified_stereo(mol: Chem.Mol) -> list[str]:
-    """Stereocentres and double bonds that the SMILES leaves open, in words; atoms count from 1 as written."""
+    """Stereocentres and double bonds that the SMILES leaves open, in words; atoms count from 1 as
+    written."""
     found = []
     for item in Chem.FindPotentialStereo(mol):
         if item.specified != Chem.StereoSpecified.Unspecified:
@@ -128,13 +136,17 @@ def unspecified_stereo(mol: Chem.Mol) -> list[str]:
             found.append(f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()}), written with @ or @@")
         else:
             bond = mol.GetBondWithIdx(item.centeredOn)
-            ends = [f"{a.GetIdx() + 1} ({a.GetSymbol()})" for a in (bond.GetBeginAtom(), bond.GetEndAtom())]
+            ends = [
+                f"{a.GetIdx() + 1} ({a.GetSymbol()})"
+                for a in (bond.GetBeginAtom(), bond.GetEndAtom())
+            ]
             found.append(f"double bond {ends[0]}={ends[1]}, written with / or \\")
     return found
 
 
 def choose_isomer(mol: Chem.Mol, seed: int = 0) -> Chem.Mol:
-    """A copy of ``mol`` with every open stereocentre and double bond fixed as one embedding has it."""
+    """A copy of ``mol`` with every open stereocentre and double bond fixed as one embedding has
+    it."""
     if not unspecified_stereo(mol):
         return Chem.Mol(mol)
     chosen = Chem.Mol(mol)
@@ -148,10 +160,10 @@ def choose_isomer(mol: Chem.Mol, seed: int = 0) -> Chem.Mol:
 def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     """``n`` ETKDGv3 embeddings ``(n, N, 3)`` in Å, float64, all of one labelled handedness.
 
-    ``mol`` has explicit hydrogens. Open stereochemistry is fixed by ``choose_isomer`` with the same seed, and
-    equivalent atoms (the hydrogens of a CH2, the methyls of an isopropyl) are renumbered as in the first
-    embedding, so that continuous motions join all of them. Raises ``InputError`` when RDKit finds no
-    geometry.
+    ``mol`` has explicit hydrogens. Open stereochemistry is fixed by ``choose_isomer`` with the same
+    seed, and equivalent atoms (the hydrogens of a CH2, the methyls of an isopropyl) are renumbered
+    as in the first embedding, so that continuous motions join all of them. Raises ``InputError``
+    when RDKit finds no geometry.
     """
     mol = choose_isomer(mol, seed)
     kept = np.empty((0, mol.GetNumAtoms(), 3))
@@ -164,8 +176,8 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
         kept = np.concatenate([kept, result.positions[result.same_isomer]])[:n]
     if len(kept) < n:
         raise InputError(
-            f"only {len(kept)} of {n} embeddings of {Chem.MolToSmiles(Chem.RemoveHs(mol))} have one "
-            "handedness; the molecule has isomers that its SMILES cannot tell apart"
+            f"only {len(kept)} of {n} embeddings of {Chem.MolToSmiles(Chem.RemoveHs(mol))} have one"
+            " handedness; the molecule has isomers that its SMILES cannot tell apart"
         )
     return kept
 
@@ -173,8 +185,8 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
 def etkdg(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     """``n`` embeddings ``(n, N, 3)`` in Å by RDKit's ETKDGv3 as they come, for comparison with it.
 
-    Fails to embed now and then; those are drawn again with another seed. Raises ``InputError`` when RDKit finds no
-    geometry, or far too few.
+    Fails to embed now and then; those are drawn again with another seed. Raises ``InputError`` when
+    RDKit finds no geometry, or far too few.
     """
     found = [_run_etkdg(mol, n, seed)]
     for attempt in range(1, 2 * _ATTEMPTS):
@@ -183,7 +195,9 @@ def etkdg(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
         found.append(_run_etkdg(mol, missing, seed + 7919 * attempt))
     every = np.concatenate(found)[:n]
     if len(every) < n:
-        raise InputError(f"RDKit embeds {Chem.MolToSmiles(Chem.RemoveHs(mol))} {len(every)} times of {n}")
+        raise InputError(
+            f"RDKit embeds {Chem.MolToSmiles(Chem.RemoveHs(mol))} {len(every)} times of {n}"
+        )
     return every
 
 
@@ -198,14 +212,16 @@ def _run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
     for parameters.useRandomCoords in (False, True):
         with captured_rdkit_log() as log:
             found = list(AllChem.EmbedMultipleConfs(work, n, parameters))
-        if any("Interrupted" in line for line in log):  # RDKit takes Ctrl-C for itself and returns nothing
+        if any(
+            "Interrupted" in line for line in log
+        ):  # RDKit takes Ctrl-C for itself and returns nothing
             raise KeyboardInterrupt
         if found:
             return np.array([work.GetConformer(i).GetPositions() for i in found])
     raise InputError(
-        "RDKit (ETKDGv3) finds no three-dimensional geometry for "
-        f"{Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for a "
-        "combination that cannot exist in space"
+        "RDKit (ETKDGv3) finds no three-dimensional geometry for"
+        f" {Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for"
+        " a combination that cannot exist in space"
     )
 
 
@@ -226,7 +242,8 @@ def with_conformers(mol: Chem.Mol, positions_angstrom: np.ndarray) -> Chem.Mol:
 
 
 def bond_orders(mol: Chem.Mol) -> Tensor:
-    """``(N, N)`` long: 0 none, 1, 2, 3, and 4 for aromatic; dative and other kinds count as single."""
+    """``(N, N)`` long: 0 none, 1, 2, 3, and 4 for aromatic; dative and other kinds count as
+    single."""
     codes = {Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3, Chem.BondType.AROMATIC: 4}
     orders = torch.zeros(mol.GetNumAtoms(), mol.GetNumAtoms(), dtype=torch.long)
     for bond in mol.GetBonds():
@@ -241,7 +258,9 @@ def to_batch(
     """Frames ``(F, N, 3)`` of one molecule as a batch; labels are shared views, not copies."""
     x = torch.as_tensor(positions_angstrom, dtype=dtype or torch.get_default_dtype())
     if x.ndim != 3 or x.shape[1:] != (mol.GetNumAtoms(), 3):
-        raise InputError(f"positions have shape {tuple(x.shape)}, expected (frames, {mol.GetNumAtoms()}, 3)")
+        raise InputError(
+            f"positions have shape {tuple(x.shape)}, expected (frames, {mol.GetNumAtoms()}, 3)"
+        )
     species = torch.tensor([atom.GetAtomicNum() for atom in mol.GetAtoms()], device=x.device)
     frames, atoms = x.shape[:2]
     return PointBatch(
@@ -253,7 +272,8 @@ def to_batch(
 
 
 def from_batch(batch: PointBatch, mol: Chem.Mol) -> Chem.Mol:
-    """``mol`` with the batch's points as its conformers; raises ``InputError`` where the elements differ."""
+    """``mol`` with the batch's points as its conformers; raises ``InputError`` where the elements
+    differ."""
     species = torch.tensor([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     if (
         batch.species.shape[1:] != species.shape
@@ -261,6 +281,7 @@ def from_batch(batch: PointBatch, mol: Chem.Mol) -> Chem.Mol:
         or not batch.mask.all()
     ):
         raise InputError(
-            f"the batch does not hold frames of {Chem.MolToSmiles(Chem.RemoveHs(mol))} in its atom order"
+            f"the batch does not hold frames of {Chem.MolToSmiles(Chem.RemoveHs(mol))} in its atom"
+            " order"
         )
     return with_conformers(mol, batch.x.detach().cpu().double().numpy())

@@ -1,11 +1,13 @@
-"""A network over many molecules: the equivariant layers of ``EGNN`` with a graph encoder and given handedness.
+"""A network over many molecules: the equivariant layers of ``EGNN`` with a graph encoder and given
+handedness.
 
-Nature draws both hands alike, so with the handedness of every centre *given*, the right answer is equivariant under
-reflections too, if the given signs flip with the points. The network is built so: the layers know no cross products,
-and handedness enters through the signed volume of the neighbours of each centre, ordered so that it is positive in
-the molecule that is wanted, and through the gradient of that volume, the direction in which each neighbour has to
-move. Both are even under a reflection that also swaps two neighbours in the list. The sides of double bonds are even
-anyway and enter as features of pairs.
+Nature draws both hands alike, so with the handedness of every centre *given*, the right answer is
+equivariant under reflections too, if the given signs flip with the points. The network is built so:
+the layers know no cross products, and handedness enters through the signed volume of the neighbours
+of each centre, ordered so that it is positive in the molecule that is wanted, and through the
+gradient of that volume, the direction in which each neighbour has to move. Both are even under a
+reflection that also swaps two neighbours in the list. The sides of double bonds are even anyway and
+enter as features of pairs.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ CHARGES = 7  # -3 … +3
 
 
 class MoleculeLabels(Labels, Protocol):
-    """What this network reads of a batch beside species, bonds and mask; each may be missing and counts as none."""
+    """What this network reads of a batch beside species, bonds and mask; each may be missing and
+    counts as none."""
 
     charge: Tensor  # (B, N) long
     pairs: Tensor  # (B, N, N) long, one bit for each property
@@ -44,10 +47,11 @@ def _label(batch, name: str, *shape: int, fill: int = 0) -> Tensor:
 
 
 class GraphEncoder(nn.Module):
-    """Atoms and pairs of the molecular graph, without coordinates: ``rounds`` of sums over bonded neighbours.
+    """Atoms and pairs of the molecular graph, without coordinates: ``rounds`` of sums over bonded
+    neighbours.
 
-    Returns ``nodes (B, N, features)`` and ``pairs (B, N, N, pair_features)``: bond order, distance along bonds up
-    to ``longest``, and the given properties of pairs.
+    Returns ``nodes (B, N, features)`` and ``pairs (B, N, N, pair_features)``: bond order, distance
+    along bonds up to ``longest``, and the given properties of pairs.
     """
 
     def __init__(self, features: int, marks: int, rounds: int = 3, longest: int = 4) -> None:
@@ -66,7 +70,9 @@ class GraphEncoder(nn.Module):
             )
             for _ in range(rounds)
         )
-        self.bond = nn.ModuleList(nn.Linear(BOND_ORDERS, features, bias=False) for _ in range(rounds))
+        self.bond = nn.ModuleList(
+            nn.Linear(BOND_ORDERS, features, bias=False) for _ in range(rounds)
+        )
 
     def forward(self, batch: MoleculeLabels) -> tuple[Tensor, Tensor]:
         real = batch.mask[:, None] & batch.mask[..., None]
@@ -90,8 +96,9 @@ class GraphEncoder(nn.Module):
 def handed_volumes(x: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
     """Signed volumes of four corners and their gradients, both made dimensionless.
 
-    ``x: (B, N, 3)``, ``corners: (B, C, 4)`` (-1: none) -> ``(B, C)`` in [-1, 1] and ``(B, N, 3)``, for each atom the
-    sum over the corners it is of ``∇ det(x_0 - x_3, x_1 - x_3, x_2 - x_3)`` over the squared size.
+    ``x: (B, N, 3)``, ``corners: (B, C, 4)`` (-1: none) -> ``(B, C)`` in [-1, 1] and ``(B, N, 3)``,
+    for each atom the sum over the corners it is of ``∇ det(x_0 - x_3, x_1 - x_3, x_2 - x_3)`` over
+    the squared size.
     """
     there = corners >= 0
     at = corners.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)
@@ -107,11 +114,13 @@ def handed_volumes(x: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class MoleculeNetwork(nn.Module):
-    """``net(x, t, batch) -> (B, N, 3)`` for a batch of different molecules (``data.molecule_batch.MoleculeBatch``).
+    """``net(x, t, batch) -> (B, N, 3)`` for a batch of different molecules
+    (``data.molecule_batch.MoleculeBatch``).
 
-    Arguments as of ``EGNN``; ``marks``: number of properties of pairs; ``unit``: what ``x`` is multiplied by first, so
-    that a bond is of order one. Turns with ``x``, permutes with the atoms, is zero at padded atoms, and is reflected
-    with ``x`` when the handedness in the batch is reversed too. ``zero_com=True`` also removes the mean.
+    Arguments as of ``EGNN``; ``marks``: number of properties of pairs; ``unit``: what ``x`` is
+    multiplied by first, so that a bond is of order one. Turns with ``x``, permutes with the atoms,
+    is zero at padded atoms, and is reflected with ``x`` when the handedness in the batch is
+    reversed too. ``zero_com=True`` also removes the mean.
     """
 
     def __init__(
@@ -140,7 +149,8 @@ class MoleculeNetwork(nn.Module):
         self.hand = nn.Sequential(nn.Linear(2, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         inputs = radial + self.graph.pair_features
         self.layers = nn.ModuleList(
-            EquivariantLayer(hidden, pair, inputs, vectors, heads, times, chiral=False) for _ in range(layers)
+            EquivariantLayer(hidden, pair, inputs, vectors, heads, times, chiral=False)
+            for _ in range(layers)
         )
         self.gate = nn.Linear(hidden, vectors)
         self.readout = nn.Linear(vectors, 1, bias=False)
@@ -161,7 +171,10 @@ class MoleculeNetwork(nn.Module):
         directions = torch.cat([weights, unit * weights], -2).flatten(-2).transpose(-1, -2)
         volume, slopes = handed_volumes(x, _label(batch, "corners", 1, 4, fill=-1))
         h = h + self._handed(volume, _label(batch, "centres", 1, fill=-1), h)
-        v = remove_mean(x, batch.mask)[..., None] * self.start[0] + slopes[..., None] * self.start[1]
+        v = (
+            remove_mean(x, batch.mask)[..., None] * self.start[0]
+            + slopes[..., None] * self.start[1]
+        )
         time = self.time(t)
         for layer in self.layers:
             h, v = layer(h, v, pairs, directions, time)
@@ -169,7 +182,8 @@ class MoleculeNetwork(nn.Module):
         return remove_mean(out, batch.mask) if self.zero_com else out * batch.mask[..., None]
 
     def _handed(self, volume: Tensor, centres: Tensor, h: Tensor) -> Tensor:
-        """What each centre knows of its volume, put beside its other features, ``(B, N, hidden)``."""
+        """What each centre knows of its volume, put beside its other features, ``(B, N,
+        hidden)``."""
         there = centres >= 0
         known = self.hand(torch.stack([volume, there.to(volume.dtype)], -1)) * there[..., None]
         at = centres.clamp(min=0)[..., None].expand_as(known)

@@ -1,4 +1,5 @@
-"""The symmetry of one molecule that moves: rotations, and the automorphisms that torsions can realise."""
+"""The symmetry of one molecule that moves: rotations, and the automorphisms that torsions can
+realise."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ LARGEST_GROUP = 216  # automorphisms enumerated in every training step
 
 
 def symmetry(mol, positions: Tensor) -> Group:
-    """SO(3), times those automorphisms that torsions can realise, as far as they can be enumerated."""
+    """SO(3), times those automorphisms that torsions can realise, as far as they can be
+    enumerated."""
     heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
     for fixed in ((), heavy):
         group = Automorphism.from_mol(mol, positions.cpu().double(), fixed=fixed)

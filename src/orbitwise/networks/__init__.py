@@ -1,4 +1,5 @@
-"""``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. Names load on first use."""
+"""``net(x, t, batch) -> (B, N, 3)`` of points, ``net(x, t)`` of vectors and grids. Names load on
+first use."""
 
 from orbitwise.lazy import load_on_first_use
 

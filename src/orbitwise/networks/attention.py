@@ -12,7 +12,8 @@ from orbitwise.networks.former import Former
 
 
 class Projections(Former, nn.Linear):
-    """``h: (..., inputs)`` -> queries, keys and, with ``values``, values, each ``(..., inputs)``, side by side.
+    """``h: (..., inputs)`` -> queries, keys and, with ``values``, values, each ``(..., inputs)``,
+    side by side.
 
     Keys have no bias: it would add the same to all logits of a query, and softmax forgets that.
     """

@@ -1,4 +1,5 @@
-"""What every network reads besides coordinates: time, atom types, bonds, and distances as smooth features."""
+"""What every network reads besides coordinates: time, atom types, bonds, and distances as smooth
+features."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Labels(Protocol):
 
 
 class TimeFeatures(nn.Module):
-    """Smooth features of a time in [0, 1], resolved finely at both ends, where noise levels change fastest.
+    """Smooth features of a time in [0, 1], resolved finely at both ends, where noise levels change
+    fastest.
 
     ``t: (B,)`` -> ``(B, features)``.
     """
@@ -29,11 +31,15 @@ class TimeFeatures(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.waves = nn.Buffer(math.pi * torch.arange(1, 7), persistent=False)
-        self.embed = nn.Sequential(nn.Linear(15, features), nn.SiLU(), nn.Linear(features, features))
+        self.embed = nn.Sequential(
+            nn.Linear(15, features), nn.SiLU(), nn.Linear(features, features)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         t = t.to(self.embed[0].weight.dtype)[..., None]
-        ends = torch.cat([t, torch.log(t.clamp(min=0) + 1e-3), torch.log((1 - t).clamp(min=0) + 1e-3)], -1)
+        ends = torch.cat(
+            [t, torch.log(t.clamp(min=0) + 1e-3), torch.log((1 - t).clamp(min=0) + 1e-3)], -1
+        )
         phase = t * self.waves.to(t.dtype)
         return self.embed(torch.cat([ends, phase.sin(), phase.cos()], -1))
 
@@ -41,8 +47,8 @@ class TimeFeatures(nn.Module):
 class RadialBasis(nn.Module):
     """Gaussians in ``exp(-d)``: dense at bonding distances, sparse far away.
 
-    PhysNet (arXiv 1902.08408), eq. 7. ``distance: (...)`` -> ``(..., count)``, in units where a bond is of
-    order one.
+    PhysNet (arXiv 1902.08408), eq. 7. ``distance: (...)`` -> ``(..., count)``, in units where a
+    bond is of order one.
     """
 
     def __init__(self, count: int) -> None:
@@ -56,7 +62,8 @@ class RadialBasis(nn.Module):
 
 
 def bonds_within(bonds: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
-    """Which pairs are exactly 1..longest bonds apart: ``(B, N, N)`` -> ``(B, longest, N, N)`` of 0 and 1."""
+    """Which pairs are exactly 1..longest bonds apart: ``(B, N, N)`` -> ``(B, longest, N, N)`` of 0
+    and 1."""
     adjacent = (bonds > 0).to(dtype)
     seen = torch.eye(bonds.shape[-1], dtype=dtype, device=bonds.device).expand_as(adjacent)
     front, shells = adjacent, []
@@ -71,9 +78,9 @@ def bonds_within(bonds: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
 class GraphFeatures(nn.Module):
     """Atom and pair features of the molecular graph, computed once per call.
 
-    Padded atoms are left out, whatever their labels say. Returns ``nodes (B, N, features)``: the atom's
-    element with the elements found 1..longest bonds away, and ``pairs (B, N, N, pair_features)``: bond order
-    and distance along bonds, one-hot, without parameters.
+    Padded atoms are left out, whatever their labels say. Returns ``nodes (B, N, features)``: the
+    atom's element with the elements found 1..longest bonds away, and ``pairs (B, N, N,
+    pair_features)``: bond order and distance along bonds, one-hot, without parameters.
     """
 
     def __init__(self, features: int, longest: int = 4, width: int = 32) -> None:
@@ -82,7 +89,9 @@ class GraphFeatures(nn.Module):
         self.pair_features = BOND_ORDERS + longest
         self.species = nn.Embedding(SPECIES, width)
         inputs = width * (1 + longest) + BOND_ORDERS
-        self.embed = nn.Sequential(nn.Linear(inputs, features), nn.SiLU(), nn.Linear(features, features))
+        self.embed = nn.Sequential(
+            nn.Linear(inputs, features), nn.SiLU(), nn.Linear(features, features)
+        )
 
     def forward(self, batch: Labels) -> tuple[Tensor, Tensor]:
         atoms = self.species(batch.species) * batch.mask[..., None]
@@ -96,7 +105,10 @@ class GraphFeatures(nn.Module):
 
     def near(self, pairs: Tensor, square: Tensor) -> Tensor:
         """How close two atoms are, ``(B, N, N, 1)``: 1 if bonded, one half if two bonds apart."""
-        return pairs[..., BOND_ORDERS : BOND_ORDERS + 1] + 0.5 * pairs[..., BOND_ORDERS + 1 : BOND_ORDERS + 2]
+        return (
+            pairs[..., BOND_ORDERS : BOND_ORDERS + 1]
+            + 0.5 * pairs[..., BOND_ORDERS + 1 : BOND_ORDERS + 2]
+        )
 
 
 class IdenticalParticles(nn.Module):
@@ -118,7 +130,8 @@ class IdenticalParticles(nn.Module):
 
 
 def remove_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Zero the centre of mass of the real atoms (equal weights) and every padded row. ``x: (B, N, 3)``."""
+    """Zero the centre of mass of the real atoms (equal weights) and every padded row. ``x: (B, N,
+    3)``."""
     weight = mask[..., None].to(x.dtype)
     mean = (x * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
     return (x - mean) * weight

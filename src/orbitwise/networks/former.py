@@ -17,7 +17,8 @@ class Former(nn.Module):
     gone: tuple[str, ...] = ()
 
     def upgrade(self, state: dict[str, Any], prefix: str) -> None:
-        """Change the keys under ``prefix`` of an earlier version's ``state`` into those of this one, in place."""
+        """Change the keys under ``prefix`` of an earlier version's ``state`` into those of this
+        one, in place."""
         for name in self.gone:
             state.pop(prefix + name, None)
 
@@ -27,7 +28,8 @@ class Former(nn.Module):
 
 
 def upgraded(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state``, keyed as the parameters of ``model`` were in an earlier version or are now, keyed as they are now."""
+    """``state``, keyed as the parameters of ``model`` were in an earlier version or are now, keyed
+    as they are now."""
     found = dict(state)
     for name, module in model.named_modules():
         if isinstance(module, Former):

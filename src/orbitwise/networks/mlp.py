@@ -26,10 +26,11 @@ class ResidualBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """``net(x, t) -> (B, *out_shape)`` for ``x: (B, *event_shape)`` of unit scale, ``t: (B,)`` in [0, 1].
+    """``net(x, t) -> (B, *out_shape)`` for ``x: (B, *event_shape)`` of unit scale, ``t: (B,)`` in
+    [0, 1].
 
-    No symmetry at all; ``out_shape`` is ``event_shape`` by default, ``()`` gives one number. The last layer starts at
-    zero, so that a fresh network changes nothing.
+    No symmetry at all; ``out_shape`` is ``event_shape`` by default, ``()`` gives one number. The
+    last layer starts at zero, so that a fresh network changes nothing.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class MLP(nn.Module):
 
 
 class ElementwiseMLP(nn.Module):
-    """``net(x, t) -> (B, *event_shape)`` that treats ``x`` as a set of equal blocks of ``width`` coordinates.
+    """``net(x, t) -> (B, *event_shape)`` that treats ``x`` as a set of equal blocks of ``width``
+    coordinates.
 
-    Every block goes through the same residual network together with the mean of the blocks' features (Deep Sets,
-    Zaheer et al. 1703.06114), so the output is equivariant under permutations of the blocks.
+    Every block goes through the same residual network together with the mean of the blocks'
+    features (Deep Sets, Zaheer et al. 1703.06114), so the output is equivariant under permutations
+    of the blocks.
     """
 
     def __init__(self, width: int, hidden: int = 64, blocks: int = 3, times: int = 32) -> None:

@@ -5,20 +5,21 @@ g·x_1)``. A network that regresses ``g·x_1`` on ``x_t`` with a squared loss an
 
     E[g·x_1 | x_t, orbit of x_1] = ∫ g·x_1 p(g | x_t, x_1)
 
-have the same expected gradient, and the gradient of the second has the smaller covariance: what is gone is
-the covariance given (x_t, orbit). Three things are needed for it. (1) ``x_t`` comes from a *random* point
-of the orbit: with ``x_t ~ p_t(. | x_1)`` for the fixed ``x_1`` of the file, the conditional mean given x_t
-would be ``x_1`` itself, and a network without the symmetry would learn only the file's poses. (For an
-exactly equivariant network and loss, g drops out and changes nothing.) (2) The loss is squared: only then
-does the minimiser depend on the target through its conditional mean. (3) Nothing else of the draw of g
-enters the target: an endpoint prediction has this property; a velocity written with the raw noise does not.
+have the same expected gradient, and the gradient of the second has the smaller covariance: what is
+gone is the covariance given (x_t, orbit). Three things are needed for it. (1) ``x_t`` comes from a
+*random* point of the orbit: with ``x_t ~ p_t(. | x_1)`` for the fixed ``x_1`` of the file, the
+conditional mean given x_t would be ``x_1`` itself, and a network without the symmetry would learn
+only the file's poses. (For an exactly equivariant network and loss, g drops out and changes
+nothing.) (2) The loss is squared: only then does the minimiser depend on the target through its
+conditional mean. (3) Nothing else of the draw of g enters the target: an endpoint prediction has
+this property; a velocity written with the raw noise does not.
 
-The exact posterior may be asked with ``x_1`` or with ``g·x_1``, Haar measure being invariant. The importance
-sampler is asked with the point that made ``x_t`` and keeps it among its proposals. That makes the points
-exchangeable: given x_t and the *unordered* set {g_0·x_1, ..., g_K·x_1} of independent Haar points, the one
-that made ``x_t`` is the i-th with probability ∝ p_t(x_t | g_i·x_1), so the weighted mean is E[g·x_1 | x_t,
-set]: a Rao-Blackwell target too, unbiased for every K, which merely removes less. Without that point it is
-biased.
+The exact posterior may be asked with ``x_1`` or with ``g·x_1``, Haar measure being invariant. The
+importance sampler is asked with the point that made ``x_t`` and keeps it among its proposals. That
+makes the points exchangeable: given x_t and the *unordered* set {g_0·x_1, ..., g_K·x_1} of
+independent Haar points, the one that made ``x_t`` is the i-th with probability ∝ p_t(x_t |
+g_i·x_1), so the weighted mean is E[g·x_1 | x_t, set]: a Rao-Blackwell target too, unbiased for
+every K, which merely removes less. Without that point it is biased.
 """
 
 from __future__ import annotations
@@ -40,24 +41,28 @@ TARGETS = {"augmentation": None, "aligned": "mode", "snis": "snis", "exact": "ex
 
 
 def uniform_times(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
-    """Uniform on [0.001, 0.999]: the ends, where a process may have no signal or no noise, are left out."""
+    """Uniform on [0.001, 0.999]: the ends, where a process may have no signal or no noise, are left
+    out."""
     return 1e-3 + (1 - 2e-3) * u
 
 
 def lognormal_ratios(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
-    """ln(σ/(α s)) ~ N(−0.5, 1.2²), cut at 10^±3 (Karras 2206.00364, table 1: P_mean −1.2, s 0.5)."""
+    """ln(σ/(α s)) ~ N(−0.5, 1.2²), cut at 10^±3 (Karras 2206.00364, table 1: P_mean −1.2, s
+    0.5)."""
     ratio = (1.2 * torch.special.ndtri(u) - 0.5).exp().clamp(1e-3, 1e3)
     return process.time_at_ratio(ratio * scale)
 
 
 def late_times(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
-    """0.02 U(0, 1) + 0.98 Beta(1.9, 1), most draws near the data (Proteina, 2503.00710, section 3.2), cut as above."""
+    """0.02 U(0, 1) + 0.98 Beta(1.9, 1), most draws near the data (Proteina, 2503.00710, section
+    3.2), cut as above."""
     t = torch.where(u < 0.02, u / 0.02, ((u - 0.02).clamp_min(0) / 0.98) ** (1 / 1.9))
     return t.clamp(1e-3, 1 - 1e-3)
 
 
 def fine_ratios(u: Tensor, process: GaussianProcess, scale: Tensor) -> Tensor:
-    """ln(σ/(α s)) ~ N(−1.2, 1.5²), cut as above: more draws at the noise of bond lengths, for whole molecules."""
+    """ln(σ/(α s)) ~ N(−1.2, 1.5²), cut as above: more draws at the noise of bond lengths, for whole
+    molecules."""
     ratio = (1.5 * torch.special.ndtri(u) - 1.2).exp().clamp(1e-3, 1e3)
     return process.time_at_ratio(ratio * scale)
 
@@ -74,18 +79,20 @@ TIMES: dict[str, Callable[[Tensor, GaussianProcess, Tensor], Tensor]] = {
 class Denoising:
     """``(denoiser, batch, generator) -> losses (B,)``: weighted squared error of the endpoint.
 
-    ``target``: ``"augmentation"`` regresses on ``g·x_1`` itself, ``"aligned"`` on the most probable point of
-    the orbit (biased at every σ > 0), ``"snis"`` on the mean over ``proposals`` Haar points of the orbit, the
-    one that made ``x_t`` among them, weighted by p_t(x_t | g·x_1) (unbiased, removes less), ``"exact"`` on
-    the posterior mean. In all four ``x_t`` comes from a Haar random point of the orbit. ``times``:
-    ``"lognormal"`` and ``"fine"`` in the noise ratio, ``"uniform"`` or ``"late"`` in t; the draws are
-    stratified over the batch (one random shift, each t on its own has the stated law).
+    ``target``: ``"augmentation"`` regresses on ``g·x_1`` itself, ``"aligned"`` on the most probable
+    point of the orbit (biased at every σ > 0), ``"snis"`` on the mean over ``proposals`` Haar
+    points of the orbit, the one that made ``x_t`` among them, weighted by p_t(x_t | g·x_1)
+    (unbiased, removes less), ``"exact"`` on the posterior mean. In all four ``x_t`` comes from a
+    Haar random point of the orbit. ``times``: ``"lognormal"`` and ``"fine"`` in the noise ratio,
+    ``"uniform"`` or ``"late"`` in t; the draws are stratified over the batch (one random shift,
+    each t on its own has the stated law).
 
-    ``group`` may be a function of the batch, for items that differ in their symmetry, and a process with a method
-    ``on`` (``HarmonicProcess``) is bound to the batch.
+    ``group`` may be a function of the batch, for items that differ in their symmetry, and a process
+    with a method ``on`` (``HarmonicProcess``) is bound to the batch.
 
-    The loss of an item is the mean over its real points and coordinates of ``|D − target|²/c_out²``.
-    Raises ``InputError`` for an unknown name, ``NoClosedFormError`` for ``"exact"`` where there is none.
+    The loss of an item is the mean over its real points and coordinates of ``|D −
+    target|²/c_out²``. Raises ``InputError`` for an unknown name, ``NoClosedFormError`` for
+    ``"exact"`` where there is none.
     """
 
     process: GaussianProcess
@@ -100,7 +107,8 @@ class Denoising:
                 raise InputError(f"unknown {what} {value!r}; use one of {', '.join(known)}")
 
     def __call__(self, denoiser, batch, generator: torch.Generator | None = None) -> Tensor:
-        """``denoiser(x_t, t, batch)`` has ``data_scale``; ``batch`` has ``x (B, N, 3)``, ``mask (B, N)``."""
+        """``denoiser(x_t, t, batch)`` has ``data_scale``; ``batch`` has ``x (B, N, 3)``, ``mask (B,
+        N)``."""
         # a rotation matrix or a posterior in half precision would undo what is gained here
         with torch.no_grad(), torch.autocast(batch.x.device.type, enabled=False):
             t = self.draw_times(len(batch.x), denoiser.data_scale, generator).to(batch.x)
@@ -117,7 +125,9 @@ class Denoising:
     def draw_times(self, number: int, scale: Tensor, generator: torch.Generator | None) -> Tensor:
         """Stratified times ``(number,)``, float64, on the device of ``scale``."""
         where = scale.device if generator is None else generator.device
-        shift = torch.rand((), generator=generator, device=where, dtype=torch.float64).to(scale.device)
+        shift = torch.rand((), generator=generator, device=where, dtype=torch.float64).to(
+            scale.device
+        )
         u = (shift + torch.arange(number, device=scale.device, dtype=torch.float64)) / number
         order = torch.randperm(number, generator=generator, device=where).to(scale.device)
         return TIMES[self.times](u[order], self.process, scale.double())
@@ -133,7 +143,9 @@ class Denoising:
         method = TARGETS[self.target]
         if method is None:
             return xt, moved
-        options = {"proposals": self.proposals, "include_identity": True} if method == "snis" else {}
+        options = (
+            {"proposals": self.proposals, "include_identity": True} if method == "snis" else {}
+        )
         post = orbit_posterior(
             self.group, self.process, moved, xt, t, mask, method, generator=generator, **options
         )

@@ -16,10 +16,11 @@ from orbitwise.processes.gaussian import GaussianProcess
 
 
 class GridDenoiser(nn.Module):
-    """``forward(y) -> E[x | y = x + σ ε]`` for grids ``(B, C, n, n, n)``, from a network ``network(y, t)``.
+    """``forward(y) -> E[x | y = x + σ ε]`` for grids ``(B, C, n, n, n)``, from a network
+    ``network(y, t)``.
 
-    ``data_scale``: root mean square of the densities, saved with the weights. Raises ``InputError`` unless both numbers
-    are positive.
+    ``data_scale``: root mean square of the densities, saved with the weights. Raises ``InputError``
+    unless both numbers are positive.
     """
 
     data_scale: Tensor
@@ -29,7 +30,9 @@ class GridDenoiser(nn.Module):
         if not (sigma > 0 and data_scale > 0):
             raise InputError(f"sigma and data_scale must be positive, got {sigma} and {data_scale}")
         self.network, self.sigma = network, float(sigma)
-        self.process = GaussianProcess.ve(self.sigma, self.sigma)  # α = 1 and this one σ at all times
+        self.process = GaussianProcess.ve(
+            self.sigma, self.sigma
+        )  # α = 1 and this one σ at all times
         self.register_buffer("data_scale", torch.tensor(float(data_scale)))
 
     def forward(self, y: Tensor) -> Tensor:
@@ -41,11 +44,12 @@ class GridDenoiser(nn.Module):
 
 @dataclass(frozen=True)
 class GridDenoising:
-    """``(denoiser, batch, generator) -> losses (B,)``: mean over voxels of ``|D(x + σ ε) − x|²/scale²``.
+    """``(denoiser, batch, generator) -> losses (B,)``: mean over voxels of ``|D(x + σ ε) −
+    x|²/scale²``.
 
-    The densities x are made anew in every step from the positions of ``batch``, placed at random and turned by random
-    elements of ``group`` (None: left in the orientation of the data), so augmentation never interpolates. The loss of
-    the answer 0 is one.
+    The densities x are made anew in every step from the positions of ``batch``, placed at random
+    and turned by random elements of ``group`` (None: left in the orientation of the data), so
+    augmentation never interpolates. The loss of the answer 0 is one.
     """
 
     grid: VoxelGrid

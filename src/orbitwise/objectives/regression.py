@@ -15,16 +15,20 @@ from orbitwise.orbits.posterior.result import map_element
 
 @dataclass(frozen=True)
 class Regression:
-    """``(model, batch, generator) -> losses (B,)``: mean of ``|model(g·x) − g·y|²/scale²`` over some group elements.
+    """``(model, batch, generator) -> losses (B,)``: mean of ``|model(g·x) − g·y|²/scale²`` over
+    some group elements.
 
-    A deterministic target leaves no posterior over g to average over: given ``g·x``, the target ``g·y`` is certain, so
-    the targets of augmentation are exact already. What augmentation adds is the scatter of the *loss* over g. It is
-    lowered by averaging over more elements per item: ``copies`` Haar elements (0: the orientation of the data, no
-    augmentation; 1: augmentation), or ``nodes``, a finite set of elements turned as a whole by one Haar element per
-    item (a subgroup: randomised quadrature, unbiased, and free of scatter from what the subgroup integrates exactly).
-    The expected gradient is the same for all of them but ``copies=0``; the cost is their number of evaluations.
+    A deterministic target leaves no posterior over g to average over: given ``g·x``, the target
+    ``g·y`` is certain, so the targets of augmentation are exact already. What augmentation adds is
+    the scatter of the *loss* over g. It is lowered by averaging over more elements per item:
+    ``copies`` Haar elements (0: the orientation of the data, no augmentation; 1: augmentation), or
+    ``nodes``, a finite set of elements turned as a whole by one Haar element per item (a subgroup:
+    randomised quadrature, unbiased, and free of scatter from what the subgroup integrates exactly).
+    The expected gradient is the same for all of them but ``copies=0``; the cost is their number of
+    evaluations.
 
-    ``batch``: ``x (B, N, 3)`` and ``target (B, N, 3)``; ``model(x) -> (B, N, 3)``; ``nodes (M, *E)``.
+    ``batch``: ``x (B, N, 3)`` and ``target (B, N, 3)``; ``model(x) -> (B, N, 3)``; ``nodes (M,
+    *E)``.
     """
 
     group: Group
@@ -34,7 +38,9 @@ class Regression:
 
     def __post_init__(self):
         if self.copies < 0 or not self.scale > 0:
-            raise InputError(f"copies must be >= 0 and scale > 0, got {self.copies} and {self.scale}")
+            raise InputError(
+                f"copies must be >= 0 and scale > 0, got {self.copies} and {self.scale}"
+            )
 
     @property
     def evaluations(self) -> int:
@@ -53,7 +59,9 @@ class Regression:
 
     def _elements(self, x: Tensor, generator: torch.Generator | None) -> Element:
         several = self.copies if self.nodes is None else 1
-        h = self.group.sample((several, len(x)), generator=generator, device=x.device, dtype=x.dtype)
+        h = self.group.sample(
+            (several, len(x)), generator=generator, device=x.device, dtype=x.dtype
+        )
         if self.nodes is None:
             return h
         return self.group.compose(h, map_element(lambda part: part[:, None].to(x), self.nodes))

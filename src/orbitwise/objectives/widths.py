@@ -12,9 +12,11 @@ from orbitwise.objectives.denoising import Denoising
 
 @dataclass(frozen=True)
 class OverParts:
-    """``objective`` over the ``parts`` of a batch (``data.molecule_batch.Buckets``): losses ``(B,)`` of all items.
+    """``objective`` over the ``parts`` of a batch (``data.molecule_batch.Buckets``): losses
+    ``(B,)`` of all items.
 
-    The parts are few and each is padded to its own width only; the mean loss is that of one wide batch.
+    The parts are few and each is padded to its own width only; the mean loss is that of one wide
+    batch.
     """
 
     objective: Denoising

@@ -22,8 +22,8 @@ Output = Literal["point", "vector", "invariant"]
 class Twirled:
     """``x -> Σ_k w_k g_k⁻¹·model(g_k·x, …)``; made by ``twirl`` and ``framed``.
 
-    ``elements(x, mask)``: the group elements ``(K, *B, *E)`` (or ``(K, 1, …, *E)``: the same for every item) and
-    their weights ``(K,)``.
+    ``elements(x, mask)``: the group elements ``(K, *B, *E)`` (or ``(K, 1, …, *E)``: the same for
+    every item) and their weights ``(K,)``.
     """
 
     model: Callable[..., Tensor]
@@ -37,9 +37,12 @@ class Twirled:
             raise InputError(f"output {self.output!r} is none of 'point', 'vector', 'invariant'")
 
     def __call__(self, x: Tensor, *args: Any, mask: Tensor | None = None) -> Tensor:
-        """``x: (*B, N, D)``; ``args`` go to the model as they are; ``mask: (*B, N)``, True = real point."""
+        """``x: (*B, N, D)``; ``args`` go to the model as they are; ``mask: (*B, N)``, True = real
+        point."""
         g, weights = self.elements(x, mask)
-        call = torch.vmap(lambda y: self.model(y, *args), randomness="different", chunk_size=self.chunk)
+        call = torch.vmap(
+            lambda y: self.model(y, *args), randomness="different", chunk_size=self.chunk
+        )
         y = call(self.group.act(g, x, mask=mask))
         if self.output != "invariant":
             y = self.group.act(self.group.inverse(g), y, mask=mask, kind=self.output)
@@ -58,21 +61,23 @@ def twirl(
 ) -> Twirled:
     """The model averaged over the group: ``(twirled)(x, …) = mean_g g⁻¹·model(g·x, …)``.
 
-    ``K=None``: over all elements of a finite group, which makes the result exactly equivariant. ``K``: over that
-    many Haar elements per item, drawn anew at each call: unbiased for the exact average, equivariant up to
-    Monte-Carlo noise. ``nodes``, for ``SO3`` and ``O3``: a finite group of matrices (``octahedral()`` and the
-    others of ``groups.polyhedral``) turned as a whole by ``K`` (default 1) Haar elements per item: as unbiased,
-    with ``K·len(nodes)`` model calls, and without noise for the part of ``g -> g⁻¹·model(g·x)`` of degree up to
-    2, 3, 5 in g for 12, 24, 60 rotations (a prediction that is a polynomial of degree d in x gives a vector of
-    degree d+1, an invariant of degree d).
+    ``K=None``: over all elements of a finite group, which makes the result exactly equivariant.
+    ``K``: over that many Haar elements per item, drawn anew at each call: unbiased for the exact
+    average, equivariant up to Monte-Carlo noise. ``nodes``, for ``SO3`` and ``O3``: a finite group
+    of matrices (``octahedral()`` and the others of ``groups.polyhedral``) turned as a whole by
+    ``K`` (default 1) Haar elements per item: as unbiased, with ``K·len(nodes)`` model calls, and
+    without noise for the part of ``g -> g⁻¹·model(g·x)`` of degree up to 2, 3, 5 in g for 12, 24,
+    60 rotations (a prediction that is a polynomial of degree d in x gives a vector of degree d+1,
+    an invariant of degree d).
 
-    ``model(x, …)``: ``(*B, N, D) -> (*B, N, D)`` (of ``VoxelRotations``: grids to grids), or any shape ``(*B, …)``
-    with ``output="invariant"``; all group elements go through it in one call of ``torch.vmap``, ``chunk`` of them at a
-    time. ``output`` says what the prediction is: ``"vector"`` (velocities, scores, forces), ``"point"`` (positions,
-    which translations move), or ``"invariant"`` (energies: averaged as they are). Gradients pass.
+    ``model(x, …)``: ``(*B, N, D) -> (*B, N, D)`` (of ``VoxelRotations``: grids to grids), or any
+    shape ``(*B, …)`` with ``output="invariant"``; all group elements go through it in one call of
+    ``torch.vmap``, ``chunk`` of them at a time. ``output`` says what the prediction is:
+    ``"vector"`` (velocities, scores, forces), ``"point"`` (positions, which translations move), or
+    ``"invariant"`` (energies: averaged as they are). Gradients pass.
 
-    Raises ``NoClosedFormError`` for ``K=None`` and a group that cannot be enumerated, ``InputError`` for another
-    ``output``, ``K < 1``, or ``nodes`` that do not lie in the group.
+    Raises ``NoClosedFormError`` for ``K=None`` and a group that cannot be enumerated,
+    ``InputError`` for another ``output``, ``K < 1``, or ``nodes`` that do not lie in the group.
     """
     if K is not None and K < 1:
         raise InputError(f"K must be at least 1, not {K}")
@@ -93,7 +98,9 @@ def twirl(
         return g, x.new_full((K,), 1 / K)
 
     def turned(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
-        h = group.sample((K or 1, 1, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype)
+        h = group.sample(
+            (K or 1, 1, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype
+        )
         g = group.compose(_for_every_item(nodes.matrices.to(x), x.ndim - 2), h).flatten(0, 1)
         return g, x.new_full((len(g),), 1 / len(g))
 
@@ -112,6 +119,10 @@ def _inside(nodes: Finite, group: Group) -> None:
     if not isinstance(group, SO3):
         raise InputError(f"nodes are for SO3 and O3, not {group}: leave them out and give K")
     if A.shape[-1] != 3 or (A @ A.mT - torch.eye(3).to(A)).abs().max() > 1e-6:
-        raise InputError(f"the nodes are {nodes}, and they must be orthogonal 3x3 matrices to lie in {group}")
+        raise InputError(
+            f"the nodes are {nodes}, and they must be orthogonal 3x3 matrices to lie in {group}"
+        )
     if not isinstance(group, O3) and torch.linalg.det(A).min() < 0:
-        raise InputError("the nodes hold reflections, which are not in SO3: twirl over O3, or give rotations")
+        raise InputError(
+            "the nodes hold reflections, which are not in SO3: twirl over O3, or give rotations"
+        )

@@ -25,25 +25,27 @@ def framed(
     min_gap: float = 1e-6,
     chunk: int | None = None,
 ) -> Twirled:
-    """The model averaged over the principal axes of its input: ``x -> mean_F F·model(F⁻¹·x, …)`` over the 4
-    rotations (``SO3``) or 8 orthogonal matrices (``O3``) ``F`` whose columns are principal axes of the points
-    (eq. 3 there, with the frames of its section 3.1; about the centroid, but the points are not centred: the
-    group turns about the origin).
+    """The model averaged over the principal axes of its input: ``x -> mean_F F·model(F⁻¹·x, …)``
+    over the 4 rotations (``SO3``) or 8 orthogonal matrices (``O3``) ``F`` whose columns are
+    principal axes of the points (eq. 3 there, with the frames of its section 3.1; about the
+    centroid, but the points are not centred: the group turns about the origin).
 
-    Exactly equivariant, to rounding divided by the gap, where the three principal moments are distinct; planar
-    clouds are fine, and permutation equivariance of the model is kept. Two limits, of the method:
+    Exactly equivariant, to rounding divided by the gap, where the three principal moments are
+    distinct; planar clouds are fine, and permutation equivariance of the model is kept. Two limits,
+    of the method:
 
-    * Where two moments are equal (linear molecules, symmetric and spherical tops, fewer than three points) the
-      axes are arbitrary, and so is the result. Items whose smallest gap between moments is below ``min_gap``
-      times the largest moment raise ``InputError``; ``min_gap=0`` makes no check (inside ``vmap`` none is
-      possible).
-    * The result jumps where two moments cross, so it is not a continuous function of ``x``, however smooth the
-      model; gradients (which pass through the axes) grow as 1/gap. ``twirl`` has neither limit.
+    * Where two moments are equal (linear molecules, symmetric and spherical tops, fewer than three
+      points) the axes are arbitrary, and so is the result. Items whose smallest gap between moments
+      is below ``min_gap`` times the largest moment raise ``InputError``; ``min_gap=0`` makes no
+      check (inside ``vmap`` none is possible).
+    * The result jumps where two moments cross, so it is not a continuous function of ``x``, however
+      smooth the model; gradients (which pass through the axes) grow as 1/gap. ``twirl`` has neither
+      limit.
 
     Arguments, call and shapes as for ``twirl``: ``(x, *args, mask=None)`` with ``x: (*B, N, 3)``.
 
-    Raises ``NoClosedFormError`` for other groups, ``InputError`` for another ``output``, points that are not
-    finite or not in 3 dimensions, and degenerate items.
+    Raises ``NoClosedFormError`` for other groups, ``InputError`` for another ``output``, points
+    that are not finite or not in 3 dimensions, and degenerate items.
     """
     if not isinstance(group, SO3):
         raise NoClosedFormError(f"frames are known for SO3 and O3, not for {group}: use twirl")
@@ -61,8 +63,8 @@ def framed(
 
 
 def principal_axes(x: Tensor, mask: Tensor | None = None, min_gap: float = 0.0) -> Tensor:
-    """Principal axes of points ``x: (*B, N, 3)`` about their centroid, as the columns of ``(*B, 3, 3)`` in the
-    order of rising moment, each with an arbitrary sign; float64.
+    """Principal axes of points ``x: (*B, N, 3)`` about their centroid, as the columns of ``(*B, 3,
+    3)`` in the order of rising moment, each with an arbitrary sign; float64.
 
     Raises ``InputError`` as ``framed`` does.
     """
@@ -75,7 +77,9 @@ def principal_axes(x: Tensor, mask: Tensor | None = None, min_gap: float = 0.0) 
     y = (y - y.sum(-2, keepdim=True) / count) * real
     covariance = y.mT @ y / count
     if min_gap > 0 and not torch.isfinite(covariance).all():
-        raise InputError("frames need finite points; some are NaN, infinite, or beyond the range of float64")
+        raise InputError(
+            "frames need finite points; some are NaN, infinite, or beyond the range of float64"
+        )
     moments, axes = torch.linalg.eigh(covariance)
     if min_gap > 0:
         _refuse_equal_moments(moments.detach(), min_gap)
@@ -88,7 +92,8 @@ def _refuse_equal_moments(moments: Tensor, min_gap: float) -> None:
         which = bad.nonzero().flatten().tolist()
         shown = ", ".join(map(str, which[:5])) + (", …" if len(which) > 5 else "")
         raise InputError(
-            f"{len(which)} of {len(bad)} items (number {shown}) have two equal principal moments (a linear "
-            "molecule, a symmetric top, fewer than three points): their frame is arbitrary and the framed model "
-            "not equivariant there. Use twirl for them, or pass min_gap=0 to accept an arbitrary frame"
+            f"{len(which)} of {len(bad)} items (number {shown}) have two equal principal moments (a"
+            " linear molecule, a symmetric top, fewer than three points): their frame is arbitrary"
+            " and the framed model not equivariant there. Use twirl for them, or pass min_gap=0 to"
+            " accept an arbitrary frame"
         )

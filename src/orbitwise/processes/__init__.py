@@ -1,4 +1,5 @@
-"""Noising processes p_t(x_t | x_1) and their reverse steps; t = 0 noise, t = 1 data. Names load on first use."""
+"""Noising processes p_t(x_t | x_1) and their reverse steps; t = 0 noise, t = 1 data. Names load on
+first use."""
 
 from orbitwise.lazy import load_on_first_use
 

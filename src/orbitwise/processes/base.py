@@ -9,11 +9,17 @@ from torch import Tensor
 
 
 class Process(ABC):
-    """A noising process. ``t: (*B)``; points ``(*B, N, D)``; ``mask: (*B, N)``; extra axes may stand in front."""
+    """A noising process. ``t: (*B)``; points ``(*B, N, D)``; ``mask: (*B, N)``; extra axes may
+    stand in front."""
 
     @abstractmethod
     def perturb(
-        self, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None, mask: Tensor | None = None
+        self,
+        x1: Tensor,
+        t: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Draw ``x_t ~ p_t(. | x_1)``, shape of ``x1``."""
 

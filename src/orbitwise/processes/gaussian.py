@@ -19,7 +19,8 @@ Prediction = Literal["endpoint", "noise", "score", "velocity"]
 
 
 def centre(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Subtract the mean of the real points. ``x: (*B, N, D)``, ``mask: (*B, N)``; padded rows stay."""
+    """Subtract the mean of the real points. ``x: (*B, N, D)``, ``mask: (*B, N)``; padded rows
+    stay."""
     if mask is None:
         return x - x.mean(-2, keepdim=True)
     w = mask.unsqueeze(-1).to(x.dtype)
@@ -32,19 +33,26 @@ def beside(v: Tensor) -> Tensor:
 
 
 def standard_normal(
-    shape: Sequence[int], generator: torch.Generator | None, device=None, dtype: torch.dtype | None = None
+    shape: Sequence[int],
+    generator: torch.Generator | None,
+    device=None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """N(0, 1) numbers drawn where the generator lives, then moved to ``device``."""
     where = device if generator is None else generator.device
-    return torch.randn(tuple(shape), generator=generator, device=where, dtype=dtype).to(device or where)
+    return torch.randn(tuple(shape), generator=generator, device=where, dtype=dtype).to(
+        device or where
+    )
 
 
 class GaussianProcess(Process):
-    """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² I)``: four scalar functions of time; everything else follows.
+    """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² I)``: four scalar functions of time; everything else
+    follows.
 
-    Build one with ``flow``, ``vp``, ``vp_linear``, ``ve``, ``edm`` or ``bridge``, or from a configuration by
-    ``named(name, ...)``. With ``zero_com=True`` the process lives in the subspace of zero centre of mass:
-    data and noise are projected onto it and densities are those of its D(N−1) dimensions.
+    Build one with ``flow``, ``vp``, ``vp_linear``, ``ve``, ``edm`` or ``bridge``, or from a
+    configuration by ``named(name, ...)``. With ``zero_com=True`` the process lives in the subspace
+    of zero centre of mass: data and noise are projected onto it and densities are those of its
+    D(N−1) dimensions.
     """
 
     zero_com: bool
@@ -69,39 +77,51 @@ class GaussianProcess(Process):
     # ---- constructors
     @staticmethod
     def flow(scale: float = 1.0, *, zero_com: bool = False) -> Flow:
-        """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747, σ_min = 0)."""
+        """Linear interpolation with N(0, scale²): α = t, σ = (1−t)·scale (Lipman 2210.02747, σ_min
+        = 0)."""
         return Flow(scale, zero_com)
 
     @staticmethod
     def vp(*, zero_com: bool = False) -> VP:
-        """Variance preserving, cosine: α = sin(πt/2), σ = cos(πt/2) (Nichol 2102.09672, offset 0)."""
+        """Variance preserving, cosine: α = sin(πt/2), σ = cos(πt/2) (Nichol 2102.09672, offset
+        0)."""
         return VP(zero_com)
 
     @staticmethod
-    def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, *, zero_com: bool = False) -> VPLinear:
-        """Variance preserving, β linear in time (Song 2011.13456, eq. 32–33); α(0) = 0.0066, not 0."""
+    def vp_linear(
+        beta_min: float = 0.1, beta_max: float = 20.0, *, zero_com: bool = False
+    ) -> VPLinear:
+        """Variance preserving, β linear in time (Song 2011.13456, eq. 32–33); α(0) = 0.0066, not
+        0."""
         return VPLinear(beta_min, beta_max, zero_com)
 
     @staticmethod
     def ve(sigma_min: float = 0.01, sigma_max: float = 50.0, *, zero_com: bool = False) -> VE:
-        """Variance exploding, geometric: α = 1, σ = σ_max (σ_min/σ_max)^t (Song 2011.13456, eq. 30)."""
+        """Variance exploding, geometric: α = 1, σ = σ_max (σ_min/σ_max)^t (Song 2011.13456, eq.
+        30)."""
         return VE(sigma_min, sigma_max, zero_com)
 
     @staticmethod
     def edm(
-        sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0, *, zero_com: bool = False
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        rho: float = 7.0,
+        *,
+        zero_com: bool = False,
     ) -> EDM:
         """α = 1 and the noise levels of Karras 2206.00364 eq. 5 with i/(N−1) = t."""
         return EDM(sigma_min, sigma_max, rho, zero_com)
 
     @staticmethod
     def bridge(sigma: float = 1.0, *, zero_com: bool = False) -> Bridge:
-        """Brownian bridge from the origin to the data: α = t, σ = sigma·√(t(1−t)); at t = 0 a point mass."""
+        """Brownian bridge from the origin to the data: α = t, σ = sigma·√(t(1−t)); at t = 0 a point
+        mass."""
         return Bridge(sigma, zero_com)
 
     @staticmethod
     def named(name: str, **numbers: float | bool) -> GaussianProcess:
-        """The process ``name`` with its numbers, for configurations; ``InputError`` on unknown names."""
+        """The process ``name`` with its numbers, for configurations; ``InputError`` on unknown
+        names."""
         if name not in PROCESSES:
             raise InputError(f"unknown process {name!r}; {_nearest(name, PROCESSES)}")
         known = [f.name for f in fields(PROCESSES[name])]
@@ -124,15 +144,18 @@ class GaussianProcess(Process):
         return 0.5 * (low + high)
 
     def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Onto the subspace the process lives in: zero centre of mass if ``zero_com``. ``x: (*B, N, D)``."""
+        """Onto the subspace the process lives in: zero centre of mass if ``zero_com``. ``x: (*B, N,
+        D)``."""
         return centre(x, mask) if self.zero_com else x
 
     def dimension(self, mask: Tensor, space: int = 3) -> Tensor:
-        """Degrees of freedom ``(*B)`` of points with ``mask: (*B, N)``: D·N, or D·(N−1) with ``zero_com``."""
+        """Degrees of freedom ``(*B)`` of points with ``mask: (*B, N)``: D·N, or D·(N−1) with
+        ``zero_com``."""
         return space * (mask.sum(-1) - int(self.zero_com)).clamp_min(0)
 
     def noise(self, like: Tensor, *, generator=None, mask: Tensor | None = None) -> Tensor:
-        """Standard normal in the process's subspace, shape of ``like: (*B, N, D)``; 0 on padded rows."""
+        """Standard normal in the process's subspace, shape of ``like: (*B, N, D)``; 0 on padded
+        rows."""
         eps = standard_normal(like.shape, generator, like.device, like.dtype)
         return self.project(eps if mask is None else eps * mask.unsqueeze(-1), mask)
 
@@ -145,21 +168,31 @@ class GaussianProcess(Process):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """``x`` at t = 0: N(0, σ(0)²), ``shape = (*B, N, D)``; the rest α(0) x_1 of the data is dropped."""
+        """``x`` at t = 0: N(0, σ(0)²), ``shape = (*B, N, D)``; the rest α(0) x_1 of the data is
+        dropped."""
         if device is None:
-            device = mask.device if mask is not None else None if generator is None else generator.device
+            device = (
+                mask.device if mask is not None else None if generator is None else generator.device
+            )
         like = torch.empty(tuple(shape), device=device, dtype=dtype)
         return self.sigma(like.new_zeros(())) * self.noise(like, generator=generator, mask=mask)
 
     def perturb(
-        self, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None, mask: Tensor | None = None
+        self,
+        x1: Tensor,
+        t: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """``α x_1 + σ ε``. ``x1: (*B, N, D)``, ``t: (*B)``; with ``zero_com`` ``x1`` is centred first."""
+        """``α x_1 + σ ε``. ``x1: (*B, N, D)``, ``t: (*B)``; with ``zero_com`` ``x1`` is centred
+        first."""
         eps = self.noise(x1, generator=generator, mask=mask)
         return beside(self.alpha(t)) * self.project(x1, mask) + beside(self.sigma(t)) * eps
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``log N(x_t; α x_1, σ² I)`` over the real points; D(N−1) dimensions with ``zero_com``; ``(*B)``."""
+        """``log N(x_t; α x_1, σ² I)`` over the real points; D(N−1) dimensions with ``zero_com``;
+        ``(*B)``."""
         r = self._residual(xt, x1, t, mask)
         real = torch.ones(r.shape[:-1], dtype=torch.bool, device=r.device) if mask is None else mask
         variance = self.sigma(t) ** 2
@@ -179,16 +212,20 @@ class GaussianProcess(Process):
     ) -> Tensor:
         """Turn one prediction at ``(x_t, t)`` into another. ``value, xt: (*B, N, D)``, ``t: (*B)``.
 
-        With ``x_t = α x_1 + σ ε``: endpoint ``x_1``, noise ``ε``, score ``−ε/σ``, velocity ``α̇ x_1 + σ̇ ε``.
-        All pairs go through the endpoint, so ``noise`` and ``score`` as source need α > 0, and every target
-        but the endpoint needs σ > 0. Raises ``InputError`` for an unknown name.
+        With ``x_t = α x_1 + σ ε``: endpoint ``x_1``, noise ``ε``, score ``−ε/σ``, velocity ``α̇ x_1
+        + σ̇ ε``. All pairs go through the endpoint, so ``noise`` and ``score`` as source need α >
+        0, and every target but the endpoint needs σ > 0. Raises ``InputError`` for an unknown name.
         """
         for name in (source, target):
             if name not in ("endpoint", "noise", "score", "velocity"):
-                raise InputError(f"unknown prediction {name!r}; use endpoint, noise, score or velocity")
+                raise InputError(
+                    f"unknown prediction {name!r}; use endpoint, noise, score or velocity"
+                )
         if source == target:
             return value
-        a, s, da, ds = (beside(f(t)) for f in (self.alpha, self.sigma, self.alpha_dot, self.sigma_dot))
+        a, s, da, ds = (
+            beside(f(t)) for f in (self.alpha, self.sigma, self.alpha_dot, self.sigma_dot)
+        )
         if source == "endpoint":
             x1 = value
         elif source == "noise":
@@ -304,7 +341,9 @@ class VE(_Exploding):
         return math.log(self.sigma_min / self.sigma_max) * self.sigma(t)
 
     def time_at_ratio(self, ratio: Tensor) -> Tensor:
-        return ((ratio / self.sigma_max).log() / math.log(self.sigma_min / self.sigma_max)).clamp(0, 1)
+        return ((ratio / self.sigma_max).log() / math.log(self.sigma_min / self.sigma_max)).clamp(
+            0, 1
+        )
 
 
 @dataclass(frozen=True)
@@ -334,7 +373,8 @@ class EDM(_Exploding):
 
 @dataclass(frozen=True)
 class Bridge(GaussianProcess):
-    """See ``GaussianProcess.bridge``. ``scale`` is the diffusion coefficient of the Brownian motion."""
+    """See ``GaussianProcess.bridge``. ``scale`` is the diffusion coefficient of the Brownian
+    motion."""
 
     scale: float = 1.0
     zero_com: bool = False

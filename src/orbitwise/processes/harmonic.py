@@ -1,12 +1,14 @@
-"""Noise that keeps bonded points together: Gaussian with the inverse of a graph Laplacian as covariance.
+"""Noise that keeps bonded points together: Gaussian with the inverse of a graph Laplacian as
+covariance.
 
-The harmonic prior of conformer models (EigenFold 2304.02198, section 3; ETFlow 2410.22388, section 3.2). With
-K = 3 L, L the Laplacian of the bonds, one coordinate of all points has the law N(0, σ² K⁺): independent springs
-along the bonds, the centre of mass fixed; a bond of a tree has an rms length of σ. In the *whitened* coordinates
-y = K^{1/2} x (the symmetric root) this is isotropic noise at zero centre of mass. Rotations act on the other
-axis and commute with K^{1/2}; a renaming of the points commutes with it where it keeps the bonds, as an
-automorphism does. So an orbit posterior under this noise is that of the whitened points: ``orbit_posterior``
-does it, and for rotations the parameter is F = (α/σ²) x_tᵀ K x_1.
+The harmonic prior of conformer models (EigenFold 2304.02198, section 3; ETFlow 2410.22388, section
+3.2). With K = 3 L, L the Laplacian of the bonds, one coordinate of all points has the law N(0, σ²
+K⁺): independent springs along the bonds, the centre of mass fixed; a bond of a tree has an rms
+length of σ. In the *whitened* coordinates y = K^{1/2} x (the symmetric root) this is isotropic
+noise at zero centre of mass. Rotations act on the other axis and commute with K^{1/2}; a renaming
+of the points commutes with it where it keeps the bonds, as an automorphism does. So an orbit
+posterior under this noise is that of the whitened points: ``orbit_posterior`` does it, and for
+rotations the parameter is F = (α/σ²) x_tᵀ K x_1.
 """
 
 from __future__ import annotations
@@ -23,19 +25,23 @@ from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import Flow, GaussianProcess, beside, centre, standard_normal
 
 STIFFNESS = 3.0  # the mean squared length of a bond is 3/STIFFNESS · σ²
-_ZERO = 1e-4  # eigenvalues below are zero; the smallest others of a chain of n points are about 10/n²
+_ZERO = (
+    1e-4  # eigenvalues below are zero; the smallest others of a chain of n points are about 10/n²
+)
 
 
 @dataclass(frozen=True)
 class Springs:
-    """``K = V diag(λ) Vᵀ`` of each item: ``vectors: (*B, N, N)``, ``values: (*B, N)`` (0: no spring)."""
+    """``K = V diag(λ) Vᵀ`` of each item: ``vectors: (*B, N, N)``, ``values: (*B, N)`` (0: no
+    spring)."""
 
     vectors: Tensor
     values: Tensor
 
     @classmethod
     def of(cls, bonds: Tensor, mask: Tensor) -> Springs:
-        """From ``bonds: (*B, N, N)`` (anything but 0 is a bond) and ``mask: (*B, N)``; worked out in float64.
+        """From ``bonds: (*B, N, N)`` (anything but 0 is a bond) and ``mask: (*B, N)``; worked out
+        in float64.
 
         Raises ``InputError`` for an item whose points are not all joined by bonds.
         """
@@ -48,8 +54,9 @@ class Springs:
         if loose.any():
             item = loose.nonzero()[0].tolist()
             raise InputError(
-                f"item {item[0] if len(item) == 1 else tuple(item)}: its points are not all joined by bonds; the "
-                "harmonic prior needs one connected molecule (use the gaussian prior otherwise)"
+                f"item {item[0] if len(item) == 1 else tuple(item)}: its points are not all joined"
+                " by bonds; the harmonic prior needs one connected molecule (use the gaussian"
+                " prior otherwise)"
             )
         return cls(vectors, values)
 
@@ -74,11 +81,12 @@ class Springs:
 
 @dataclass(frozen=True)
 class HarmonicProcess(Process):
-    """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² K⁺)`` at zero centre of mass, α and σ those of ``schedule``.
+    """``p_t(x_t | x_1) = N(α(t) x_1, σ(t)² K⁺)`` at zero centre of mass, α and σ those of
+    ``schedule``.
 
-    ``springs`` are those of one batch: ``process.on(batch)`` reads ``batch.springs``, or finds them from
-    ``batch.bonds`` and ``batch.mask``. Without any (None) all points are joined alike, which is the isotropic
-    noise of zero centre of mass.
+    ``springs`` are those of one batch: ``process.on(batch)`` reads ``batch.springs``, or finds them
+    from ``batch.bonds`` and ``batch.mask``. Without any (None) all points are joined alike, which
+    is the isotropic noise of zero centre of mass.
     """
 
     schedule: GaussianProcess = field(default_factory=Flow)
@@ -88,7 +96,9 @@ class HarmonicProcess(Process):
     def on(self, batch) -> HarmonicProcess:
         """The process on the points of a batch."""
         springs = getattr(batch, "springs", None)
-        return replace(self, springs=Springs.of(batch.bonds, batch.mask) if springs is None else springs)
+        return replace(
+            self, springs=Springs.of(batch.bonds, batch.mask) if springs is None else springs
+        )
 
     def alpha(self, t: Tensor) -> Tensor:
         return self.schedule.alpha(t)
@@ -115,7 +125,8 @@ class HarmonicProcess(Process):
         return replace(self.schedule, zero_com=True)
 
     def log_volume(self, space: int = 3) -> Tensor:
-        """log of how much ``whiten`` stretches volumes, ``(*B)``: adds to a log density of whitened points."""
+        """log of how much ``whiten`` stretches volumes, ``(*B)``: adds to a log density of whitened
+        points."""
         if self.springs is None:
             return torch.zeros(())
         values = self.springs.values
@@ -131,16 +142,29 @@ class HarmonicProcess(Process):
         return self.colour(self.project(eps, mask))
 
     def prior(
-        self, shape: Sequence[int], *, generator=None, mask: Tensor | None = None, device=None, dtype=None
+        self,
+        shape: Sequence[int],
+        *,
+        generator=None,
+        mask: Tensor | None = None,
+        device=None,
+        dtype=None,
     ) -> Tensor:
         """``x`` at t = 0, as in ``GaussianProcess``."""
         if device is None:
-            device = mask.device if mask is not None else None if generator is None else generator.device
+            device = (
+                mask.device if mask is not None else None if generator is None else generator.device
+            )
         like = torch.empty(tuple(shape), device=device, dtype=dtype)
         return self.sigma(like.new_zeros(())) * self.noise(like, generator=generator, mask=mask)
 
     def perturb(
-        self, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None, mask: Tensor | None = None
+        self,
+        x1: Tensor,
+        t: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         eps = self.noise(x1, generator=generator, mask=mask)
         return beside(self.alpha(t)) * self.project(x1, mask) + beside(self.sigma(t)) * eps
@@ -151,7 +175,9 @@ class HarmonicProcess(Process):
         variance = self.sigma(t) ** 2
         freedom = r.shape[-1] * (real.sum(-1) - 1).clamp_min(0)
         log_norm = freedom * torch.log(2 * math.pi * variance)
-        return self.log_volume(r.shape[-1]).to(r) - 0.5 * (r.square().sum((-2, -1)) / variance + log_norm)
+        return self.log_volume(r.shape[-1]).to(r) - 0.5 * (
+            r.square().sum((-2, -1)) / variance + log_norm
+        )
 
     def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         r = self.whiten(xt - beside(self.alpha(t)) * x1, mask)

@@ -1,12 +1,13 @@
 """Draw samples with a denoiser ``denoise(x_t, t) -> E[x_1 | x_t]`` and a Gaussian process.
 
-One loop over time (``sample``), three steppers (``Euler``, ``Heun``, ``Ancestral``), three grids. All of them
-split ``x_t = α D + σ ε̂`` with ``D = denoise(x_t, t)``, ``ε̂ = (x_t − α D)/σ``; the probability flow is then
+One loop over time (``sample``), three steppers (``Euler``, ``Heun``, ``Ancestral``), three grids.
+All of them split ``x_t = α D + σ ε̂`` with ``D = denoise(x_t, t)``, ``ε̂ = (x_t − α D)/σ``; the
+probability flow is then
 
     dx = D dα + ε̂ dσ,
 
-which needs no derivative of the schedule, is DDIM for its Euler step, and is the ordinary Euler/Heun in t for
-the linear flow and in σ for EDM (Karras 2206.00364, algorithm 1).
+which needs no derivative of the schedule, is DDIM for its Euler step, and is the ordinary
+Euler/Heun in t for the linear flow and in σ for EDM (Karras 2206.00364, algorithm 1).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Samples:
 
 # ---- time grids: (K,) increasing, from 0 to the last time at which the denoiser is asked
 def uniform_grid(process: GaussianProcess, steps: int) -> Tensor:
-    """``steps`` times evenly spaced from 0; the last is 1 where σ(1) > 0 (ve, edm), else 1 − 1/steps."""
+    """``steps`` times evenly spaced from 0; the last is 1 where σ(1) > 0 (ve, edm), else 1 −
+    1/steps."""
     _at_least_two(steps)
     end = 1.0 if float(process.sigma(torch.ones(()))) > 0 else 1 - 1 / steps
     return torch.linspace(0, end, steps, dtype=torch.float64)
@@ -48,7 +50,8 @@ def edm_grid(
     noise_max: float = 80.0,
     rho: float = 7.0,
 ) -> Tensor:
-    """Noise ratios σ/α spaced as in Karras 2206.00364 eq. 5, cut to what the process has; starts at t = 0."""
+    """Noise ratios σ/α spaced as in Karras 2206.00364 eq. 5, cut to what the process has; starts at
+    t = 0."""
 
     def between(high: float, low: float, k: int) -> Tensor:
         root = torch.linspace(high ** (1 / rho), low ** (1 / rho), k, dtype=torch.float64)
@@ -60,7 +63,8 @@ def edm_grid(
 def snr_grid(
     process: GaussianProcess, steps: int, *, noise_min: float = 0.002, noise_max: float = 80.0
 ) -> Tensor:
-    """Noise ratios σ/α spaced evenly in their logarithm, cut to what the process has; starts at t = 0."""
+    """Noise ratios σ/α spaced evenly in their logarithm, cut to what the process has; starts at t =
+    0."""
 
     def between(high: float, low: float, k: int) -> Tensor:
         return torch.logspace(0, 1, k, base=low / high, dtype=torch.float64) * high
@@ -102,8 +106,11 @@ class Stage:
     generator: torch.Generator | None
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``D`` and ``ε̂`` at ``(x, t)``. A point mass (``at_point``) holds no noise yet: draw it."""
-        return (self.denoise(x, self.t), self.noise(x)) if self.at_point else self.split_at(x, self.t)
+        """``D`` and ``ε̂`` at ``(x, t)``. A point mass (``at_point``) holds no noise yet: draw
+        it."""
+        return (
+            (self.denoise(x, self.t), self.noise(x)) if self.at_point else self.split_at(x, self.t)
+        )
 
     def split_at(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """``D`` and ``ε̂`` at ``(x, t)``, σ(t) > 0."""
@@ -116,11 +123,17 @@ class Stage:
     def coefficients(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """α and σ at ``t``, then at ``s``, to stand beside points."""
         alpha, sigma = self.process.alpha, self.process.sigma
-        return beside(alpha(self.t)), beside(sigma(self.t)), beside(alpha(self.s)), beside(sigma(self.s))
+        return (
+            beside(alpha(self.t)),
+            beside(sigma(self.t)),
+            beside(alpha(self.s)),
+            beside(sigma(self.s)),
+        )
 
 
 class Stepper(ABC):
-    """Takes ``x`` from ``stage.t`` to ``stage.s``; ``calls`` is the number of network calls in one step."""
+    """Takes ``x`` from ``stage.t`` to ``stage.s``; ``calls`` is the number of network calls in one
+    step."""
 
     calls: int
 
@@ -143,7 +156,8 @@ class Euler(Stepper):
 
 @dataclass(frozen=True)
 class Heun(Stepper):
-    """Probability flow, second order: trapezoidal rule in α and σ (Karras 2206.00364, algorithm 1)."""
+    """Probability flow, second order: trapezoidal rule in α and σ (Karras 2206.00364, algorithm
+    1)."""
 
     calls = 2
 
@@ -160,7 +174,8 @@ class Heun(Stepper):
 class Ancestral(Stepper):
     """Draw ``x_s ~ p(x_s | x_t, x_1 = D)``, the Gaussian reverse step (Ho 2006.11239, eq. 6–7).
 
-    ``stochasticity`` η scales the fresh noise as in Song 2010.02502 eq. 16: 1 is ancestral sampling, 0 DDIM.
+    ``stochasticity`` η scales the fresh noise as in Song 2010.02502 eq. 16: 1 is ancestral
+    sampling, 0 DDIM.
     """
 
     stochasticity: float = 1.0
@@ -197,14 +212,17 @@ def sample(
 ) -> Samples:
     """Integrate over the times ``grid: (K,)`` and return the endpoint ``D`` at the last one.
 
-    ``denoise(x: (*B, N, D), t: (*B)) -> (*B, N, D)``. Give ``shape`` to start from the prior or ``start`` to
-    start from noise of your own. ``mask: (*B, N)``: padded rows stay 0. With ``process.zero_com`` the state,
-    the noise and the answers of ``denoise`` are kept at zero centre of mass. ``progress(done, K)`` is called
-    after every step. The stepper is ``Heun()`` unless given. Raises ``InputError`` for neither or both of
-    ``shape`` and ``start``, a grid that does not increase, or a last time without noise.
+    ``denoise(x: (*B, N, D), t: (*B)) -> (*B, N, D)``. Give ``shape`` to start from the prior or
+    ``start`` to start from noise of your own. ``mask: (*B, N)``: padded rows stay 0. With
+    ``process.zero_com`` the state, the noise and the answers of ``denoise`` are kept at zero centre
+    of mass. ``progress(done, K)`` is called after every step. The stepper is ``Heun()`` unless
+    given. Raises ``InputError`` for neither or both of ``shape`` and ``start``, a grid that does
+    not increase, or a last time without noise.
     """
     if (shape is None) == (start is None):
-        raise InputError("give either shape (start from the prior) or start (your own noise), not both")
+        raise InputError(
+            "give either shape (start from the prior) or start (your own noise), not both"
+        )
     if grid.ndim != 1 or len(grid) < 2 or not bool((grid.diff() > 0).all()):
         raise InputError("grid must be a vector of at least two increasing times")
     if not float(process.sigma(grid[-1])) > 0:
@@ -220,11 +238,15 @@ def sample(
         d = process.project(denoise(x, t), mask)
         return d if mask is None else d * mask.unsqueeze(-1)
 
-    times = grid.to(device=x.device, dtype=x.dtype)[:, *[None] * (x.ndim - 2)].expand(-1, *x.shape[:-2])
+    times = grid.to(device=x.device, dtype=x.dtype)[:, *[None] * (x.ndim - 2)].expand(
+        -1, *x.shape[:-2]
+    )
     point = not float(process.sigma(grid[0])) > 0
     for k in range(len(grid) - 1):
         at_point = point and k == 0
-        x = stepper.step(x, Stage(process, endpoint, times[k], times[k + 1], at_point, mask, generator))
+        x = stepper.step(
+            x, Stage(process, endpoint, times[k], times[k + 1], at_point, mask, generator)
+        )
         if progress is not None:
             progress(k + 1, len(grid))
     x = endpoint(x, times[-1])

@@ -1,4 +1,5 @@
-"""Wrapped-normal noise on the torus, for fractional coordinates of crystals (Jiao 2309.04475, 4.2)."""
+"""Wrapped-normal noise on the torus, for fractional coordinates of crystals (Jiao 2309.04475,
+4.2)."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ from orbitwise.processes.gaussian import standard_normal
 class WrappedNormalProcess(Process):
     """``x_t = (x_1 + σ(t) ε) mod 1`` per coordinate, with ``σ(t) = σ_max (σ_min/σ_max)^t``.
 
-    t = 0 is noise (σ_max), t = 1 data (σ_min). At the default σ_max = 0.5 the density of one coordinate still
-    deviates from the uniform prior by up to 1.4 %; at σ_max = 1 by 5e-9. Coordinates are fractions of the
-    cell, ``(*B, N, D)`` with any D; padded rows stay as they are and count for nothing.
+    t = 0 is noise (σ_max), t = 1 data (σ_min). At the default σ_max = 0.5 the density of one
+    coordinate still deviates from the uniform prior by up to 1.4 %; at σ_max = 1 by 5e-9.
+    Coordinates are fractions of the cell, ``(*B, N, D)`` with any D; padded rows stay as they are
+    and count for nothing.
     """
 
     sigma_min: float = 0.005
@@ -30,7 +32,8 @@ class WrappedNormalProcess(Process):
     def __post_init__(self):
         if not 0 < self.sigma_min <= self.sigma_max < math.inf:
             raise InputError(
-                f"wrapped normal: need 0 < sigma_min <= sigma_max, got {self.sigma_min}, {self.sigma_max}"
+                f"wrapped normal: need 0 < sigma_min <= sigma_max, got {self.sigma_min},"
+                f" {self.sigma_max}"
             )
 
     def wrapped_sigma(self, t: Tensor) -> Tensor:
@@ -38,7 +41,12 @@ class WrappedNormalProcess(Process):
         return self.sigma_max * (t * math.log(self.sigma_min / self.sigma_max)).exp()
 
     def perturb(
-        self, x1: Tensor, t: Tensor, *, generator: torch.Generator | None = None, mask: Tensor | None = None
+        self,
+        x1: Tensor,
+        t: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """``x_t`` in [0, 1). ``x1: (*B, N, D)``, ``t: (*B)``."""
         noise = standard_normal(x1.shape, generator, x1.device, x1.dtype)
@@ -68,5 +76,7 @@ class WrappedNormalProcess(Process):
         if device is None and mask is not None:
             device = mask.device
         where = device if generator is None else generator.device
-        x = torch.rand(tuple(shape), generator=generator, device=where, dtype=dtype).to(device or where)
+        x = torch.rand(tuple(shape), generator=generator, device=where, dtype=dtype).to(
+            device or where
+        )
         return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)

@@ -1,6 +1,7 @@
 """Designability by external commands: does a sequence designed for a backbone fold back to it?
 
-Weights of ProteinMPNN and ESMFold are not part of this project; you name commands that run them. For every sample
+Weights of ProteinMPNN and ESMFold are not part of this project; you name commands that run them.
+For every sample
 
     1. ``sequence_command`` reads a PDB file and writes a FASTA file with one or more sequences;
     2. ``fold_command`` reads that FASTA file and writes one PDB file per sequence into a folder;
@@ -33,8 +34,9 @@ _WANTED = {"sequence_command": ("{pdb}", "{fasta}"), "fold_command": ("{fasta}",
 
 
 class DesignabilityConfig(Config):
-    """Commands with places for files: ``sequence_command`` with {pdb} (read) and {fasta} (to write), ``fold_command``
-    with {fasta} (read) and {folder} (to write PDB files into); ``samples`` to judge, and seconds each call may take."""
+    """Commands with places for files: ``sequence_command`` with {pdb} (read) and {fasta} (to
+    write), ``fold_command`` with {fasta} (read) and {folder} (to write PDB files into); ``samples``
+    to judge, and seconds each call may take."""
 
     sequence_command: str
     fold_command: str
@@ -51,7 +53,8 @@ class DesignabilityConfig(Config):
 
 @dataclass(frozen=True)
 class Designability:
-    """``sc_rmsd`` in Å of each sample judged, the best over its sequences; ``sequences`` per sample."""
+    """``sc_rmsd`` in Å of each sample judged, the best over its sequences; ``sequences`` per
+    sample."""
 
     sc_rmsd: tuple[float, ...]
     sequences: tuple[int, ...]
@@ -62,11 +65,13 @@ class Designability:
         return sum(v < DESIGNABLE for v in self.sc_rmsd) / len(self.sc_rmsd)
 
 
-def designability(chains: Sequence[Chain], config: DesignabilityConfig, folder: str | Path) -> Designability:
+def designability(
+    chains: Sequence[Chain], config: DesignabilityConfig, folder: str | Path
+) -> Designability:
     """Run both commands for the first ``samples`` chains in ``folder``, where all their files stay.
 
-    Raises ``InputError`` naming the sample where a command cannot be started, fails (with the end of what it said),
-    takes too long, or leaves something else than it should.
+    Raises ``InputError`` naming the sample where a command cannot be started, fails (with the end
+    of what it said), takes too long, or leaves something else than it should.
     """
     found = [_one(chain, config, Path(folder) / chain.name) for chain in chains[: config.samples]]
     return Designability(tuple(min(v) for v in found), tuple(len(v) for v in found))
@@ -85,7 +90,9 @@ def _one(chain: Chain, config: DesignabilityConfig, folder: Path) -> list[float]
     _call(config.fold_command, {"fasta": fasta, "folder": folded}, config.timeout, where)
     structures = sorted(folded.glob("*.pdb"))
     if len(structures) != count:
-        raise InputError(f"{where}: fold_command left {len(structures)} PDB files for {count} sequences")
+        raise InputError(
+            f"{where}: fold_command left {len(structures)} PDB files for {count} sequences"
+        )
     return [_rmsd(chain, path, where) for path in structures]
 
 
@@ -97,10 +104,14 @@ def _call(command: str, places: dict[str, Path], timeout: float, where: str) -> 
     except OSError as error:
         raise InputError(f"{where}: {name!r} cannot be run ({error.strerror})") from None
     except subprocess.TimeoutExpired:
-        raise InputError(f"{where}: {name!r} took more than {timeout:g} s (designability.timeout)") from None
+        raise InputError(
+            f"{where}: {name!r} took more than {timeout:g} s (designability.timeout)"
+        ) from None
     if done.returncode:
         said = " ".join((done.stderr.strip() or done.stdout.strip())[-500:].split()) or "nothing"
-        raise InputError(f"{where}: {name!r} failed with exit code {done.returncode}; it said: {said}")
+        raise InputError(
+            f"{where}: {name!r} failed with exit code {done.returncode}; it said: {said}"
+        )
 
 
 def _filled(word: str, places: dict[str, Path]) -> str:
@@ -116,7 +127,8 @@ def _sequences(fasta: Path, residues: int, where: str) -> int:
     lengths = [len("".join(r.split())) for r in records]
     if not lengths or any(n != residues for n in lengths):
         raise InputError(
-            f"{where}: {fasta} should hold sequences of {residues} residues, it has {lengths or 'none'}"
+            f"{where}: {fasta} should hold sequences of {residues} residues, it has"
+            f" {lengths or 'none'}"
         )
     return len(lengths)
 
@@ -124,14 +136,20 @@ def _sequences(fasta: Path, residues: int, where: str) -> int:
 def _rmsd(chain: Chain, path: Path, where: str) -> float:
     """Cα RMSD in Å after superposition."""
     try:
-        found = read_chains(path, "ca", breaks=True).chains  # a fold may be bad; that is what is measured
+        found = read_chains(
+            path, "ca", breaks=True
+        ).chains  # a fold may be bad; that is what is measured
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if len(found) != 1 or len(found[0]) != len(chain):
         raise InputError(
-            f"{where}: {path} has chains of {[len(c) for c in found]} residues, expected one of {len(chain)}"
+            f"{where}: {path} has chains of {[len(c) for c in found]} residues, expected one of"
+            f" {len(chain)}"
         )
     own = chain.xyz[:, min(1, chain.xyz.shape[1] - 1)]
-    x, y = (torch.from_numpy(np.ascontiguousarray(v, dtype=np.float64)) for v in (own, found[0].xyz[:, 0]))
+    x, y = (
+        torch.from_numpy(np.ascontiguousarray(v, dtype=np.float64))
+        for v in (own, found[0].xyz[:, 0])
+    )
     turn, shift = roma.rigid_points_registration(x, y)
     return math.sqrt(float((x @ turn.T + shift - y).square().sum(-1).mean()))

@@ -1,4 +1,5 @@
-"""Figures of sampled protein backbones (matplotlib): traces, maps of angles, bond lengths, size against length."""
+"""Figures of sampled protein backbones (matplotlib): traces, maps of angles, bond lengths, size
+against length."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _BETWEEN = 8  # points drawn per residue
 
 @dataclass(frozen=True)
 class Trace:
-    """A chain to draw: Cα ``positions: (R, 3)`` Å, one letter of ``structure`` per residue, and its ``title``."""
+    """A chain to draw: Cα ``positions: (R, 3)`` Å, one letter of ``structure`` per residue, and its
+    ``title``."""
 
     positions: np.ndarray
     structure: Sequence[str]
@@ -36,7 +38,8 @@ class Compared:
 
 @styled
 def traces_figure(traces: Sequence[Trace], columns: int = 4):
-    """Smoothed Cα traces seen along their shortest axis, near parts over far ones; helices red, strands blue."""
+    """Smoothed Cα traces seen along their shortest axis, near parts over far ones; helices red,
+    strands blue."""
     rows = -(-len(traces) // columns)
     fig = canvas(2.6 * columns, 2.6 * rows + 0.3)
     axes = np.atleast_1d(fig.subplots(rows, columns)).ravel()
@@ -44,8 +47,10 @@ def traces_figure(traces: Sequence[Trace], columns: int = 4):
         axis.set_axis_off()
     for axis, trace in zip(axes, traces, strict=False):
         _trace(axis, trace)
-    handles = [axes[0].plot([], [], color=COLOURS[k], lw=4, label=word)[0]
-               for k, word in (("a", "helix"), ("b", "strand"), ("c", "coil"))]  # fmt: skip
+    handles = [
+        axes[0].plot([], [], color=COLOURS[k], lw=4, label=word)[0]
+        for k, word in (("a", "helix"), ("b", "strand"), ("c", "coil"))
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return fig
 
@@ -71,7 +76,9 @@ def _trace(axis, trace: Trace) -> None:
     widths = np.array([WIDTHS[k] for k in letters])
     segments = np.stack([curve[:-1, :2], curve[1:, :2]], 1)[order]
     edge = LineCollection(segments, colors="white", linewidths=widths[order] + 1.6, capstyle="butt")
-    line = LineCollection(segments, colors=colours[order], linewidths=widths[order], capstyle="round")
+    line = LineCollection(
+        segments, colors=colours[order], linewidths=widths[order], capstyle="round"
+    )
     for k in (edge, line):
         axis.add_collection(k)
     reach = np.abs(points[:, :2]).max() * 1.1
@@ -80,8 +87,11 @@ def _trace(axis, trace: Trace) -> None:
 
 
 @styled
-def angle_maps(first: Compared, second: Compared, limits: tuple[tuple[float, float], tuple[float, float]]):
-    """Density of two angles against each other, samples left and held-out chains right, one colour scale."""
+def angle_maps(
+    first: Compared, second: Compared, limits: tuple[tuple[float, float], tuple[float, float]]
+):
+    """Density of two angles against each other, samples left and held-out chains right, one colour
+    scale."""
     fig, axes = figure(8.6, 3.7, 1, 2)
     edges = [np.linspace(*limit, 73) for limit in limits]
     maps = [
@@ -129,18 +139,27 @@ def size_figure(
     scale: float,
     power: float,
 ):
-    """Radius of gyration against length, with the law ``scale · length^power`` of the held-out chains."""
+    """Radius of gyration against length, with the law ``scale · length^power`` of the held-out
+    chains."""
     fig = canvas(5.2, 3.5)
     axis = fig.subplots()
     plain(axis)
     axis.scatter(
-        held_out_lengths, held_out_radii, s=14, color="none", edgecolors=REFERENCE, lw=0.8, label="held-out"
+        held_out_lengths,
+        held_out_radii,
+        s=14,
+        color="none",
+        edgecolors=REFERENCE,
+        lw=0.8,
+        label="held-out",
     )
     axis.scatter(lengths, radii, s=9, color=SAMPLES, alpha=0.6, lw=0, label="samples")
     x = np.linspace(
         min(lengths.min(), held_out_lengths.min()), max(lengths.max(), held_out_lengths.max()), 60
     )
-    axis.plot(x, scale * x**power, color=INK, lw=1.0, ls="--", label=f"{scale:.2f} · length^{power:.2f}")
+    axis.plot(
+        x, scale * x**power, color=INK, lw=1.0, ls="--", label=f"{scale:.2f} · length^{power:.2f}"
+    )
     axis.set(xlabel="residues", ylabel="radius of gyration (Å)")
     legend(axis)
     return fig

@@ -1,8 +1,8 @@
 """PDB and mmCIF files to and from backbones, with errors that name file, chain and residue.
 
-What is decided here: the first model of a file is read; of alternative locations the one with the highest occupancy in
-its residue (the first of equals); selenomethionine is methionine. The first two are said in ``ChainFile.notes``.
-Waters, ligands and nucleic acids are no part of a chain.
+What is decided here: the first model of a file is read; of alternative locations the one with the
+highest occupancy in its residue (the first of equals); selenomethionine is methionine. The first
+two are said in ``ChainFile.notes``. Waters, ligands and nucleic acids are no part of a chain.
 """
 
 from __future__ import annotations
@@ -26,23 +26,41 @@ BOND, STEP = (
     4.2,
 )  # Å; a longer C-N bond, or where those atoms are not there a longer Cα-Cα step, is a break
 STANDARD = {
-    "ALA": "A", "ARG": "R", "ASN": "N", "ASP": "D", "CYS": "C", "GLN": "Q", "GLU": "E", "GLY": "G", "HIS": "H",
-    "ILE": "I", "LEU": "L", "LYS": "K", "MET": "M", "PHE": "F", "PRO": "P", "SER": "S", "THR": "T", "TRP": "W",
-    "TYR": "Y", "VAL": "V", "MSE": "M",
-}  # fmt: skip
+    "ALA": "A",
+    "ARG": "R",
+    "ASN": "N",
+    "ASP": "D",
+    "CYS": "C",
+    "GLN": "Q",
+    "GLU": "E",
+    "GLY": "G",
+    "HIS": "H",
+    "ILE": "I",
+    "LEU": "L",
+    "LYS": "K",
+    "MET": "M",
+    "PHE": "F",
+    "PRO": "P",
+    "SER": "S",
+    "THR": "T",
+    "TRP": "W",
+    "TYR": "Y",
+    "VAL": "V",
+    "MSE": "M",
+}
 SKIP = "mend it, or leave such chains out with skip_bad=true"
 
 
 def read_chains(
     path: str | Path, mode: str = "ca", *, skip_bad: bool = False, breaks: bool = False
 ) -> ChainFile:
-    """The chains of an ``.npz`` (``data.proteins``), of a PDB or mmCIF file (.pdb, .ent, .cif, .mmcif, .bcif), or of
-    all such files in a folder.
+    """The chains of an ``.npz`` (``data.proteins``), of a PDB or mmCIF file (.pdb, .ent, .cif,
+    .mmcif, .bcif), or of all such files in a folder.
 
-    ``mode``: a key of ``ATOMS``: Cα alone, or N, Cα and C. Raises ``InputError`` naming file, chain and residue for a
-    chain break, a missing backbone atom, a residue that is not one of the twenty, a file without protein or one that
-    cannot be read; with ``skip_bad`` that chain (or file) is left out instead and named in ``skipped``. ``breaks``:
-    a chain may have breaks.
+    ``mode``: a key of ``ATOMS``: Cα alone, or N, Cα and C. Raises ``InputError`` naming file, chain
+    and residue for a chain break, a missing backbone atom, a residue that is not one of the twenty,
+    a file without protein or one that cannot be read; with ``skip_bad`` that chain (or file) is
+    left out instead and named in ``skipped``. ``breaks``: a chain may have breaks.
     ``MissingExtraError`` without biotite.
     """
     if mode not in ATOMS:
@@ -54,7 +72,11 @@ def read_chains(
         raise InputError(
             f"{path}: there is no such file or folder; say where the protein chains are: data=PATH"
         )
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PDB + MMCIF) if path.is_dir() else [path]
+    files = (
+        sorted(p for p in path.iterdir() if p.suffix.lower() in PDB + MMCIF)
+        if path.is_dir()
+        else [path]
+    )
     if not files:
         raise InputError(f"{path}: a folder without a {', '.join(PDB + MMCIF)} file")
     chains, skipped, notes = [], [], []
@@ -70,7 +92,9 @@ def read_chains(
         skipped += found.skipped
         notes += found.notes
     if not chains:
-        raise InputError(f"{path}: no chain is left; {len(skipped)} were skipped, the first: {skipped[0]}")
+        raise InputError(
+            f"{path}: no chain is left; {len(skipped)} were skipped, the first: {skipped[0]}"
+        )
     return ChainFile(chains, tuple(skipped), tuple(notes))
 
 
@@ -97,7 +121,8 @@ def write_pdb(path: str | Path, chain: Chain) -> Path:
 
 @dataclass
 class _Residue:
-    """``places``: alternative location -> atom -> position; ``""`` is what has none. ``weight``: its occupancy."""
+    """``places``: alternative location -> atom -> position; ``""`` is what has none. ``weight``:
+    its occupancy."""
 
     number: str
     hetero: bool
@@ -141,7 +166,8 @@ def _of_file(path: Path, mode: str, skip_bad: bool, breaks: bool) -> ChainFile:
         if moved := [r for r in residues if len(r.places) > 1]:
             others = "" if len(moved) == 1 else f" and {len(moved) - 1} more"
             notes.append(
-                f"{where}, {moved[0]}{others}: alternative locations, the one of highest occupancy is read"
+                f"{where}, {moved[0]}{others}: alternative locations, the one of highest occupancy"
+                " is read"
             )
         xyz = np.array([[r.atoms[a] for a in ATOMS[mode]] for r in residues], dtype=np.float64)
         sequence = "".join(STANDARD[r.name] for r in residues)
@@ -171,7 +197,8 @@ def _gap(before: _Residue, residue: _Residue) -> str | None:
 
 
 def _polymer(residues: list[_Residue]) -> list[_Residue]:
-    """Without free ligands: a HETATM residue belongs to the chain only if it is bonded to a neighbour in the file."""
+    """Without free ligands: a HETATM residue belongs to the chain only if it is bonded to a
+    neighbour in the file."""
     kept = []
     for i, residue in enumerate(residues):
         beside = [*residues[max(0, i - 1) : i], residue, *residues[i + 1 : i + 2]]
@@ -184,8 +211,12 @@ def _polymer(residues: list[_Residue]) -> list[_Residue]:
 def _residues(array: Any) -> dict[str, list[_Residue]]:
     """Amino acids by chain, in the order of the file, with their backbone atoms."""
     _, structure = _biotite()
-    backbone = np.isin(array.atom_name, ATOMS["backbone"]) & (array.element != "CA")  # calcium is no Cα
-    amino = structure.filter_amino_acids(array) | ~array.hetero & np.isin(array.res_name, ["UNK", *STANDARD])
+    backbone = np.isin(array.atom_name, ATOMS["backbone"]) & (
+        array.element != "CA"
+    )  # calcium is no Cα
+    amino = structure.filter_amino_acids(array) | ~array.hetero & np.isin(
+        array.res_name, ["UNK", *STANDARD]
+    )
     found: dict[str, dict[tuple, _Residue]] = {}
     for i in np.flatnonzero(backbone & amino):
         chain = found.setdefault(str(array.chain_id[i]), {})
@@ -204,7 +235,8 @@ def _read(path: Path) -> tuple[Any, int]:
     suffix = path.suffix.lower()
     if suffix not in PDB + MMCIF:
         raise InputError(
-            f"{path}: cannot tell the format; use a name that ends in {', '.join((*PDB, *MMCIF, '.npz'))}"
+            f"{path}: cannot tell the format; use a name that ends in"
+            f" {', '.join((*PDB, *MMCIF, '.npz'))}"
         )
     options = {"model": 1, "altloc": "all", "extra_fields": ["occupancy"]}
     try:
@@ -226,13 +258,16 @@ def _read(path: Path) -> tuple[Any, int]:
         place = _bad_line(path) if suffix in PDB else ""
         kind = "PDB" if suffix in PDB else "mmCIF"
         raise InputError(
-            f"{path}{place}: cannot be read as {kind} ({str(error).strip() or type(error).__name__})"
+            f"{path}{place}: cannot be read as {kind}"
+            f" ({str(error).strip() or type(error).__name__})"
         ) from None
 
 
 def _bad_line(path: Path) -> str:
     """The first atom of a PDB file whose coordinates are not numbers, as ``, line 12``."""
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
+    ):
         if line.startswith(("ATOM", "HETATM")):
             try:
                 [float(line[k : k + 8]) for k in (30, 38, 46)]

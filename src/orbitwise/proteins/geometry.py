@@ -1,4 +1,5 @@
-"""Backbone geometry: bond lengths, angles and torsions, clashes, size, and the handedness of helical turns."""
+"""Backbone geometry: bond lengths, angles and torsions, clashes, size, and the handedness of
+helical turns."""
 
 from __future__ import annotations
 
@@ -12,14 +13,20 @@ from orbitwise.errors import InputError
 from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import wasserstein_1d
 
-CLASH, APART = 3.0, 2  # Å; Cα of residues at least so many places apart that are nearer than this clash
-TURN, TWIST = (4.5, 6.5), (30.0, 75.0)  # Å from Cα i to i + 3 and |dihedral| in degrees of a helical turn
+CLASH, APART = (
+    3.0,
+    2,
+)  # Å; Cα of residues at least so many places apart that are nearer than this clash
+TURN, TWIST = (
+    (4.5, 6.5),
+    (30.0, 75.0),
+)  # Å from Cα i to i + 3 and |dihedral| in degrees of a helical turn
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A distance (two points), angle (three) or torsion (four) along the backbone: ``points`` as (atom, residues
-    ahead). ``name`` as in files, ``label`` as in figures."""
+    """A distance (two points), angle (three) or torsion (four) along the backbone: ``points`` as
+    (atom, residues ahead). ``name`` as in files, ``label`` as in figures."""
 
     name: str
     label: str
@@ -61,7 +68,8 @@ def quantities(atoms: int) -> tuple[Quantity, ...]:
 
 
 def measure(x: Tensor, mask: Tensor, quantity: Quantity) -> tuple[Tensor, Tensor]:
-    """The quantity at every residue where it begins, ``(B, L')``, and where all its points are real.
+    """The quantity at every residue where it begins, ``(B, L')``, and where all its points are
+    real.
 
     ``x: (B, L, A, 3)`` Å, ``mask: (B, L)``. Å or degrees; torsions in (−180, 180].
     """
@@ -88,7 +96,8 @@ def _internal(points: Tensor) -> Tensor:
 
 
 def deviation(a: Tensor, b: Tensor, quantity: Quantity) -> float:
-    """``W_1`` in the unit of the quantity between two sets of its values; torsions on the circle."""
+    """``W_1`` in the unit of the quantity between two sets of its values; torsions on the
+    circle."""
     if not quantity.circular:
         return wasserstein_1d(a, b)
     import ot
@@ -100,8 +109,9 @@ def deviation(a: Tensor, b: Tensor, quantity: Quantity) -> float:
 
 
 def clashes(ca: Tensor, mask: Tensor) -> Tensor:
-    """Pairs of Cα nearer than 3 Å whose residues are at least two places apart, ``(B,)``. In the PDB there are hardly
-    any: bonded neighbours are 3.8 Å apart (2.9 Å with a cis peptide). ``ca: (B, L, 3)``, ``mask: (B, L)``."""
+    """Pairs of Cα nearer than 3 Å whose residues are at least two places apart, ``(B,)``. In the
+    PDB there are hardly any: bonded neighbours are 3.8 Å apart (2.9 Å with a cis peptide). ``ca:
+    (B, L, 3)``, ``mask: (B, L)``."""
     place = torch.arange(ca.shape[1], device=ca.device)
     pairs = (place[None] - place[:, None] >= APART) & mask[:, None] & mask[..., None]
     return ((torch.cdist(ca, ca) < CLASH) & pairs).sum((-2, -1))
@@ -117,7 +127,8 @@ def radius_of_gyration(ca: Tensor, mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SizeLaw:
-    """``R_g = scale · length^power`` Å by least squares in logarithms, and the ``spread`` of ln R_g around it."""
+    """``R_g = scale · length^power`` Å by least squares in logarithms, and the ``spread`` of ln R_g
+    around it."""
 
     scale: float
     power: float
@@ -125,14 +136,17 @@ class SizeLaw:
 
     @staticmethod
     def of(lengths: Tensor, radii: Tensor) -> SizeLaw:
-        """Fitted to chains ``(C,)``, power 0 where all have one length; raises ``InputError`` for fewer than two."""
+        """Fitted to chains ``(C,)``, power 0 where all have one length; raises ``InputError`` for
+        fewer than two."""
         x, y = lengths.double().log(), radii.double().log()
         if len(x) < 2:
             raise InputError("a law of sizes needs two chains at least")
         square = float((x - x.mean()).square().sum())
         power = float(((x - x.mean()) * (y - y.mean())).sum()) / square if square > 1e-12 else 0.0
         rest = y - y.mean() - power * (x - x.mean())
-        return SizeLaw(math.exp(float(y.mean()) - power * float(x.mean())), power, float(rest.std()))
+        return SizeLaw(
+            math.exp(float(y.mean()) - power * float(x.mean())), power, float(rest.std())
+        )
 
     def excess(self, lengths: Tensor, radii: Tensor) -> Tensor:
         """``ln(R_g / law)`` of chains, ``(C,)``: above 0 is more extended."""
@@ -153,10 +167,17 @@ class Handedness:
 
 
 def handedness(ca: Tensor, mask: Tensor) -> Handedness:
-    """Right- and left-handed helical turns: four consecutive Cα with the ends 4.5 to 6.5 Å apart and a torsion of 30°
-    to 75° in size; a positive torsion is right-handed (α-helix: 5.0 Å, +50°). ``ca: (B, L, 3)``, ``mask: (B, L)``."""
+    """Right- and left-handed helical turns: four consecutive Cα with the ends 4.5 to 6.5 Å apart
+    and a torsion of 30° to 75° in size; a positive torsion is right-handed (α-helix: 5.0 Å, +50°).
+    ``ca: (B, L, 3)``, ``mask: (B, L)``."""
     x = ca[:, :, None]
     ends, real = measure(x, mask, Quantity("turn", "", (("CA", 0), ("CA", 3))))
     twist, _ = measure(x, mask, TRACE[2])
-    turn = real & (ends > TURN[0]) & (ends < TURN[1]) & (twist.abs() > TWIST[0]) & (twist.abs() < TWIST[1])
+    turn = (
+        real
+        & (ends > TURN[0])
+        & (ends < TURN[1])
+        & (twist.abs() > TWIST[0])
+        & (twist.abs() < TWIST[1])
+    )
     return Handedness(int((turn & (twist > 0)).sum()), int((turn & (twist < 0)).sum()))

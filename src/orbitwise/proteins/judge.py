@@ -1,4 +1,5 @@
-"""Sampled backbones beside held-out chains: geometry, clashes, secondary structure, size, diversity, novelty."""
+"""Sampled backbones beside held-out chains: geometry, clashes, secondary structure, size,
+diversity, novelty."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _SPLITS = 10  # random halves of the held-out set, and bootstraps of the samples
 
 
 class JudgeConfig(Config):
-    """``pairs`` of samples of one length for the diversity, and samples for the ``novelty``, at most (0: none)."""
+    """``pairs`` of samples of one length for the diversity, and samples for the ``novelty``, at
+    most (0: none)."""
 
     pairs: int = Field(500, ge=0)
     novelty: int = Field(64, ge=0)
@@ -39,7 +41,8 @@ class JudgeConfig(Config):
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its standard error over ``count`` chains or pairs; not a number where there are none."""
+    """A mean with its standard error over ``count`` chains or pairs; not a number where there are
+    none."""
 
     value: float
     error: float
@@ -56,9 +59,9 @@ class Mean:
 
 @dataclass(frozen=True)
 class GeometryRow:
-    """One quantity: means and spreads, ``W_1`` from the samples (``w1_error``: its standard error over the draw of the
-    chains, by bootstrap) and from the training chains to the held-out ones, and between random halves of the held-out
-    ones, in ``unit``."""
+    """One quantity: means and spreads, ``W_1`` from the samples (``w1_error``: its standard error
+    over the draw of the chains, by bootstrap) and from the training chains to the held-out ones,
+    and between random halves of the held-out ones, in ``unit``."""
 
     name: str
     label: str
@@ -75,9 +78,10 @@ class GeometryRow:
 
 @dataclass(frozen=True)
 class ChainSet:
-    """What is said of a set of chains by itself. ``clashes`` per 100 residues; ``clean``: share of chains without one;
-    ``helix``, ``strand``, ``coil``: shares of residues; ``right``: share of helical turns that are right-handed, of
-    ``turns``; ``size``: ln of R_g over the law of the held-out chains."""
+    """What is said of a set of chains by itself. ``clashes`` per 100 residues; ``clean``: share of
+    chains without one; ``helix``, ``strand``, ``coil``: shares of residues; ``right``: share of
+    helical turns that are right-handed, of ``turns``; ``size``: ln of R_g over the law of the
+    held-out chains."""
 
     chains: int
     clashes: Mean
@@ -93,10 +97,11 @@ class ChainSet:
 
 @dataclass(frozen=True)
 class ProteinVerdict:
-    """Everything ``summary.json`` says. ``size_w1``: ``W_1`` of ln(R_g/law) to the held-out chains, ``size_halves``
-    between halves of those; ``diversity``: TM-score of pairs of one length (``diversity_training``: of training
-    chains); ``novelty``: TM-score to the nearest training chain (``novelty_held_out``: of held-out chains);
-    ``similar``: share of samples for which that is above 0.5."""
+    """Everything ``summary.json`` says. ``size_w1``: ``W_1`` of ln(R_g/law) to the held-out chains,
+    ``size_halves`` between halves of those; ``diversity``: TM-score of pairs of one length
+    (``diversity_training``: of training chains); ``novelty``: TM-score to the nearest training
+    chain (``novelty_held_out``: of held-out chains); ``similar``: share of samples for which that
+    is above 0.5."""
 
     geometry: tuple[GeometryRow, ...]
     samples: ChainSet
@@ -121,15 +126,25 @@ class ProteinVerdict:
             if g.unit == "Å"
         ]
         return [
-            f"{s.chains} samples, {self.evaluations} network calls each, beside {h.chains} held-out chains",
+            (
+                f"{s.chains} samples, {self.evaluations} network calls each, beside {h.chains}"
+                " held-out chains"
+            ),
             *found,
-            f"helix {s.helix.value:.0%}, strand {s.strand.value:.0%} (held-out {h.helix.value:.0%}, "
-            f"{h.strand.value:.0%}); right-handed turns {s.right:.1%} (held-out {h.right:.1%})",
-            f"clashes per 100 residues {s.clashes.value:.2g} (held-out {h.clashes.value:.2g}); radius of gyration "
-            f"{math.exp(s.size.value):.2f} of the held-out law",
-            f"TM-score between samples {self.diversity.value:.2f} (training chains "
-            f"{self.diversity_training.value:.2f}), to the nearest training chain {self.novelty.value:.2f} "
-            f"(held-out {self.novelty_held_out.value:.2f})",
+            (
+                f"helix {s.helix.value:.0%}, strand {s.strand.value:.0%} (held-out"
+                f" {h.helix.value:.0%}, {h.strand.value:.0%}); right-handed turns {s.right:.1%}"
+                f" (held-out {h.right:.1%})"
+            ),
+            (
+                f"clashes per 100 residues {s.clashes.value:.2g} (held-out {h.clashes.value:.2g});"
+                f" radius of gyration {math.exp(s.size.value):.2f} of the held-out law"
+            ),
+            (
+                f"TM-score between samples {self.diversity.value:.2f} (training chains"
+                f" {self.diversity_training.value:.2f}), to the nearest training chain"
+                f" {self.novelty.value:.2f} (held-out {self.novelty_held_out.value:.2f})"
+            ),
         ]
 
 
@@ -151,13 +166,17 @@ def judge(
     halves = [sizes[1][h] for k in range(_SPLITS) for h in _halves(len(judged), generator)]
     nearest = nearest_of(drawn[: config.novelty], known) if config.novelty else np.zeros(0)
     return ProteinVerdict(
-        geometry=tuple(_geometry(q, drawn, judged, known, generator) for q in quantities(drawn.atoms)),
+        geometry=tuple(
+            _geometry(q, drawn, judged, known, generator) for q in quantities(drawn.atoms)
+        ),
         samples=own,
         held_out=other,
         size_law=law,
         size_w1=deviation(sizes[0], sizes[1], plain),
         size_halves=float(
-            np.mean([deviation(a, b, plain) for a, b in zip(halves[::2], halves[1::2], strict=True)])
+            np.mean(
+                [deviation(a, b, plain) for a, b in zip(halves[::2], halves[1::2], strict=True)]
+            )
         ),
         diversity=Mean.of(pair_scores(drawn, config.pairs, generator)),
         diversity_training=Mean.of(pair_scores(known, config.pairs, generator)),
@@ -171,7 +190,8 @@ def judge(
 
 
 def nearest_of(chains: ChainBatch, library: ChainBatch) -> np.ndarray:
-    """TM-score of each chain to the nearest one of a library, gapless (``metrics.tm_score.nearest_chain``)."""
+    """TM-score of each chain to the nearest one of a library, gapless
+    (``metrics.tm_score.nearest_chain``)."""
     found = nearest_chain(_ca(chains), chains.residues, _ca(library), library.residues)
     return found.score.cpu().numpy()
 
@@ -183,7 +203,10 @@ def pair_scores(chains: ChainBatch, most: int, generator: torch.Generator) -> Te
     if not len(same):
         return torch.zeros(0)
     ca = _ca(chains)
-    scores = [tm_score(ca[i], ca[j], chains.residues[i]) for i, j in (p.unbind(-1) for p in same.split(256))]
+    scores = [
+        tm_score(ca[i], ca[j], chains.residues[i])
+        for i, j in (p.unbind(-1) for p in same.split(256))
+    ]
     return torch.cat(scores)
 
 
@@ -197,7 +220,11 @@ def _halves(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _geometry(
-    quantity: Quantity, drawn: ChainBatch, judged: ChainBatch, known: ChainBatch, generator: torch.Generator
+    quantity: Quantity,
+    drawn: ChainBatch,
+    judged: ChainBatch,
+    known: ChainBatch,
+    generator: torch.Generator,
 ) -> GeometryRow:
     (a, real_a), (b, real_b), (c, real_c) = (
         measure(v.by_residue, v.residues, quantity) for v in (drawn, judged, known)
@@ -225,7 +252,9 @@ def _chain_set(chains: ChainBatch, law: SizeLaw) -> ChainSet:
     ca, real = _ca(chains), chains.residues
     found = clashes(ca, real)
     traces = ca.double().cpu().numpy()
-    shares = np.array([fractions(x[:n]) for x, n in zip(traces, chains.lengths.tolist(), strict=True)])
+    shares = np.array(
+        [fractions(x[:n]) for x, n in zip(traces, chains.lengths.tolist(), strict=True)]
+    )
     sense = handedness(ca, real)
     excess = law.excess(chains.lengths, radius_of_gyration(ca, real))
     return ChainSet(

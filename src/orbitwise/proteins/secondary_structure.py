@@ -12,8 +12,8 @@ HELIX, STRAND, COIL = "a", "b", "c"
 def secondary_structure(ca: np.ndarray) -> np.ndarray:
     """One letter per residue, ``(R,)``: ``a`` helix, ``b`` strand, ``c`` coil. ``ca: (R, 3)`` Å.
 
-    P-SEA looks at distances and angles; the handedness of a helix is judged elsewhere (``metrics.proteins``).
-    ``MissingExtraError`` without biotite.
+    P-SEA looks at distances and angles; the handedness of a helix is judged elsewhere
+    (``metrics.proteins``). ``MissingExtraError`` without biotite.
     """
     try:
         import biotite.structure as structure
@@ -25,7 +25,12 @@ def secondary_structure(ca: np.ndarray) -> np.ndarray:
         return np.full(len(ca), COIL)
     array = structure.AtomArray(len(ca))
     array.coord = np.asarray(ca, dtype=np.float32)
-    array.chain_id[:], array.res_name[:], array.atom_name[:], array.element[:] = "A", "GLY", "CA", "C"
+    array.chain_id[:], array.res_name[:], array.atom_name[:], array.element[:] = (
+        "A",
+        "GLY",
+        "CA",
+        "C",
+    )
     array.res_id[:] = np.arange(1, len(ca) + 1)
     return structure.annotate_sse(array)
 

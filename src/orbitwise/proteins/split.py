@@ -1,4 +1,5 @@
-"""Chains as a model of backbones takes them: within its lengths, parted into training and held-out ones."""
+"""Chains as a model of backbones takes them: within its lengths, parted into training and held-out
+ones."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FEWEST = 2  # chains on either side
 
 @dataclass(frozen=True)
 class ProteinData:
-    """``training`` and ``held_out`` chains; ``lines``: what was left out or decided; ``digest`` of the training."""
+    """``training`` and ``held_out`` chains; ``lines``: what was left out or decided; ``digest`` of
+    the training."""
 
     training: list[Chain]
     held_out: list[Chain]
@@ -37,18 +39,23 @@ def read_data(
 ) -> ProteinData:
     """The chains of ``shortest`` to ``longest`` residues of a file or folder.
 
-    A file with the splits ``train`` and ``val`` keeps them; of others the share ``held_out`` is set aside at random.
-    Raises ``InputError`` as ``read_chains`` does, and where too few chains are left.
+    A file with the splits ``train`` and ``val`` keeps them; of others the share ``held_out`` is set
+    aside at random. Raises ``InputError`` as ``read_chains`` does, and where too few chains are
+    left.
     """
     file = read_chains(path, mode, skip_bad=skip_bad)
     kept = [c for c in file.chains if shortest <= len(c) <= longest]
     training, judged = _parted(kept, held_out, seed)
     if min(len(training), len(judged)) < FEWEST:
         raise InputError(
-            f"{path}: {len(kept)} of {len(file.chains)} chains have {shortest} to {longest} residues; that leaves "
-            f"{len(training)} to train on and {len(judged)} to judge by, {FEWEST} each are needed"
+            f"{path}: {len(kept)} of {len(file.chains)} chains have {shortest} to {longest}"
+            f" residues; that leaves {len(training)} to train on and {len(judged)} to judge by,"
+            f" {FEWEST} each are needed"
         )
-    lines = [f"chains: {len(training)} to train on, {len(judged)} held out, {shortest} to {longest} residues"]
+    lines = [
+        f"chains: {len(training)} to train on, {len(judged)} held out, {shortest} to {longest}"
+        " residues"
+    ]
     if others := len(file.chains) - len(kept):
         lines.append(f"{others} chains of other lengths are not used")
     if file.skipped:

@@ -1,9 +1,11 @@
-"""A transformer over the residues of a chain: the recipe of Proteina (arXiv 2503.00710, section 3.3) in small.
+"""A transformer over the residues of a chain: the recipe of Proteina (arXiv 2503.00710, section
+3.3) in small.
 
-No symmetry is built in. Tokens are residues, the attention is biased by pairs (place in the chain, distance in the
-noised state), and time and length modulate every layer. What is added to the recipe is for small training sets: a
-token also reads the shape of its surroundings in the chain, and beside plain coordinates the output has steps to
-neighbours with learned coefficients, so that a bond can be mended along itself in every orientation.
+No symmetry is built in. Tokens are residues, the attention is biased by pairs (place in the chain,
+distance in the noised state), and time and length modulate every layer. What is added to the recipe
+is for small training sets: a token also reads the shape of its surroundings in the chain, and
+beside plain coordinates the output has steps to neighbours with learned coefficients, so that a
+bond can be mended along itself in every orientation.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ class Residues(Protocol):
 
 
 class PlaceFeatures(nn.Module):
-    """Sine and cosine of the place from the start and from the end of the chain, ``lengths: (B,)`` ->
-    ``(B, L, features)``; wavelengths from 2 to 256 residues."""
+    """Sine and cosine of the place from the start and from the end of the chain, ``lengths: (B,)``
+    -> ``(B, L, features)``; wavelengths from 2 to 256 residues."""
 
     def __init__(self, features: int, waves: int = 12) -> None:
         super().__init__()
@@ -52,12 +54,12 @@ class PlaceFeatures(nn.Module):
 
 
 class Surroundings(nn.Module):
-    """What stands around each Cα along the chain, ``(B, L·A, 3) -> `` features ``(B, L, size)`` and vectors
-    ``(B, L, vectors, 3)``.
+    """What stands around each Cα along the chain, ``(B, L·A, 3) -> `` features ``(B, L, size)`` and
+    vectors ``(B, L, vectors, 3)``.
 
-    Features: all distances among the points around, as waves, and the handedness of every three steps in a row.
-    Vectors: the steps from point to point, long ones cut to unit length, and the cross products of two in a row.
-    Beyond the ends of the chain the steps are 0.
+    Features: all distances among the points around, as waves, and the handedness of every three
+    steps in a row. Vectors: the steps from point to point, long ones cut to unit length, and the
+    cross products of two in a row. Beyond the ends of the chain the steps are 0.
     """
 
     def __init__(self, atoms: int) -> None:
@@ -67,7 +69,8 @@ class Surroundings(nn.Module):
         self.atoms = atoms
         self.offsets = nn.Buffer(offsets, persistent=False)
         self.first, self.second = (
-            nn.Buffer(v, persistent=False) for v in torch.triu_indices(len(offsets), len(offsets), 1)
+            nn.Buffer(v, persistent=False)
+            for v in torch.triu_indices(len(offsets), len(offsets), 1)
         )
         self.frequencies = nn.Buffer(torch.tensor(FREQUENCIES), persistent=False)
         self.size = len(self.first) * 2 * len(FREQUENCIES) + len(offsets) - 3
@@ -77,11 +80,17 @@ class Surroundings(nn.Module):
         width = x.shape[1]
         centre = torch.arange(min(1, self.atoms - 1), width, self.atoms, device=x.device)
         place = (centre[:, None] + self.offsets).clamp(0, width - 1)
-        last = (mask.sum(-1) - 1).clamp(min=0)  # the ends of a chain stand for what would be beyond them
+        last = (mask.sum(-1) - 1).clamp(
+            min=0
+        )  # the ends of a chain stand for what would be beyond them
         place = torch.minimum(place.expand(len(x), -1, -1), last[:, None, None])
-        points = x.gather(1, place.flatten(1)[..., None].expand(-1, -1, 3)).unflatten(1, place.shape[1:])
+        points = x.gather(1, place.flatten(1)[..., None].expand(-1, -1, 3)).unflatten(
+            1, place.shape[1:]
+        )
         steps = REACH * points.diff(dim=2)
-        steps = steps / (1 + steps.square().sum(-1, keepdim=True)).sqrt()  # of noise they would be too long
+        steps = (
+            steps / (1 + steps.square().sum(-1, keepdim=True)).sqrt()
+        )  # of noise they would be too long
         crosses = torch.linalg.cross(steps[:, :, :-1], steps[:, :, 1:])
         square = (points[:, :, self.first] - points[:, :, self.second]).square().sum(-1)
         phase = ((square + 1e-8).sqrt()[..., None] * self.frequencies).flatten(2)
@@ -94,10 +103,11 @@ class Surroundings(nn.Module):
 class ResidueTransformer(Former):
     """Network without rotational symmetry, ``net(x, t, chain) -> (B, L·A, 3)``.
 
-    One token per residue: the coordinates of its ``atoms`` A (1: Cα; 3: N, Cα, C), plain and as random Fourier
-    features, the shape of its surroundings and its place from both ends. Relative place and Cα distance bias the
-    attention. Time and log length modulate the layers. Padded residues are not seen and their output is zero. ``x`` in
-    units of the data's scale, as ``objectives.Denoiser`` gives it.
+    One token per residue: the coordinates of its ``atoms`` A (1: Cα; 3: N, Cα, C), plain and as
+    random Fourier features, the shape of its surroundings and its place from both ends. Relative
+    place and Cα distance bias the attention. Time and log length modulate the layers. Padded
+    residues are not seen and their output is zero. ``x`` in units of the data's scale, as
+    ``objectives.Denoiser`` gives it.
     """
 
     def __init__(
@@ -122,11 +132,15 @@ class ResidueTransformer(Former):
         self.waves = nn.Buffer(torch.randn(3, waves) * torch.logspace(-0.5, 0.7, waves))
         self.around = Surroundings(atoms)
         self.lift = nn.Linear(3 * atoms + 2 * waves, hidden)
-        self.shape = nn.Sequential(nn.Linear(self.around.size, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.shape = nn.Sequential(
+            nn.Linear(self.around.size, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        )
         self.radial = RadialBasis(radial)
         self.near = nn.Parameter(torch.randn((layers + 1) * heads, radial) / math.sqrt(radial))
         self.apart = nn.Parameter(torch.randn((layers + 1) * heads, 2 * FARTHEST + 1))
-        self.layers = nn.ModuleList(TransformerLayer(hidden, heads, times, expand) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(hidden, heads, times, expand) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(hidden)
         self.look = Projections(hidden, values=False)
         alike = zero_com and atoms == 1  # for all atoms: removed with their mean
@@ -147,7 +161,12 @@ class ResidueTransformer(Former):
         features, vectors = self.around(x, mask)
         phase = middle @ self.waves
         plain = torch.cat(
-            [x.unflatten(1, (-1, self.atoms)).flatten(2), _SQRT2 * phase.sin(), _SQRT2 * phase.cos()], -1
+            [
+                x.unflatten(1, (-1, self.atoms)).flatten(2),
+                _SQRT2 * phase.sin(),
+                _SQRT2 * phase.cos(),
+            ],
+            -1,
         )
         h = self.place(lengths, real.shape[1]) + self.lift(plain) + self.shape(features)
         *biases, last = self._pairs(middle, real).chunk(len(self.layers) + 1, 1)
@@ -176,7 +195,9 @@ class ResidueTransformer(Former):
         apart = (place[:, None] - place).clamp(-FARTHEST, FARTHEST) + FARTHEST
         square = (middle[:, :, None] - middle[:, None]).square().sum(-1)
         distance = REACH * (square + 1e-8).sqrt()  # finite slope where two residues coincide
-        near = self.near @ self.radial(distance).flatten(1, 2).mT  # heads first, as attention reads it
+        near = (
+            self.near @ self.radial(distance).flatten(1, 2).mT
+        )  # heads first, as attention reads it
         bias = near.unflatten(-1, (width, width)) + self.apart[:, apart]
         # finite, so that a chain without residues gives no NaN
         return bias.masked_fill(~real[:, None, None], -1e9)

@@ -1,4 +1,5 @@
-"""Reports of an ensemble: one HTML page that opens offline, and a static picture. Names load on first use."""
+"""Reports of an ensemble: one HTML page that opens offline, and a static picture. Names load on
+first use."""
 
 from orbitwise.lazy import load_on_first_use
 

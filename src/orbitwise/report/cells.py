@@ -17,7 +17,8 @@ _TURN, _TILT = math.radians(-24), math.radians(17)
 
 
 def cells_data(rows: Sequence[CellRow], limit: int = 12) -> dict | None:
-    """What ``viewer.js`` draws for up to ``limit`` cells, each with its own atoms, bonds and edges; None for none."""
+    """What ``viewer.js`` draws for up to ``limit`` cells, each with its own atoms, bonds and edges;
+    None for none."""
     if not rows:
         return None
     items = [_item(row) for row in rows[:limit]]
@@ -28,14 +29,19 @@ def cells_data(rows: Sequence[CellRow], limit: int = 12) -> dict | None:
 def _item(row: CellRow) -> dict:
     from ase.data import chemical_symbols
 
-    lattice, frac = _upright(np.asarray(row.lattice, dtype=float)), np.asarray(row.frac, dtype=float) % 1.0
+    lattice, frac = (
+        _upright(np.asarray(row.lattice, dtype=float)),
+        np.asarray(row.frac, dtype=float) % 1.0,
+    )
     frac = np.where(frac > 1 - _BORDER, frac - 1, frac)
     numbers = np.asarray(row.numbers, dtype=int)
     atom, places = _with_border(frac)
     centre = np.full(3, 0.5) @ lattice
     positions = places @ lattice - centre
     corners = np.array(list(product((0.0, 1.0), repeat=3)))
-    edges = [(p, q) for p in corners for q in corners if np.abs(p - q).sum() == 1 and p.sum() < q.sum()]
+    edges = [
+        (p, q) for p in corners for q in corners if np.abs(p - q).sum() == 1 and p.sum() < q.sum()
+    ]
     units = lattice / np.linalg.norm(lattice, axis=-1, keepdims=True)
     names = [(lattice[k] + 0.95 * units[k] - centre, "abc"[k]) for k in range(3)]
     reach = max(float(np.abs(corners @ lattice - centre).max()), 1.0) + 0.8  # with balls and names
@@ -47,22 +53,28 @@ def _item(row: CellRow) -> dict:
         "radii": [radius_of(z) for z in shown],
         "bonds": _bonds(frac, lattice, atom, positions),
         "positions": np.round(positions, 3).tolist(),
-        "edges": np.round([[p @ lattice - centre, q @ lattice - centre] for p, q in edges], 3).tolist(),
+        "edges": np.round(
+            [[p @ lattice - centre, q @ lattice - centre] for p, q in edges], 3
+        ).tolist(),
         "axes": [[*np.round(place, 3).tolist(), name] for place, name in names],
         "reach": round(float(reach), 3),
     }
 
 
 def _with_border(frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and fractional place of every atom that is drawn: those in the cell, and images on opposite faces."""
+    """Index and fractional place of every atom that is drawn: those in the cell, and images on
+    opposite faces."""
     shifts = np.array(list(product((0.0, 1.0), repeat=3)))
     places = frac[:, None] + shifts
     inside = (places < 1 + _BORDER).all(-1)
     return np.nonzero(inside)[0], places[inside]
 
 
-def _bonds(frac: np.ndarray, lattice: np.ndarray, atom: np.ndarray, positions: np.ndarray) -> list[list[int]]:
-    """Pairs of drawn atoms within the near shell of both, distances in the crystal (all images) considered."""
+def _bonds(
+    frac: np.ndarray, lattice: np.ndarray, atom: np.ndarray, positions: np.ndarray
+) -> list[list[int]]:
+    """Pairs of drawn atoms within the near shell of both, distances in the crystal (all images)
+    considered."""
     images = np.array(list(product((-1, 0, 1), repeat=3)))
     apart = (frac[:, None, None] - frac[None, :, None] + images) @ lattice
     distance = np.linalg.norm(apart, axis=-1)
@@ -74,7 +86,8 @@ def _bonds(frac: np.ndarray, lattice: np.ndarray, atom: np.ndarray, positions: n
 
 
 def _upright(lattice: np.ndarray) -> np.ndarray:
-    """The cell turned for the eye: a to the right, c up, seen a little from the side and from above."""
+    """The cell turned for the eye: a to the right, c up, seen a little from the side and from
+    above."""
     a, b, _ = lattice
     x = a / np.linalg.norm(a)
     z = np.cross(a, b)

@@ -1,7 +1,7 @@
 """What a report shows. Plain values and arrays: nothing here knows how they were made.
 
-Parts that are None or empty leave their section out. Angles are radians, energies kcal/mol above the lowest
-minimum, positions Å, populations fractions of one.
+Parts that are None or empty leave their section out. Angles are radians, energies kcal/mol above
+the lowest minimum, positions Å, populations fractions of one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Ensembles:
-    """The same quantity, one value per structure, in the ensembles that exist: the final ``samples``, the
-    samples ``before`` relaxation, what the ``searcher`` visited, and an independent long ``reference``
-    run."""
+    """The same quantity, one value per structure, in the ensembles that exist: the final
+    ``samples``, the samples ``before`` relaxation, what the ``searcher`` visited, and an
+    independent long ``reference`` run."""
 
     samples: np.ndarray
     before: np.ndarray | None = None
@@ -45,8 +45,8 @@ class TorsionPanel:
 
 @dataclass(frozen=True)
 class FreeEnergy:
-    """A free-energy difference in kcal/mol: its standard ``error``, or where there are too few samples for one (None)
-    the 95 % ``interval``, infinite on the side that nothing bounds."""
+    """A free-energy difference in kcal/mol: its standard ``error``, or where there are too few
+    samples for one (None) the 95 % ``interval``, infinite on the side that nothing bounds."""
 
     kcal: float
     error: float | None
@@ -55,8 +55,9 @@ class FreeEnergy:
 
 @dataclass(frozen=True)
 class ConformerRow:
-    """One distinct conformer: population and free energy with standard errors, the energy of its minimum,
-    a representative geometry, its torsions (parallel to ``ReportData.torsions``; None where not defined).
+    """One distinct conformer: population and free energy with standard errors, the energy of its
+    minimum, a representative geometry, its torsions (parallel to ``ReportData.torsions``; None
+    where not defined).
 
     Population and free energy in a reference run or else those in the search are shown beside."""
 
@@ -80,7 +81,9 @@ class ConformerRow:
     def free_energy(self) -> FreeEnergy:
         error = self.free_energy_error_kcal if math.isfinite(self.free_energy_error_kcal) else None
         open_ended = (-math.inf, math.inf)
-        return FreeEnergy(self.free_energy_kcal, error, self.free_energy_interval_kcal or open_ended)
+        return FreeEnergy(
+            self.free_energy_kcal, error, self.free_energy_interval_kcal or open_ended
+        )
 
     def free_energy_in(self, other: str) -> FreeEnergy | None:
         """That in ``"reference"`` or ``"search"``."""
@@ -92,15 +95,22 @@ class ConformerRow:
 
 
 def beside(rows: Sequence[ConformerRow]) -> str | None:
-    """What the populations can be compared with: ``"reference"``, else ``"search"``, else nothing."""
+    """What the populations can be compared with: ``"reference"``, else ``"search"``, else
+    nothing."""
     return next(
-        (o for o in ("reference", "search") if any(r.population_in(o)[0] is not None for r in rows)), None
+        (
+            o
+            for o in ("reference", "search")
+            if any(r.population_in(o)[0] is not None for r in rows)
+        ),
+        None,
     )
 
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One comparison with the reference, as text ready to read; ``good`` colours it (None: no judgement)."""
+    """One comparison with the reference, as text ready to read; ``good`` colours it (None: no
+    judgement)."""
 
     what: str
     samples: str
@@ -139,7 +149,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text under its own heading, with a note below; the first column is aligned left."""
+    """A table of text under its own heading, with a note below; the first column is aligned
+    left."""
 
     title: str
     head: tuple[str, ...]
@@ -149,8 +160,8 @@ class Table:
 
 @dataclass(frozen=True)
 class CellRow:
-    """One crystal of the page: ``frac (N, 3)``, ``lattice (3, 3)`` rows in Å, ``numbers (N,)``; ``columns``: its cells
-    of the table; ``caption`` below the view."""
+    """One crystal of the page: ``frac (N, 3)``, ``lattice (3, 3)`` rows in Å, ``numbers (N,)``;
+    ``columns``: its cells of the table; ``caption`` below the view."""
 
     frac: np.ndarray
     lattice: np.ndarray
@@ -161,9 +172,9 @@ class CellRow:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures; ``map_pair``
-    says which two torsions are drawn against each other (None: no map). ``meanings``: terms of the page and
-    what they mean; ``kicker``: what kind of page this is."""
+    """Everything on the page. ``numbers: (N,)`` atomic numbers and ``bonds`` of the structures;
+    ``map_pair`` says which two torsions are drawn against each other (None: no map). ``meanings``:
+    terms of the page and what they mean; ``kicker``: what kind of page this is."""
 
     title: str
     smiles: str

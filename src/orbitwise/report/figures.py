@@ -1,4 +1,5 @@
-"""The interactive figures of a report (plotly), and the free-energy map that they and the picture share."""
+"""The interactive figures of a report (plotly), and the free-energy map that they and the picture
+share."""
 
 from __future__ import annotations
 
@@ -24,10 +25,11 @@ TICKS = [-180, -120, -60, 0, 60, 120, 180]
 
 
 def free_energy_map(a: np.ndarray, b: np.ndarray, kt: float, cells: int = 72) -> np.ndarray:
-    """``-kT ln(p/p_max)`` on a periodic ``(cells, cells)`` grid (rows b, columns a), angles in radians.
+    """``-kT ln(p/p_max)`` on a periodic ``(cells, cells)`` grid (rows b, columns a), angles in
+    radians.
 
-    A histogram smoothed by a periodic Gaussian of 5° (10⁴ samples) to 9° (few); inf where p is zero. Pairs
-    that are not finite are left out.
+    A histogram smoothed by a periodic Gaussian of 5° (10⁴ samples) to 9° (few); inf where p is
+    zero. Pairs that are not finite are left out.
     """
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
@@ -44,7 +46,8 @@ def free_energy_map(a: np.ndarray, b: np.ndarray, kt: float, cells: int = 72) ->
 
 
 def torsion_figure(panel: TorsionPanel, path: str):
-    """Histogram of one torsion: samples filled, the others as step lines. ``path`` names its atoms."""
+    """Histogram of one torsion: samples filled, the others as step lines. ``path`` names its
+    atoms."""
     fig = _figure(height=215)
     for key, values in present(panel.angles):
         bins = 72 if len(values) >= 3000 else 36
@@ -52,36 +55,43 @@ def torsion_figure(panel: TorsionPanel, path: str):
         share = np.histogram((np.degrees(values) + 180) % 360 - 180, edges)[0] / len(values)
         _steps(fig, key, edges, share / (360 / bins) * 100)
     where = "" if path in ("", panel.label) else f" · {path}"
-    fig.update_layout(showlegend=False, title={"text": f"<b>{panel.label}</b>{where}", "font": {"size": 13}})
+    fig.update_layout(
+        showlegend=False, title={"text": f"<b>{panel.label}</b>{where}", "font": {"size": 13}}
+    )
     fig.update_xaxes(title_text="degrees", range=[-180, 180], tickvals=TICKS)
     fig.update_yaxes(title_text="% per degree", rangemode="tozero")
     return fig
 
 
 def energy_figure(energies: Ensembles):
-    """Histogram of energies over the range of samples and reference; ``energies_beyond`` says what is left
-    out."""
+    """Histogram of energies over the range of samples and reference; ``energies_beyond`` says what
+    is left out."""
     fig = _figure(height=300)
     edges = _energy_edges(energies)
     for key, values in present(energies):
         counts = np.histogram(values, edges)[0]
         _steps(fig, key, edges, counts / len(values) / (edges[1] - edges[0]))
-    fig.update_xaxes(title_text="energy above the lowest minimum (kcal/mol)", range=[edges[0], edges[-1]])
+    fig.update_xaxes(
+        title_text="energy above the lowest minimum (kcal/mol)", range=[edges[0], edges[-1]]
+    )
     fig.update_yaxes(title_text="density (mol/kcal)", rangemode="tozero")
     return fig
 
 
 def energies_beyond(energies: Ensembles) -> str:
-    """Which share of each ensemble lies outside the axis of ``energy_figure``, as a sentence; empty for
-    none."""
+    """Which share of each ensemble lies outside the axis of ``energy_figure``, as a sentence; empty
+    for none."""
     edges = _energy_edges(energies)
-    shares = [(k, 1 - float(((v >= edges[0]) & (v <= edges[-1])).mean())) for k, v in present(energies)]
+    shares = [
+        (k, 1 - float(((v >= edges[0]) & (v <= edges[-1])).mean())) for k, v in present(energies)
+    ]
     said = [f"{100 * share:.0f} % of {NAMES[key]}" for key, share in shares if share > 0.005]
     return f"Not on the axis: {', '.join(said)}." if said else ""
 
 
 def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
-    """Free-energy maps of two torsions side by side, one colour scale, conformers marked by their number."""
+    """Free-energy maps of two torsions side by side, one colour scale, conformers marked by their
+    number."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -89,7 +99,10 @@ def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
     kt = KCAL_PER_MOL_K * data.temperature_kelvin
     deepest = depth(kt)
     fig = make_subplots(
-        cols=len(panels), subplot_titles=[p[0] for p in panels], shared_yaxes=True, horizontal_spacing=0.055
+        cols=len(panels),
+        subplot_titles=[p[0] for p in panels],
+        shared_yaxes=True,
+        horizontal_spacing=0.055,
     )
     _style(fig, height=430 if len(panels) < 3 else 370)
     axis = np.arange(-1, 73) * 5.0 - 177.5
@@ -98,28 +111,55 @@ def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
         z = np.pad(np.minimum(free_energy_map(a, b, kt), 2 * deepest), 1, mode="wrap")
         fig.add_trace(
             go.Contour(
-                x=axis, y=axis, z=z.astype(np.float32), zmin=0, zmax=deepest, colorscale=scale,
+                x=axis,
+                y=axis,
+                z=z.astype(np.float32),
+                zmin=0,
+                zmax=deepest,
+                colorscale=scale,
                 contours={"start": 0, "end": deepest, "size": deepest / 8, "coloring": "fill"},
-                line={"width": 0.4, "color": "rgba(255,255,255,0.7)"}, showscale=k == len(panels),
-                colorbar={"title": {"text": "kcal/mol", "side": "right"}, "thickness": 14, "outlinewidth": 0},
-                hovertemplate=f"{first.label} %{{x:.0f}}°, {second.label} %{{y:.0f}}°<br>%{{z:.1f}} kcal/mol"
-                "<extra></extra>",
+                line={"width": 0.4, "color": "rgba(255,255,255,0.7)"},
+                showscale=k == len(panels),
+                colorbar={
+                    "title": {"text": "kcal/mol", "side": "right"},
+                    "thickness": 14,
+                    "outlinewidth": 0,
+                },
+                hovertemplate=(
+                    f"{first.label} %{{x:.0f}}°, {second.label} %{{y:.0f}}°<br>%{{z:.1f}} kcal/mol"
+                    "<extra></extra>"
+                ),
             ),
-            row=1, col=k,
-        )  # fmt: skip
+            row=1,
+            col=k,
+        )
         x, y, text = marks(data)
         fig.add_trace(
             go.Scatter(
-                x=x, y=y, text=text, mode="markers+text", showlegend=False, hoverinfo="skip",
-                marker={"size": 17, "color": "rgba(255,255,255,0.92)", "line": {"color": INK, "width": 1}},
+                x=x,
+                y=y,
+                text=text,
+                mode="markers+text",
+                showlegend=False,
+                hoverinfo="skip",
+                marker={
+                    "size": 17,
+                    "color": "rgba(255,255,255,0.92)",
+                    "line": {"color": INK, "width": 1},
+                },
                 textfont={"size": 10.5, "color": INK},
             ),
-            row=1, col=k,
-        )  # fmt: skip
+            row=1,
+            col=k,
+        )
         fig.update_xaxes(title_text=f"{first.label} (°)", row=1, col=k)
     # the whole turn is always shown: no margins, square panels
-    fig.update_xaxes(range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True)
-    fig.update_yaxes(range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True)
+    fig.update_xaxes(
+        range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True
+    )
+    fig.update_yaxes(
+        range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True
+    )
     for k in range(len(panels)):
         fig.update_yaxes(scaleanchor=f"x{k + 1 if k else ''}", row=1, col=k + 1)
     fig.update_yaxes(title_text=f"{second.label} (°)", row=1, col=1)
@@ -138,9 +178,12 @@ def population_figure(rows: tuple[ConformerRow, ...]):
         y = [None if v is None else 100 * v for v in values]
         error = [0 if e is None else 100 * e for e in errors]
         fig.add_bar(
-            x=numbers, y=y, name=name, marker_color=colour,
+            x=numbers,
+            y=y,
+            name=name,
+            marker_color=colour,
             error_y={"type": "data", "array": error, "thickness": 1.2, "width": 3, "color": INK},
-        )  # fmt: skip
+        )
     fig.update_layout(barmode="group", bargap=0.3 if len(rows) > 3 else 0.6)
     fig.update_xaxes(title_text="conformer", type="category", showgrid=False)
     fig.update_yaxes(title_text="population (%)", rangemode="nonnegative")
@@ -150,7 +193,9 @@ def population_figure(rows: tuple[ConformerRow, ...]):
 def torsion_pair(data: ReportData) -> tuple[TorsionPanel, TorsionPanel] | None:
     """The two torsions of the map."""
     return (
-        None if data.map_pair is None else (data.torsions[data.map_pair[0]], data.torsions[data.map_pair[1]])
+        None
+        if data.map_pair is None
+        else (data.torsions[data.map_pair[0]], data.torsions[data.map_pair[1]])
     )
 
 
@@ -160,7 +205,8 @@ def present(values: Ensembles) -> list[tuple[str, np.ndarray]]:
 
 
 def map_panels(data: ReportData, first: TorsionPanel, second: TorsionPanel):
-    """``(title, a, b)`` of each map: samples, the reference (or else the search), before relaxation."""
+    """``(title, a, b)`` of each map: samples, the reference (or else the search), before
+    relaxation."""
     titles = {
         "samples": "Samples",
         "reference": "Reference",
@@ -186,23 +232,31 @@ def marks(data: ReportData, limit: int = 9) -> tuple[list[float], list[float], l
 
 
 def depth(kt: float) -> float:
-    """Depth of the colour scale: seven kT (one structure in a thousand), rounded to half a kcal/mol."""
+    """Depth of the colour scale: seven kT (one structure in a thousand), rounded to half a
+    kcal/mol."""
     return max(0.5, round(2 * 7 * kt) / 2)
 
 
 def _steps(fig, key: str, edges: np.ndarray, height: np.ndarray) -> None:
-    colour = {"samples": SAMPLES, "reference": REFERENCE, "searcher": SEARCHER, "before": BEFORE}[key]
+    colour = {"samples": SAMPLES, "reference": REFERENCE, "searcher": SEARCHER, "before": BEFORE}[
+        key
+    ]
     dash = {"before": "dot"}.get(key, "solid")
     fill = {"fill": "tozeroy", "fillcolor": "rgba(31,111,180,0.30)"} if key == "samples" else {}
     fig.add_scatter(
-        x=edges, y=np.append(height, height[-1]), name=NAMES[key], mode="lines", hoverinfo="skip",
-        line={"shape": "hv", "color": colour, "width": 1.6, "dash": dash}, **fill,
-    )  # fmt: skip
+        x=edges,
+        y=np.append(height, height[-1]),
+        name=NAMES[key],
+        mode="lines",
+        hoverinfo="skip",
+        line={"shape": "hv", "color": colour, "width": 1.6, "dash": dash},
+        **fill,
+    )
 
 
 def _energy_edges(energies: Ensembles) -> np.ndarray:
-    """From 0 to a little above samples and reference, 20 to 60 bins as the smaller of them can fill. Samples
-    far above the reference do not stretch the axis beyond three times its range."""
+    """From 0 to a little above samples and reference, 20 to 60 bins as the smaller of them can
+    fill. Samples far above the reference do not stretch the axis beyond three times its range."""
     main = {k: v[np.isfinite(v)] for k, v in present(energies) if k in ("samples", "reference")}
     main = {k: v for k, v in main.items() if len(v)} or {"samples": np.ones(1)}
     low = min(0.0, *(float(v.min()) for v in main.values()))
@@ -223,12 +277,18 @@ def _figure(height: int):
 
 def _style(fig, height: int) -> None:
     fig.update_layout(
-        template="none", height=height, margin={"l": 62, "r": 14, "t": 34, "b": 48}, autosize=True,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
-        font={"family": FONT, "size": 13, "color": INK}, dragmode="zoom",
+        template="none",
+        height=height,
+        margin={"l": 62, "r": 14, "t": 34, "b": 48},
+        autosize=True,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hovermode="closest",
+        font={"family": FONT, "size": 13, "color": INK},
+        dragmode="zoom",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#c3cad3", "activecolor": SAMPLES},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
-    )  # fmt: skip
+    )
     line = {
         "linecolor": "#b4bdc9",
         "gridcolor": GRID,

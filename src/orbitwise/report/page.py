@@ -10,7 +10,14 @@ from functools import cache
 from pathlib import Path
 
 from orbitwise.errors import InputError
-from orbitwise.report.data import ConformerRow, FreeEnergy, ReportData, StageRow, TorsionPanel, beside
+from orbitwise.report.data import (
+    ConformerRow,
+    FreeEnergy,
+    ReportData,
+    StageRow,
+    TorsionPanel,
+    beside,
+)
 
 _HERE = Path(__file__).parent
 _ROWS, _STRUCTURES, _TORSIONS = 30, 12, 12
@@ -19,8 +26,8 @@ _ROWS, _STRUCTURES, _TORSIONS = 30, 12, 12
 def write_report(path: str | Path, data: ReportData) -> Path:
     """Write ``data`` as a self-contained page to ``path`` (atomically) and return the path.
 
-    plotly.js is embedded once; the page carries a content policy that forbids loading anything. All text of
-    ``data`` is escaped. Raises ``InputError`` where the file cannot be written.
+    plotly.js is embedded once; the page carries a content policy that forbids loading anything. All
+    text of ``data`` is escaped. Raises ``InputError`` where the file cannot be written.
     """
     path = Path(path)
     text = render(data)
@@ -41,7 +48,9 @@ def render(data: ReportData) -> str:
     from orbitwise.report.cells import cells_data
     from orbitwise.report.viewer import viewer_data
 
-    figures = {name: Markup(_inside_script(figure.to_json())) for name, figure in _figures(data).items()}
+    figures = {
+        name: Markup(_inside_script(figure.to_json())) for name, figure in _figures(data).items()
+    }
     viewer = cells_data(data.cells, _STRUCTURES) or viewer_data(data, _STRUCTURES)
     rows = data.conformers[:_ROWS]
     shown = _table_torsions(data)
@@ -65,14 +74,19 @@ def render(data: ReportData) -> str:
         named=any(r.name for r in rows),
         compared=(beside(rows) or "").capitalize(),
         compared_energies=bool(beside(rows)) and any(r.free_energy_in(beside(rows)) for r in rows),
-        torsion_labels=[(data.torsions[k].label.split("–"), _path(data, data.torsions[k])) for k in shown],
+        torsion_labels=[
+            (data.torsions[k].label.split("–"), _path(data, data.torsions[k])) for k in shown
+        ],
         legend=_legend(data),
         energies_beyond=_energies_beyond(data),
         torsion_figures=[name for name in figures if name.startswith("torsion-")],
         torsions_left_out=f"{left_out} more torsions are not drawn." if left_out > 0 else "",
         map_caption=_map_caption(data),
         checks_before=any(c.before for c in data.checks),
-        pictures=[(p, base64.b64encode(p.png).decode("ascii"), _screen_width(p.png)) for p in data.pictures],
+        pictures=[
+            (p, base64.b64encode(p.png).decode("ascii"), _screen_width(p.png))
+            for p in data.pictures
+        ],
         stages=_stages(data.stages),
         stage_notes=any(s.note for s in data.stages),
         total=_stage(
@@ -89,8 +103,8 @@ def render(data: ReportData) -> str:
 
 
 def with_error(value: float, error: float | None, scale: float = 1.0) -> str:
-    """``value ± error`` with two digits of the error, at most two decimals: ``41.3 ± 1.2``. Not finite: a
-    dash."""
+    """``value ± error`` with two digits of the error, at most two decimals: ``41.3 ± 1.2``. Not
+    finite: a dash."""
     if value is None or not math.isfinite(value):
         return "–"
     value = value * scale + 0.0  # no "-0.00"
@@ -104,7 +118,8 @@ def with_error(value: float, error: float | None, scale: float = 1.0) -> str:
 
 
 def difference(found: FreeEnergy | None) -> str:
-    """``0.71 ± 0.05``; with too few samples for an error ``1.9 to 3.0``, ``> 2.1``, ``< −1.2``; a dash for nothing."""
+    """``0.71 ± 0.05``; with too few samples for an error ``1.9 to 3.0``, ``> 2.1``, ``< −1.2``; a
+    dash for nothing."""
     if found is None:
         return "–"
     low, high = found.interval
@@ -176,8 +191,8 @@ def _legend(data: ReportData) -> list[tuple[str, str]]:
 
 
 def _table_torsions(data: ReportData) -> list[int]:
-    """Torsions with a column in the table, at most four: those of the map, then those that differ most
-    between conformers; one that stays within 30° everywhere is left out."""
+    """Torsions with a column in the table, at most four: those of the map, then those that differ
+    most between conformers; one that stays within 30° everywhere is left out."""
     rows = [r.torsions for r in data.conformers if len(r.torsions) == len(data.torsions)]
     first = list(data.map_pair or ()) if rows else []
 
@@ -185,17 +200,25 @@ def _table_torsions(data: ReportData) -> list[int]:
         turns = [complex(math.cos(r[k]), math.sin(r[k])) for r in rows if r[k] is not None]
         return max((abs(a - turns[0]) for a in turns), default=0.0)
 
-    rest = [k for k in range(len(data.torsions)) if k not in first and spread(k) > 2 * math.sin(math.pi / 12)]
+    rest = [
+        k
+        for k in range(len(data.torsions))
+        if k not in first and spread(k) > 2 * math.sin(math.pi / 12)
+    ]
     return sorted((first + sorted(rest, key=spread, reverse=True))[:4])
 
 
-def _row(number: int, row: ConformerRow, data: ReportData, shown: list[int], other: str | None) -> dict:
+def _row(
+    number: int, row: ConformerRow, data: ReportData, shown: list[int], other: str | None
+) -> dict:
     angles = [row.torsions[k] if k < len(row.torsions) else None for k in shown]
     population = with_error(row.population, row.population_error, 100)
     name = f"{row.name}, " if row.name else ""
     return {
         "name": row.name,
-        "torsions": ["–" if a is None else f"{round(math.degrees(a)):d}°".replace("-", "−") for a in angles],
+        "torsions": [
+            "–" if a is None else f"{round(math.degrees(a)):d}°".replace("-", "−") for a in angles
+        ],
         "population": population,
         "other": with_error(*row.population_in(other), 100) if other else "",
         "free_energy": difference(row.free_energy),
@@ -223,14 +246,15 @@ def _map_caption(data: ReportData) -> str:
         return ""
     first, second = (data.torsions[k].label for k in data.map_pair)
     return (
-        f"Free energy along {first} and {second}, −kT ln p relative to the deepest point, the same colours "
-        "in every panel; white: not seen, or above the scale. Histograms smoothed over a few degrees. Numbers: "
-        "the minima of the conformers in the table."
+        f"Free energy along {first} and {second}, −kT ln p relative to the deepest point, the same"
+        " colours in every panel; white: not seen, or above the scale. Histograms smoothed over a"
+        " few degrees. Numbers: the minima of the conformers in the table."
     )
 
 
 def _screen_width(png: bytes) -> int:
-    """Width on the page in CSS pixels, from the header of the PNG: type of one size in all pictures."""
+    """Width on the page in CSS pixels, from the header of the PNG: type of one size in all
+    pictures."""
     return round(int.from_bytes(png[16:20], "big") / 1.45)
 
 
@@ -257,7 +281,8 @@ def _provenance(data: ReportData) -> tuple[tuple[str, str], ...]:
 
 
 def _drawing(data: ReportData) -> tuple[str, str]:
-    """Formula (HTML) and 2-D drawing (SVG); both empty where there is no SMILES that RDKit reads."""
+    """Formula (HTML) and 2-D drawing (SVG); both empty where there is no SMILES that RDKit
+    reads."""
     from rdkit import Chem, RDLogger
     from rdkit.Chem import rdMolDescriptors
     from rdkit.Chem.Draw import rdMolDraw2D
@@ -273,7 +298,10 @@ def _drawing(data: ReportData) -> tuple[str, str]:
         return "", ""
     formula = rdMolDescriptors.CalcMolFormula(mol, True, False)
     named = {
-        atom for panel in data.torsions if any(c.isdigit() for c in panel.label) for atom in panel.atoms or ()
+        atom
+        for panel in data.torsions
+        if any(c.isdigit() for c in panel.label)
+        for atom in panel.atoms or ()
     }
     for atom in mol.GetAtoms():
         if atom.GetIdx() in named:

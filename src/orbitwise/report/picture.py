@@ -24,16 +24,20 @@ from orbitwise.report.figures import (
 from orbitwise.units import KCAL_PER_MOL_K
 
 STYLE = {
-    "font.size": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
+    "font.size": 9,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
     "ytick.color": INK,
-}  # fmt: skip
+}
 
 
 def main_picture(data: ReportData, path: str | Path) -> Path:
     """The static picture (PNG or any format matplotlib writes by the suffix of ``path``).
 
-    With a torsion pair: the free-energy maps of samples and reference; with one torsion its histogram; with
-    none the energies. Populations stand beside it.
+    With a torsion pair: the free-energy maps of samples and reference; with one torsion its
+    histogram; with none the energies. Populations stand beside it.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -67,7 +71,9 @@ def _static_maps(fig, axes, data: ReportData, panels, pair) -> None:
     grid = np.arange(-1, 73) * 5.0 - 177.5
     for k, (axis, (title, a, b)) in enumerate(zip(axes, panels, strict=True)):
         z = np.pad(np.minimum(free_energy_map(a, b, kt), 2 * deepest), 1, mode="wrap")
-        shown = axis.contourf(grid, grid, z, levels=np.linspace(0, deepest, 9), cmap=colours, vmax=deepest)
+        shown = axis.contourf(
+            grid, grid, z, levels=np.linspace(0, deepest, 9), cmap=colours, vmax=deepest
+        )
         x, y, text = marks(data)
         axis.scatter(x, y, s=60, c="white", edgecolors=INK, linewidths=0.7, zorder=3)
         for xi, yi, ti in zip(x, y, text, strict=True):
@@ -88,10 +94,17 @@ def _static_histogram(axis, data: ReportData) -> None:
         panel = data.torsions[0]
         edges = np.linspace(-180, 180, 73)
         found = [(k, (np.degrees(v) + 180) % 360 - 180) for k, v in present(panel.angles)]
-        axis.set(xlabel=f"{panel.label} (°)", ylabel="probability density", xlim=(-180, 180), xticks=TICKS)
+        axis.set(
+            xlabel=f"{panel.label} (°)",
+            ylabel="probability density",
+            xlim=(-180, 180),
+            xticks=TICKS,
+        )
     elif data.energies_kcal is not None:
         found = present(data.energies_kcal)
-        top = 1.1 * max(float(np.quantile(v, 0.998)) for k, v in found if k in ("samples", "reference"))
+        top = 1.1 * max(
+            float(np.quantile(v, 0.998)) for k, v in found if k in ("samples", "reference")
+        )
         edges = np.linspace(0, top, 61)
         axis.set(xlabel="energy above the lowest minimum (kcal/mol)", ylabel="probability density")
     else:
@@ -102,8 +115,14 @@ def _static_histogram(axis, data: ReportData) -> None:
             continue
         fill = key == "samples"
         density = np.histogram(values, edges)[0] / len(values) / np.diff(edges)
-        axis.stairs(density, edges, fill=fill, label=NAMES[key], lw=1.2,
-                    color="#a9cbe6" if fill else REFERENCE)  # fmt: skip
+        axis.stairs(
+            density,
+            edges,
+            fill=fill,
+            label=NAMES[key],
+            lw=1.2,
+            color="#a9cbe6" if fill else REFERENCE,
+        )
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
@@ -114,8 +133,15 @@ def _static_populations(axis, rows: tuple[ConformerRow, ...]) -> None:
     known = other is not None
     width = 0.38 if known else 0.6
     style = {"error_kw": {"lw": 0.9, "ecolor": INK}, "capsize": 1.8}
-    axis.bar(place - known * 0.2, [100 * r.population for r in rows], width, color=SAMPLES, label="samples",
-             yerr=[100 * r.population_error for r in rows], **style)  # fmt: skip
+    axis.bar(
+        place - known * 0.2,
+        [100 * r.population for r in rows],
+        width,
+        color=SAMPLES,
+        label="samples",
+        yerr=[100 * r.population_error for r in rows],
+        **style,
+    )
     if known:
         values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
         y, error = [100 * (v or 0) for v in values], [100 * (e or 0) for e in errors]

@@ -9,15 +9,17 @@ from orbitwise.report.data import ReportData
 
 
 def viewer_data(data: ReportData, limit: int = 12) -> dict | None:
-    """What ``viewer.js`` draws: symbols, colours and ball radii of atoms, bonds, and up to ``limit``
-    structures, superposed on the first over heavy atoms, its longest extent along x and its shortest along
-    the line of sight. None without conformers."""
+    """What ``viewer.js`` draws: symbols, colours and ball radii of atoms, bonds, and up to
+    ``limit`` structures, superposed on the first over heavy atoms, its longest extent along x and
+    its shortest along the line of sight. None without conformers."""
     from ase.data import chemical_symbols
 
     if not data.conformers:
         return None
     numbers = np.asarray(data.numbers, dtype=int)
-    shown = np.stack([np.asarray(row.positions_angstrom, dtype=float) for row in data.conformers[:limit]])
+    shown = np.stack(
+        [np.asarray(row.positions_angstrom, dtype=float) for row in data.conformers[:limit]]
+    )
     heavy = numbers > 1 if (numbers > 1).any() else np.ones(len(numbers), dtype=bool)
     shown = superpose(shown, heavy)
     return {
@@ -31,8 +33,8 @@ def viewer_data(data: ReportData, limit: int = 12) -> dict | None:
 
 
 def superpose(x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Centre ``(n, N, 3)`` on the chosen atoms, turn the first to its principal axes and lay the rest on it
-    (proper rotations only)."""
+    """Centre ``(n, N, 3)`` on the chosen atoms, turn the first to its principal axes and lay the
+    rest on it (proper rotations only)."""
     x = x - x[:, chosen].mean(1, keepdims=True)
     axes = np.linalg.svd(x[0, chosen], full_matrices=True)[2].T
     axes[:, 2] *= np.sign(np.linalg.det(axes))

@@ -1,6 +1,7 @@
 """Configurations: typed, frozen, from a YAML file or a shipped preset, with ``key=value`` on top.
 
-A key that does not exist is an error that names the nearest one that does and the line it stands in.
+A key that does not exist is an error that names the nearest one that does and the line it stands
+in.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ PRESETS = Path(str(files("orbitwise.methods"))) / "presets"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take: trainable ``parameters``, expected evaluations of the energy, and where they are counted
-    those of the model."""
+    """What a run will take: trainable ``parameters``, expected evaluations of the energy, and where
+    they are counted those of the model."""
 
     parameters: int
     energy_calls: int
@@ -47,25 +48,31 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def presets() -> list[str]:
     """Names of the shipped presets, ``METHOD/NAME``."""
-    return sorted(path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml"))
+    return sorted(
+        path.relative_to(PRESETS).with_suffix("").as_posix() for path in PRESETS.rglob("*.yaml")
+    )
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a YAML file or preset with dotted ``key=value`` overrides applied.
 
-    The file names its ``method``, which decides the keys. ``orbit_diffusion`` is short for the preset
-    ``orbit_diffusion/default``. Raises ``InputError`` for a file that does not exist or is not YAML (with the
-    line), an unknown method or key (with the nearest valid name), or a value of the wrong kind.
+    The file names its ``method``, which decides the keys. ``orbit_diffusion`` is short for the
+    preset ``orbit_diffusion/default``. Raises ``InputError`` for a file that does not exist or is
+    not YAML (with the line), an unknown method or key (with the nearest valid name), or a value of
+    the wrong kind.
     """
     from orbitwise.runs.registry import config_class
 
     path = _find(source)
     values, lines = _read(path)
     places = {
-        key: f"{path.name if path.is_relative_to(PRESETS) else path}, line {n}" for key, n in lines.items()
+        key: f"{path.name if path.is_relative_to(PRESETS) else path}, line {n}"
+        for key, n in lines.items()
     }
     if "method" not in values:
-        raise InputError(f"{path}: there is no 'method:'; name one, for instance method: orbit_diffusion")
+        raise InputError(
+            f"{path}: there is no 'method:'; name one, for instance method: orbit_diffusion"
+        )
     schema = config_class(str(values.pop("method")))
     for override in overrides:
         _apply(schema, values, places, override)
@@ -75,8 +82,8 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 def validate(
     schema: type[Model], values: Mapping[str, Any], places: Mapping[str, str] | None = None
 ) -> Model:
-    """``schema(values)`` with ``InputError`` instead of pydantic's report: one line for all mistakes;
-    ``places`` says where the key ``a.b`` was written."""
+    """``schema(values)`` with ``InputError`` instead of pydantic's report: one line for all
+    mistakes; ``places`` says where the key ``a.b`` was written."""
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
@@ -92,7 +99,9 @@ def _find(source: str | Path) -> Path:
         if (PRESETS / name).is_file():
             return PRESETS / name
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a YAML file or a preset ({', '.join(presets())})")
+        raise InputError(
+            f"{path}: is a folder; name a YAML file or a preset ({', '.join(presets())})"
+        )
     near = get_close_matches(str(source), presets(), 1, 0.6)
     hint = f"did you mean {near[0]!r}? presets" if near else "presets"
     raise InputError(f"{path}: no such file or preset; {hint}: {', '.join(presets())}")
@@ -115,7 +124,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if node is None:
         raise InputError(f"{path}: the file is empty")
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must be a list of 'key: value' lines, found {str(values)[:40]!r}")
+        raise InputError(
+            f"{path}: must be a list of 'key: value' lines, found {str(values)[:40]!r}"
+        )
     lines: dict[str, int] = {}
     _lines(node, "", lines, path)
     return values, lines
@@ -126,17 +137,23 @@ def _lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Pat
         name = f"{prefix}{key.value}"
         line = key.start_mark.line + 1
         if name in lines:
-            raise InputError(f"{path}, line {line}: {name} is given twice (first in line {lines[name]})")
+            raise InputError(
+                f"{path}, line {line}: {name} is given twice (first in line {lines[name]})"
+            )
         lines[name] = line
         if isinstance(value, yaml.MappingNode):
             _lines(value, f"{name}.", lines, path)
 
 
-def _apply(schema: type[BaseModel], values: dict[str, Any], places: dict[str, str], override: str) -> None:
+def _apply(
+    schema: type[BaseModel], values: dict[str, Any], places: dict[str, str], override: str
+) -> None:
     key, equals, text = override.partition("=")
     *parents, last = key.split(".")
     if not equals or not last or not all(parents):
-        raise InputError(f"{override!r}: give overrides as key=value, for instance train.steps=2000")
+        raise InputError(
+            f"{override!r}: give overrides as key=value, for instance train.steps=2000"
+        )
     at = values
     for parent in parents:
         at = at.setdefault(parent, {})
@@ -147,7 +164,8 @@ def _apply(schema: type[BaseModel], values: dict[str, Any], places: dict[str, st
 
 
 def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str) -> Any:
-    """YAML, except where text is wanted: the SMILES ``[NH4+]`` is no list and ``NO`` is not false."""
+    """YAML, except where text is wanted: the SMILES ``[NH4+]`` is no list and ``NO`` is not
+    false."""
     model = _model_at(schema, parents)
     field = model.model_fields.get(last) if model else None
     wanted = set(_options(field.annotation)) if field else set()
@@ -174,7 +192,9 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mappin
     if problem["type"] == "missing":
         return f"{key} is required; give {key}=..."
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace("\n", " ")
+    return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace(
+        "\n", " "
+    )
 
 
 def _model_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:

@@ -26,8 +26,8 @@ def importable_here() -> Iterator[None]:
 def load_named(name: str, what: str) -> Any:
     """The object ``package.module:name``, modules in the current folder included.
 
-    ``what`` it is for, in the ``InputError`` for a name of another form, a module that does not import, or one without
-    that attribute.
+    ``what`` it is for, in the ``InputError`` for a name of another form, a module that does not
+    import, or one without that attribute.
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:

@@ -1,7 +1,9 @@
-"""The methods that are here, each with its CARD: paper, claim, what was checked, measured figures, citation.
+"""The methods that are here, each with its CARD: paper, claim, what was checked, measured figures,
+citation.
 
-A method is a YAML file in ``methods/cards``; there is no other list. Figures are not written into a card: it
-names rows of the benchmarks, and ``benchmarks/cards.py`` packages their values as ``cards/measured.json``.
+A method is a YAML file in ``methods/cards``; there is no other list. Figures are not written into a
+card: it names rows of the benchmarks, and ``benchmarks/cards.py`` packages their values as
+``cards/measured.json``.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ MEASURED = CARDS / "measured.json"
 class Card(BaseModel):
     """What a method is and what is known about it.
 
-    ``module`` and ``config`` name its binding in ``orbitwise.methods`` and the configuration class there;
-    ``measured`` are names of benchmark rows (``*`` matches any part); ``differs`` says in what this
-    implementation is not the published one, ``limits`` where it should not be used.
+    ``module`` and ``config`` name its binding in ``orbitwise.methods`` and the configuration class
+    there; ``measured`` are names of benchmark rows (``*`` matches any part); ``differs`` says in
+    what this implementation is not the published one, ``limits`` where it should not be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,7 +104,8 @@ def name_of(config: Any) -> str:
 
 
 def trainer(config: Any) -> Any:
-    """The module that trains from ``config``; ``InputError`` for a method that does not learn from a file."""
+    """The module that trains from ``config``; ``InputError`` for a method that does not learn from
+    a file."""
     found = card(name_of(config))
     if not found.trainable:
         names = ", ".join(c.name for c in cards().values() if c.trainable)
@@ -119,16 +122,20 @@ def action(name: str, verb: str) -> Any:
 
 
 def with_options(act: Callable, **options: Any) -> Callable:
-    """``act`` with the options that were given (not None); ``InputError`` for one that it does not have."""
+    """``act`` with the options that were given (not None); ``InputError`` for one that it does not
+    have."""
     given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in signature(act).parameters:
-            raise InputError(f"--{key} means nothing to this run's method ({act.__module__.split('.')[-1]})")
+            raise InputError(
+                f"--{key} means nothing to this run's method ({act.__module__.split('.')[-1]})"
+            )
     return partial(act, **given)
 
 
 def matching_rows(patterns: Sequence[str], rows: Sequence[dict]) -> list[dict]:
-    """The benchmark rows whose ``what`` fits one of the patterns, each once, in the order of the patterns."""
+    """The benchmark rows whose ``what`` fits one of the patterns, each once, in the order of the
+    patterns."""
     found = {row["what"]: row for p in patterns for row in rows if fnmatchcase(row["what"], p)}
     return list(found.values())
 
@@ -141,5 +148,7 @@ def measured(name: str) -> list[Measured]:
 
 def cite(names: Sequence[str] = ()) -> str:
     """BibTeX of the papers of these methods (all when empty), each entry once."""
-    entries = [entry.strip() for c in map(card, names or cards()) for entry in c.bibtex.split("\n\n")]
+    entries = [
+        entry.strip() for c in map(card, names or cards()) for entry in c.bibtex.split("\n\n")
+    ]
     return "\n\n".join(dict.fromkeys(entry for entry in entries if entry)) + "\n"

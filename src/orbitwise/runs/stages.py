@@ -1,4 +1,5 @@
-"""Finished stages of a pipeline on disk: kept through crashes and interruptions, reused by the next run."""
+"""Finished stages of a pipeline on disk: kept through crashes and interruptions, reused by the next
+run."""
 
 from __future__ import annotations
 
@@ -29,8 +30,9 @@ class Stage:
 class Stages:
     """Stages of one output folder, each in ``FOLDER/stages/NAME.safetensors``.
 
-    A stage belongs to a *key*: the settings that it and the stages before it depend on. A stage with another key is
-    not reused. Files are written to a temporary name and moved, so a killed process never leaves half a stage.
+    A stage belongs to a *key*: the settings that it and the stages before it depend on. A stage
+    with another key is not reused. Files are written to a temporary name and moved, so a killed
+    process never leaves half a stage.
     """
 
     def __init__(self, folder: str | Path):
@@ -43,7 +45,8 @@ class Stages:
             probe.unlink()
         except OSError as error:
             raise InputError(
-                f"cannot write to the output folder {Path(folder)} ({error.strerror}); choose another with --out"
+                f"cannot write to the output folder {Path(folder)} ({error.strerror}); choose"
+                " another with --out"
             ) from error
 
     @staticmethod
@@ -70,7 +73,9 @@ class Stages:
         temporary = path.with_suffix(".tmp")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         try:
-            save_file(tensors, temporary, metadata={"key": self.digest(key), "info": json.dumps(info)})
+            save_file(
+                tensors, temporary, metadata={"key": self.digest(key), "info": json.dumps(info)}
+            )
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -83,8 +88,9 @@ class Stages:
 class Pipeline:
     """Stages in order, each computed once and kept with its time and its evaluations.
 
-    ``counts``: those of the run's ``Counted`` energy; what a reused stage spent is added to them. ``key``: the settings
-    that the coming stages depend on, which may grow on the way; ``seconds`` by stage.
+    ``counts``: those of the run's ``Counted`` energy; what a reused stage spent is added to them.
+    ``key``: the settings that the coming stages depend on, which may grow on the way; ``seconds``
+    by stage.
     """
 
     def __init__(self, stages: Stages, counts: dict[str, Count], key: dict):
@@ -92,7 +98,8 @@ class Pipeline:
         self.seconds: dict[str, float] = {}
 
     def stage(self, name: str, make: Callable[[], tuple[dict[str, Tensor], dict]]) -> Stage:
-        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this one."""
+        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this
+        one."""
         found = self.stages.load(name, self.key)
         if found is None:
             before = {k: (c.energy, c.gradient) for k, c in self.counts.items()}

@@ -45,7 +45,8 @@ __getattr__, __dir__ = load_on_first_use(__name__, _WHERE)
 
 class _Package(ModuleType):
     def __setattr__(self, name, value):
-        # Importing the submodule ``run`` binds it here; the function of the same name is what people mean.
+        # Importing the submodule ``run`` binds it here; the function of the same name is what
+        # people mean.
         if name in _WHERE and isinstance(value, ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)

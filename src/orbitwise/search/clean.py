@@ -1,4 +1,5 @@
-"""Energies with something added, and the energies without it at the same points, never evaluated twice."""
+"""Energies with something added, and the energies without it at the same points, never evaluated
+twice."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from orbitwise.search.langevin import AdjustedLangevin, Langevin
 from orbitwise.search.mala import MALA
 from orbitwise.search.metropolis import choose
 
-# Kernels whose last evaluation of a step is its one proposal, which ``info.accepted`` takes or leaves.
+# Kernels whose last evaluation of a step is its one proposal, which ``info.accepted`` takes or
+# leaves.
 ONE_PROPOSAL = (MALA, HMC, AdjustedLangevin, Langevin)
 
 
@@ -29,7 +31,9 @@ class Clean:
 
     def update(self, accepted: Tensor, new: Clean) -> Clean:
         """``new`` where a chain moved there."""
-        return Clean(torch.where(accepted, new.energy, self.energy), choose(accepted, new.grad, self.grad))
+        return Clean(
+            torch.where(accepted, new.energy, self.energy), choose(accepted, new.grad, self.grad)
+        )
 
 
 class Overlaid(Energy, ABC):
@@ -45,7 +49,8 @@ class Overlaid(Energy, ABC):
 
     @abstractmethod
     def overlay(self, x: Tensor, clean: Clean) -> tuple[Tensor, Tensor]:
-        """Value and gradient of the whole, given those of ``inner``: without any call of ``inner``."""
+        """Value and gradient of the whole, given those of ``inner``: without any call of
+        ``inner``."""
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.last = Clean(*self.inner.value_and_grad(x))
@@ -76,7 +81,8 @@ class Follow:
 
 
 def supported(clean: Clean) -> Clean:
-    """Points whose energy or gradient is not finite are outside of the support: U = +inf, gradient 0 there."""
+    """Points whose energy or gradient is not finite are outside of the support: U = +inf, gradient
+    0 there."""
     value, grad = clean.energy, clean.grad
     good = torch.isfinite(value) & torch.isfinite(grad.flatten(value.ndim)).all(-1)
     return Clean(torch.where(good, value, torch.inf), choose(good, grad, torch.zeros_like(grad)))

@@ -20,8 +20,8 @@ class CycleState(State):
 
 @dataclass(frozen=True)
 class CycleInfo(Info):
-    """Acceptance of the kernel that owns the step size (the first where none does); ``parts``: the reports of
-    all steps in order, repeats one after the other."""
+    """Acceptance of the kernel that owns the step size (the first where none does); ``parts``: the
+    reports of all steps in order, repeats one after the other."""
 
     parts: tuple[Info, ...]
 
@@ -41,11 +41,15 @@ class Cycle:
         tuned = [k for k in self.kernels if k.target_acceptance is not None]
         if not self.kernels or len(tuned) > 1:
             raise InputError(
-                f"a cycle needs kernels, at most one of them with a step size; got {len(tuned)} with and "
-                f"{len(self.kernels) - len(tuned)} without"
+                f"a cycle needs kernels, at most one of them with a step size; got {len(tuned)}"
+                f" with and {len(self.kernels) - len(tuned)} without"
             )
-        if self.repeats is not None and (len(self.repeats) != len(self.kernels) or min(self.repeats) < 1):
-            raise InputError(f"{len(self.kernels)} kernels need as many repeats >= 1, got {self.repeats}")
+        if self.repeats is not None and (
+            len(self.repeats) != len(self.kernels) or min(self.repeats) < 1
+        ):
+            raise InputError(
+                f"{len(self.kernels)} kernels need as many repeats >= 1, got {self.repeats}"
+            )
 
     @property
     def _owner(self) -> int:

@@ -1,4 +1,5 @@
-"""Hamiltonian dynamics in batches: momenta, kinetic energy, leapfrog. Temperature 1 (energies are in kT)."""
+"""Hamiltonian dynamics in batches: momenta, kinetic energy, leapfrog. Temperature 1 (energies are
+in kT)."""
 
 from __future__ import annotations
 
@@ -13,10 +14,11 @@ from orbitwise.search.metropolis import keep_centre, normal_like, over_event
 
 @dataclass(frozen=True, eq=False)
 class Mass:
-    """Masses ``value``: None for 1, or a tensor that broadcasts against the event, for example ``(N, 1)``.
+    """Masses ``value``: None for 1, or a tensor that broadcasts against the event, for example
+    ``(N, 1)``.
 
-    With ``energy.zero_com`` momenta have zero total, so that motion is relative motion only: its kinetic
-    energy then is that of 3(N-1) independent directions whatever the masses.
+    With ``energy.zero_com`` momenta have zero total, so that motion is relative motion only: its
+    kinetic energy then is that of 3(N-1) independent directions whatever the masses.
     """
 
     value: Tensor | None = None
@@ -30,7 +32,9 @@ class Mass:
         p = mass.sqrt() * p
         if energy.zero_com:
             # p - m v̄ with the velocity v̄ of the centre of mass: the projection orthogonal in M⁻¹.
-            p = p - mass * (p.sum(-2, keepdim=True) / mass.expand(x.shape[-2:]).sum(-2, keepdim=True))
+            p = p - mass * (
+                p.sum(-2, keepdim=True) / mass.expand(x.shape[-2:]).sum(-2, keepdim=True)
+            )
         return p
 
     def velocity(self, p: Tensor) -> Tensor:
@@ -44,9 +48,11 @@ class Mass:
 def leapfrog(
     x: Tensor, p: Tensor, grad: Tensor, h: Tensor, steps: int, mass: Mass, energy: Energy
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``steps`` velocity-Verlet steps of size ``h`` (broadcasts against x): ``(x, p, U, ∇U)`` at the end.
+    """``steps`` velocity-Verlet steps of size ``h`` (broadcasts against x): ``(x, p, U, ∇U)`` at
+    the end.
 
-    One gradient per step; time-reversible and volume-preserving, also with the centroid held in place.
+    One gradient per step; time-reversible and volume-preserving, also with the centroid held in
+    place.
     """
     begin = x
     drift = mass.velocity(h)

@@ -19,12 +19,12 @@ from orbitwise.search.warmup import warmup
 
 @dataclass(frozen=True, eq=False)
 class Explored:
-    """Points on the way of every chain, in order; a rejected step repeats its point, so that each counts as
-    often as the chain stayed.
+    """Points on the way of every chain, in order; a rejected step repeats its point, so that each
+    counts as often as the chain stayed.
 
-    ``x: (S, *B, *event)``; ``energy: (S, *B)`` [kT] and ``grad`` (shape of x) of the energy without the bonus.
-    ``state``: where the chains stand, its energy and gradient with the bonus. ``acceptance: (*B)``, ``steps``
-    made after the warm-up, ``seconds``, ``interrupted`` by Ctrl-C.
+    ``x: (S, *B, *event)``; ``energy: (S, *B)`` [kT] and ``grad`` (shape of x) of the energy without
+    the bonus. ``state``: where the chains stand, its energy and gradient with the bonus.
+    ``acceptance: (*B)``, ``steps`` made after the warm-up, ``seconds``, ``interrupted`` by Ctrl-C.
     """
 
     x: Tensor
@@ -51,23 +51,26 @@ def explore(
     refit_steps: int = 20,
     generator: torch.Generator | None = None,
 ) -> Explored:
-    """Run chains from ``x: (*B, *event)`` on ``U - weight·bonus`` and keep every ``thin``-th of ``steps`` states.
+    """Run chains from ``x: (*B, *event)`` on ``U - weight·bonus`` and keep every ``thin``-th of
+    ``steps`` states.
 
-    ``kernel``: one proposal per step (MALA, HMC, Langevin, AdjustedLangevin), so that the energy of every state
-    is one already computed: evaluations are ``(*B).numel() · (1 + warmup_steps + steps)`` times the gradients
-    of a step, and none besides. ``warmup_steps`` tune the step size first and are not kept.
+    ``kernel``: one proposal per step (MALA, HMC, Langevin, AdjustedLangevin), so that the energy of
+    every state is one already computed: evaluations are ``(*B).numel() · (1 + warmup_steps +
+    steps)`` times the gradients of a step, and none besides. ``warmup_steps`` tune the step size
+    first and are not kept.
 
-    ``refit_every``: train the novelty for ``refit_steps`` on all points kept so far after each so many steps
-    (a chain then does not come back to what it has just seen); the states get the new bonus at once, without
-    an evaluation. By default the bonus stays what it is, and the chains have exp(-U + weight·bonus) as their
-    stationary law. Raises ``InputError`` for other kernels and counts below 1.
+    ``refit_every``: train the novelty for ``refit_steps`` on all points kept so far after each so
+    many steps (a chain then does not come back to what it has just seen); the states get the new
+    bonus at once, without an evaluation. By default the bonus stays what it is, and the chains have
+    exp(-U + weight·bonus) as their stationary law. Raises ``InputError`` for other kernels and
+    counts below 1.
     """
     needs_one_proposal(kernel, ONE_PROPOSAL, "exploring")
     segment = steps if refit_every is None else refit_every
     if steps < 1 or thin < 1 or segment < 1 or segment % thin:
         raise InputError(
-            f"steps, thin and refit_every must be at least 1 and refit_every a multiple of thin; got {steps}, "
-            f"{thin}, {refit_every}"
+            "steps, thin and refit_every must be at least 1 and refit_every a multiple of thin;"
+            f" got {steps}, {thin}, {refit_every}"
         )
     begin = time.perf_counter()
     surface = NoveltyEnergy(energy, novelty, weight)
@@ -79,7 +82,13 @@ def explore(
     while done < steps and not interrupted:
         follow = Follow(surface, follow.clean, thin)
         trace = run(
-            kernel, state, surface, min(segment, steps - done), generator=generator, thin=thin, observe=follow
+            kernel,
+            state,
+            surface,
+            min(segment, steps - done),
+            generator=generator,
+            thin=thin,
+            observe=follow,
         )
         # Ctrl-C may fall between a step and its observer; whole pairs only.
         whole = min(len(trace.x), len(follow.kept))

@@ -1,4 +1,5 @@
-"""Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 216, 1987; Neal 2011, arXiv 1206.1901)."""
+"""Hamiltonian Monte Carlo (Duane et al., Phys. Lett. B 195, 216, 1987; Neal 2011, arXiv
+1206.1901)."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ from orbitwise.search.metropolis import initial_step, metropolis, per_chain, uni
 
 @dataclass(frozen=True, eq=False)
 class HMC:
-    """Fresh momenta, ``leapfrog_steps`` steps of the leapfrog, Metropolis test: that many gradients per step.
+    """Fresh momenta, ``leapfrog_steps`` steps of the leapfrog, Metropolis test: that many gradients
+    per step.
 
-    ``mass``: None (1) or a tensor that broadcasts against the event, ``(N, 1)`` for atoms. ``jitter``: each
-    trajectory of each chain has its own step size, uniform within ±jitter·h, which breaks periodic orbits.
-    With ``energy.zero_com`` the centroid stays and the momenta have 3(N-1) dimensions.
-    Raises ``InputError`` for fewer than one leapfrog step.
+    ``mass``: None (1) or a tensor that broadcasts against the event, ``(N, 1)`` for atoms.
+    ``jitter``: each trajectory of each chain has its own step size, uniform within ±jitter·h, which
+    breaks periodic orbits. With ``energy.zero_com`` the centroid stays and the momenta have 3(N-1)
+    dimensions. Raises ``InputError`` for fewer than one leapfrog step.
     """
 
     step_size: float = 0.1
@@ -40,7 +42,9 @@ class HMC:
         value, grad = start(x, energy)
         return State(x, value, grad, initial_step(self.step_size, value))
 
-    def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
+    def step(
+        self, state: State, energy: Energy, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
         mass = Mass(self.mass)
         h = state.step_size
         if self.jitter:

@@ -14,7 +14,14 @@ from torch import Tensor
 from orbitwise.energies.base import Energy
 from orbitwise.search.base import Info, State, start
 from orbitwise.search.dynamics import Mass, leapfrog
-from orbitwise.search.metropolis import choose, initial_step, keep_centre, metropolis, over_event, per_chain
+from orbitwise.search.metropolis import (
+    choose,
+    initial_step,
+    keep_centre,
+    metropolis,
+    over_event,
+    per_chain,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ def _start(x: Tensor, energy: Energy, step_size: float) -> MomentumState:
 def _refresh(
     p: Tensor, x: Tensor, time: Tensor, friction: float, mass: Mass, energy: Energy, generator
 ) -> Tensor:
-    """The exact Ornstein-Uhlenbeck step over ``time`` (broadcasts against p); leaves N(0, M) invariant."""
+    """The exact Ornstein-Uhlenbeck step over ``time`` (broadcasts against p); leaves N(0, M)
+    invariant."""
     keep = torch.exp(-friction * time)
     return keep * p + (1 - keep * keep).sqrt() * mass.momentum(x, energy, generator)
 
@@ -41,10 +49,11 @@ def _refresh(
 class Langevin:
     """BAOAB: one gradient per step, no rejection. Chains start at rest.
 
-    Positions carry a bias of order h² in general and none for a quadratic energy. ``log_accept`` is what a
-    Metropolis test of the deterministic parts would give, the natural measure of that bias, so ``warmup`` can
-    tune h to it. A step that ends at a point that is not finite is undone and its momentum reversed.
-    ``friction`` in 1/time, ``mass`` as in ``HMC``. For an exact sampler use ``AdjustedLangevin``.
+    Positions carry a bias of order h² in general and none for a quadratic energy. ``log_accept`` is
+    what a Metropolis test of the deterministic parts would give, the natural measure of that bias,
+    so ``warmup`` can tune h to it. A step that ends at a point that is not finite is undone and its
+    momentum reversed. ``friction`` in 1/time, ``mass`` as in ``HMC``. For an exact sampler use
+    ``AdjustedLangevin``.
     """
 
     step_size: float = 0.05
@@ -86,10 +95,12 @@ class Langevin:
 
 @dataclass(frozen=True, eq=False)
 class AdjustedLangevin:
-    """OBABO with a Metropolis test of BAB and reversal of the momentum on rejection (Horowitz, Phys. Lett. B
-    268, 247, 1991): exact at any step size, one gradient per step. Chains start at rest.
+    """OBABO with a Metropolis test of BAB and reversal of the momentum on rejection (Horowitz,
+    Phys. Lett. B 268, 247, 1991): exact at any step size, one gradient per step. Chains start at
+    rest.
 
-    ``friction`` in 1/time, ``mass`` as in ``HMC``. Rejections turn chains back, so tune to a high acceptance.
+    ``friction`` in 1/time, ``mass`` as in ``HMC``. Rejections turn chains back, so tune to a high
+    acceptance.
     """
 
     step_size: float = 0.05

@@ -17,8 +17,9 @@ from orbitwise.search.metropolis import initial_step, metropolis, normal_like, o
 class MALA:
     """``x' = x - ½h²∇U(x) + h ξ`` with a Metropolis test: one gradient per step.
 
-    ``step_size`` h in units of x. With ``energy.zero_com`` the noise is projected, so the centroid stays and
-    the chain lives in 3(N-1) dimensions. Optimal acceptance 0.574 (Roberts and Rosenthal 1998).
+    ``step_size`` h in units of x. With ``energy.zero_com`` the noise is projected, so the centroid
+    stays and the chain lives in 3(N-1) dimensions. Optimal acceptance 0.574 (Roberts and Rosenthal
+    1998).
     """
 
     step_size: float = 0.1
@@ -29,7 +30,9 @@ class MALA:
         value, grad = start(x, energy)
         return State(x, value, grad, initial_step(self.step_size, value))
 
-    def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
+    def step(
+        self, state: State, energy: Energy, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
         h = per_chain(state.step_size, state.x)
         noise = normal_like(state.x, generator)
         if energy.zero_com:

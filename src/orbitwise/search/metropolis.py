@@ -30,7 +30,8 @@ def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def uniform(shape: torch.Size, x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform numbers in [0, 1), float64 (a float32 zero would accept anything once in 10⁷ draws)."""
+    """Uniform numbers in [0, 1), float64 (a float32 zero would accept anything once in 10⁷
+    draws)."""
     device = x.device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=device, dtype=torch.float64).to(x.device)
 
@@ -55,10 +56,15 @@ def metropolis(
 ) -> tuple[S, Info]:
     """Accept the proposal ``x`` with probability ``min(1, exp(log_ratio))``.
 
-    A proposal with an energy, gradient or ratio that is not finite is rejected and has ``log_accept = -inf``.
+    A proposal with an energy, gradient or ratio that is not finite is rejected and has ``log_accept
+    = -inf``.
     """
     # inf and NaN both survive a sum, so one reduction tests the whole gradient.
-    finite = torch.isfinite(log_ratio) & torch.isfinite(energy) & torch.isfinite(over_event(energy, grad))
+    finite = (
+        torch.isfinite(log_ratio)
+        & torch.isfinite(energy)
+        & torch.isfinite(over_event(energy, grad))
+    )
     log_accept = torch.where(finite, log_ratio.clamp_max(0.0), -torch.inf)
     accepted = uniform(log_accept.shape, log_accept, generator).log() < log_accept
     state = replace(

@@ -1,6 +1,8 @@
-"""Novelty by random network distillation (Burda et al. 2018, arXiv 1810.12894) as part of an energy.
+"""Novelty by random network distillation (Burda et al. 2018, arXiv 1810.12894) as part of an
+energy.
 
-A trained network imitates a fixed random one on the points visited so far; where it fails, nobody has been.
+A trained network imitates a fixed random one on the points visited so far; where it fails, nobody
+has been.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from orbitwise.search.clean import Clean, Overlaid
 
 
 class Coordinates(nn.Module):
-    """The coordinates of ``x: (*B, *event)`` as they are, ``(*B, F)``: for vectors without a symmetry."""
+    """The coordinates of ``x: (*B, *event)`` as they are, ``(*B, F)``: for vectors without a
+    symmetry."""
 
     def __init__(self, event_shape: Sequence[int]):
         super().__init__()
@@ -28,18 +31,21 @@ class Coordinates(nn.Module):
 
 
 class PairHistogram(nn.Module):
-    """Soft histograms of the pair distances of points ``(*B, N, D)``, invariant under rotation, reflection,
-    translation and permutation of points of one species: ``(*B, F)``.
+    """Soft histograms of the pair distances of points ``(*B, N, D)``, invariant under rotation,
+    reflection, translation and permutation of points of one species: ``(*B, F)``.
 
-    ``bins`` Gaussian bins between 0 and ``r_max``, as wide as they are apart; distances beyond count in the
-    last. ``species: (N,)`` integers give each pair of species a histogram of its own (default: all alike).
+    ``bins`` Gaussian bins between 0 and ``r_max``, as wide as they are apart; distances beyond
+    count in the last. ``species: (N,)`` integers give each pair of species a histogram of its own
+    (default: all alike).
     """
 
     def __init__(self, n_points: int, r_max: float, bins: int = 32, species: Tensor | None = None):
         super().__init__()
         if n_points < 2 or bins < 2 or not r_max > 0:
             raise InputError("a histogram of pair distances needs 2 points, 2 bins and r_max > 0")
-        species = torch.zeros(n_points, dtype=torch.long) if species is None else torch.as_tensor(species)
+        species = (
+            torch.zeros(n_points, dtype=torch.long) if species is None else torch.as_tensor(species)
+        )
         first, second = torch.triu_indices(n_points, n_points, 1)
         kinds = torch.stack([species[first], species[second]], -1).sort(-1).values
         _, kind = kinds.unique(dim=0, return_inverse=True)
@@ -48,7 +54,11 @@ class PairHistogram(nn.Module):
         self.register_buffer("share", one_hot / one_hot.sum(0).double().clamp_min(1))
         self.register_buffer("pairs", torch.stack([first, second]))
         self.register_buffer("centres", torch.linspace(0.0, float(r_max), bins))
-        self.r_max, self.width, self.size = float(r_max), float(r_max) / (bins - 1), bins * one_hot.shape[1]
+        self.r_max, self.width, self.size = (
+            float(r_max),
+            float(r_max) / (bins - 1),
+            bins * one_hot.shape[1],
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         difference = x[..., self.pairs[0], :] - x[..., self.pairs[1], :]
@@ -61,11 +71,13 @@ class PairHistogram(nn.Module):
 class _Bounded(nn.Module):
     """``z -> W_3 silu(W_2 √2 cos(Ω z + b) + b_2)``, smooth as forces must be.
 
-    Cosines of random frequencies make the random network equally rough everywhere, bound it, and set the
-    ``length`` on which it varies, in units of ``z``.
+    Cosines of random frequencies make the random network equally rough everywhere, bound it, and
+    set the ``length`` on which it varies, in units of ``z``.
     """
 
-    def __init__(self, size: int, hidden: int, out: int, length: float, generator: torch.Generator | None):
+    def __init__(
+        self, size: int, hidden: int, out: int, length: float, generator: torch.Generator | None
+    ):
         super().__init__()
 
         def normal(*shape: int, scale: float) -> nn.Parameter:
@@ -86,16 +98,18 @@ class _Bounded(nn.Module):
 class Novelty(nn.Module):
     """How new a point is: ``bonus(x) = ‖f(x) - f_φ(x)‖² / c``, about 1 where nothing was visited.
 
-    f and f_φ see ``features(x)`` (``Coordinates`` or ``PairHistogram``, or any invariant module with a
-    ``size``), shifted and scaled to mean 0 and variance 1 of the points of the first ``fit``; both are fixed
-    from then on. c is the mean squared error of the untrained f_φ at these points, so a weight in front of the
-    bonus is the energy [kT] by which a point that was never visited is lowered. The bonus is bounded:
-    exp(-U + weight·bonus) has a normaliser whenever exp(-U) has.
+    f and f_φ see ``features(x)`` (``Coordinates`` or ``PairHistogram``, or any invariant module
+    with a ``size``), shifted and scaled to mean 0 and variance 1 of the points of the first
+    ``fit``; both are fixed from then on. c is the mean squared error of the untrained f_φ at these
+    points, so a weight in front of the bonus is the energy [kT] by which a point that was never
+    visited is lowered. The bonus is bounded: exp(-U + weight·bonus) has a normaliser whenever
+    exp(-U) has.
 
-    ``length``: distance in scaled feature space over which novelty varies (default ``√size``, the spread of
-    the points of the first fit; shorter where modes lie closer than that). So the first fit wants points as
-    spread as a whole mode, not one point many times. ``generator`` draws both networks. One ``Novelty`` per
-    search; a new one forgets. Move it to its device before the first ``fit``.
+    ``length``: distance in scaled feature space over which novelty varies (default ``√size``, the
+    spread of the points of the first fit; shorter where modes lie closer than that). So the first
+    fit wants points as spread as a whole mode, not one point many times. ``generator`` draws both
+    networks. One ``Novelty`` per search; a new one forgets. Move it to its device before the first
+    ``fit``.
     """
 
     def __init__(
@@ -121,7 +135,8 @@ class Novelty(nn.Module):
         self.optimiser = torch.optim.Adam(self.predictor.parameters(), lr=learning_rate)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        # Features in the precision of the points (differences of large coordinates), networks in their own.
+        # Features in the precision of the points (differences of large coordinates), networks in
+        # their own.
         return (self.features(x).to(self.shift.dtype) - self.shift) / self.spread
 
     def _error(self, z: Tensor) -> Tensor:
@@ -143,7 +158,8 @@ class Novelty(nn.Module):
     def fit(
         self, x: Tensor, steps: int, *, generator: torch.Generator | None = None, batch: int = 256
     ) -> float:
-        """Train f_φ for ``steps`` steps of Adam on batches drawn from ``x: (M, *event)``: points visited.
+        """Train f_φ for ``steps`` steps of Adam on batches drawn from ``x: (M, *event)``: points
+        visited.
 
         No energy is evaluated. Returns the mean bonus at the points of the last step, before
         it (nan for no steps). Raises
@@ -152,14 +168,16 @@ class Novelty(nn.Module):
         x = x.detach()
         if self.unseen.isinf():
             if len(x) < 2:
-                raise InputError("novelty is scaled by the points of the first fit: give it at least two")
+                raise InputError(
+                    "novelty is scaled by the points of the first fit: give it at least two"
+                )
             self._calibrate(x)
         loss = torch.full_like(self.unseen, math.nan)
         for _ in range(steps):
             device = x.device if generator is None else generator.device
-            index = torch.randint(len(x), (min(batch, len(x)),), generator=generator, device=device).to(
-                x.device
-            )
+            index = torch.randint(
+                len(x), (min(batch, len(x)),), generator=generator, device=device
+            ).to(x.device)
             with torch.enable_grad():
                 loss = self._error(self._inputs(x[index])).mean() / self.unseen
                 self.optimiser.zero_grad(set_to_none=True)
@@ -169,9 +187,11 @@ class Novelty(nn.Module):
 
 
 class NoveltyEnergy(Overlaid):
-    """``U(x) - weight·bonus(x)``: low energies that nobody has seen (weight in kT, see ``Novelty``).
+    """``U(x) - weight·bonus(x)``: low energies that nobody has seen (weight in kT, see
+    ``Novelty``).
 
-    One value-and-gradient evaluation of the inner energy per point; ``last`` keeps it without the bonus.
+    One value-and-gradient evaluation of the inner energy per point; ``last`` keeps it without the
+    bonus.
     """
 
     def __init__(self, energy: Energy, novelty: Novelty, weight: float):
@@ -185,5 +205,7 @@ class NoveltyEnergy(Overlaid):
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             bonus = self.novelty.bonus(x)
-            (slope,) = torch.autograd.grad(bonus.sum(), x, allow_unused=True, materialize_grads=True)
+            (slope,) = torch.autograd.grad(
+                bonus.sum(), x, allow_unused=True, materialize_grads=True
+            )
         return clean.energy - self.weight * bonus.detach(), clean.grad - self.weight * slope

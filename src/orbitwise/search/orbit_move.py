@@ -30,11 +30,12 @@ def _draw(group: Group, shape: torch.Size, x: Tensor, generator: torch.Generator
 
 @dataclass(frozen=True, eq=False)
 class OrbitMove:
-    """``x' = g·x`` with g from Haar measure, for a symmetry of the energy: always accepted, no evaluation.
+    """``x' = g·x`` with g from Haar measure, for a symmetry of the energy: always accepted, no
+    evaluation.
 
-    The gradient moves along as a vector. ``init`` tries four elements per chain and raises ``EnergyError``
-    if the energy changes by more than ``tolerance`` (kT, plus the same share of |U|); then use
-    ``ApproximateOrbitMove``.
+    The gradient moves along as a vector. ``init`` tries four elements per chain and raises
+    ``EnergyError`` if the energy changes by more than ``tolerance`` (kT, plus the same share of
+    |U|); then use ``ApproximateOrbitMove``.
     """
 
     group: Group
@@ -44,7 +45,9 @@ class OrbitMove:
 
     def init(self, x: Tensor, energy: Energy) -> State:
         value, grad = start(x, energy)
-        probe = _draw(self.group, (4, *value.shape), x, torch.Generator(device=x.device).manual_seed(0))
+        probe = _draw(
+            self.group, (4, *value.shape), x, torch.Generator(device=x.device).manual_seed(0)
+        )
         there, slope = energy.value_and_grad(_move(self.group, probe, x, energy, "point"))
         change = (there - value).abs()
         # A gradient that does not turn along shows a group that is not orthogonal.
@@ -54,13 +57,15 @@ class OrbitMove:
         allowed_turn = 10 * self.tolerance * (1 + grad.abs().flatten(value.ndim).amax(-1))
         if (change > allowed).any() or (turned > allowed_turn).any():
             raise EnergyError(
-                f"{type(self.group).__name__} is no symmetry of {type(energy).__name__}: U changes by up to "
-                f"{change.max().item():.3g} kT, its gradient by {turned.max().item():.3g}; use "
-                "ApproximateOrbitMove"
+                f"{type(self.group).__name__} is no symmetry of {type(energy).__name__}: U changes"
+                f" by up to {change.max().item():.3g} kT, its gradient by"
+                f" {turned.max().item():.3g}; use ApproximateOrbitMove"
             )
         return State(x, value, grad, initial_step(1.0, value))
 
-    def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
+    def step(
+        self, state: State, energy: Energy, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
         g = _draw(self.group, state.energy.shape, state.x, generator)
         state = replace(
             state,
@@ -75,8 +80,9 @@ class OrbitMove:
 class ApproximateOrbitMove:
     """``x' = g·x`` with g from Haar measure and a Metropolis test: one evaluation per step.
 
-    For groups that the energy respects only approximately. Haar measure of a compact group makes the proposal
-    symmetric; the action must preserve volume, as those of all groups of this package on points do.
+    For groups that the energy respects only approximately. Haar measure of a compact group makes
+    the proposal symmetric; the action must preserve volume, as those of all groups of this package
+    on points do.
     """
 
     group: Group
@@ -87,9 +93,15 @@ class ApproximateOrbitMove:
         value, grad = start(x, energy)
         return State(x, value, grad, initial_step(1.0, value))
 
-    def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
+    def step(
+        self, state: State, energy: Energy, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
         x = _move(
-            self.group, _draw(self.group, state.energy.shape, state.x, generator), state.x, energy, "point"
+            self.group,
+            _draw(self.group, state.energy.shape, state.x, generator),
+            state.x,
+            energy,
+            "point",
         )
         value, grad = energy.value_and_grad(x)
         return metropolis(state, x, value, grad, state.energy - value, generator)

@@ -20,7 +20,9 @@ class Prior(Protocol):
     event_shape: tuple[int, ...]
     log_z: float | None
 
-    def sample(self, shape: Sequence[int], *, generator: torch.Generator | None = None) -> Tensor: ...
+    def sample(
+        self, shape: Sequence[int], *, generator: torch.Generator | None = None
+    ) -> Tensor: ...
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -28,10 +30,11 @@ class Prior(Protocol):
 class GaussianPrior(Energy):
     """``U = -log N(x; 0, scale² I)``, normalised: ``log_z = 0``; x: ``(*B, *event_shape)``.
 
-    With ``zero_com`` the points ``(*B, N, D)`` are a Gaussian in the D(N-1)-dimensional subspace of zero centre
-    of mass, and the density counts that dimension in orthonormal coordinates; a common shift does not matter.
-    Samples have the dtype and device of the prior (``.to(...)``). Raises ``InputError`` for a scale that is not
-    positive, and for ``zero_com`` without at least two points ``(N, D)``.
+    With ``zero_com`` the points ``(*B, N, D)`` are a Gaussian in the D(N-1)-dimensional subspace of
+    zero centre of mass, and the density counts that dimension in orthonormal coordinates; a common
+    shift does not matter. Samples have the dtype and device of the prior (``.to(...)``). Raises
+    ``InputError`` for a scale that is not positive, and for ``zero_com`` without at least two
+    points ``(N, D)``.
     """
 
     def __init__(self, event_shape: Sequence[int], scale: float = 1.0, zero_com: bool = False):
@@ -39,7 +42,9 @@ class GaussianPrior(Energy):
         if not scale > 0:
             raise InputError(f"the scale of a Gaussian must be positive, got {scale}")
         if zero_com and (len(event_shape) != 2 or event_shape[0] < 2):
-            raise InputError(f"a centre of mass needs points of shape (N >= 2, D), got {tuple(event_shape)}")
+            raise InputError(
+                f"a centre of mass needs points of shape (N >= 2, D), got {tuple(event_shape)}"
+            )
         self.event_shape = tuple(event_shape)
         self.zero_com = zero_com
         self.log_z = 0.0
@@ -52,7 +57,9 @@ class GaussianPrior(Energy):
     def forward(self, x: Tensor) -> Tensor:
         z = self._centred(x) / self.scale.to(x.dtype)
         square = z.square().flatten(z.ndim - len(self.event_shape)).sum(-1)
-        return 0.5 * square + self.dim * (self.scale.to(x.dtype).log() + 0.5 * math.log(2 * math.pi))
+        return 0.5 * square + self.dim * (
+            self.scale.to(x.dtype).log() + 0.5 * math.log(2 * math.pi)
+        )
 
     @torch.no_grad()
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

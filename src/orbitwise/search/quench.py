@@ -1,4 +1,5 @@
-"""Quench a batch of structures to their local minima: limited-memory BFGS, every structure for itself."""
+"""Quench a batch of structures to their local minima: limited-memory BFGS, every structure for
+itself."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from orbitwise.search.base import start
 
 @dataclass(frozen=True)
 class Minimum:
-    """``x`` (shape of the input), ``energy: (*B)`` kT, ``force: (*B)`` the largest force on a point (kT per
-    unit length), ``converged: (*B)`` bool, ``steps: (*B)`` energy calls spent on each structure."""
+    """``x`` (shape of the input), ``energy: (*B)`` kT, ``force: (*B)`` the largest force on a point
+    (kT per unit length), ``converged: (*B)`` bool, ``steps: (*B)`` energy calls spent on each
+    structure."""
 
     x: Tensor
     energy: Tensor
@@ -32,15 +34,16 @@ def minimise(
     max_move: float = 0.1,
     history: int = 10,
 ) -> Minimum:
-    """Minimise ``energy`` from each of ``x: (*B, N, D)`` until no force is above ``tolerance`` (kT/Å).
+    """Minimise ``energy`` from each of ``x: (*B, N, D)`` until no force is above ``tolerance``
+    (kT/Å).
 
-    L-BFGS (Nocedal, Math. Comp. 35, 773, 1980) with the two-loop recursion batched over structures. No point
-    moves further than ``max_move`` in a step, so a structure stays in its basin; a step that does not lower
-    the energy is taken back and tried again half as long. One energy-and-gradient call per structure and
-    step; converged structures leave the batch. What has not converged after ``max_steps`` is returned as it
-    is, with ``converged`` False. At 300 K, tolerance 1 leaves about 0.05 kT above the minimum after 30 to 60
-    calls per structure (enough to tell basins apart), 0.01 takes about 190. Raises ``EnergyError`` when a
-    start is not finite.
+    L-BFGS (Nocedal, Math. Comp. 35, 773, 1980) with the two-loop recursion batched over structures.
+    No point moves further than ``max_move`` in a step, so a structure stays in its basin; a step
+    that does not lower the energy is taken back and tried again half as long. One
+    energy-and-gradient call per structure and step; converged structures leave the batch. What has
+    not converged after ``max_steps`` is returned as it is, with ``converged`` False. At 300 K,
+    tolerance 1 leaves about 0.05 kT above the minimum after 30 to 60 calls per structure (enough to
+    tell basins apart), 0.01 takes about 190. Raises ``EnergyError`` when a start is not finite.
     """
     lead = x.shape[: x.ndim - 2]
     x = x.detach().reshape(-1, *x.shape[-2:]).clone()
@@ -99,9 +102,9 @@ def _force(grad: Tensor) -> Tensor:
 
 @dataclass
 class _Memory:
-    """A ring of steps ``s`` and gradient changes ``y``, ``(history, B, N, D)``; ``rho = 1/(s·y)``, zero for a
-    pair without positive curvature (then it has no effect); ``scale: (B,)`` the guess of the inverse Hessian;
-    ``next`` the slot to be overwritten, the oldest."""
+    """A ring of steps ``s`` and gradient changes ``y``, ``(history, B, N, D)``; ``rho = 1/(s·y)``,
+    zero for a pair without positive curvature (then it has no effect); ``scale: (B,)`` the guess of
+    the inverse Hessian; ``next`` the slot to be overwritten, the oldest."""
 
     s: Tensor
     y: Tensor
@@ -137,4 +140,6 @@ class _Memory:
         return -r
 
     def select(self, rows: Tensor) -> _Memory:
-        return _Memory(self.s[:, rows], self.y[:, rows], self.rho[:, rows], self.scale[rows], self.next)
+        return _Memory(
+            self.s[:, rows], self.y[:, rows], self.rho[:, rows], self.scale[rows], self.next
+        )

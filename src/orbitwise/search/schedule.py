@@ -1,4 +1,5 @@
-"""From a prior to an energy in levels: the path, its inverse temperatures and step sizes, and the pilot run."""
+"""From a prior to an energy in levels: the path, its inverse temperatures and step sizes, and the
+pilot run."""
 
 from __future__ import annotations
 
@@ -17,14 +18,16 @@ from orbitwise.search.metropolis import initial_step, per_chain
 from orbitwise.search.prior import Prior
 from orbitwise.search.weights import effective, normalised, systematic
 
-# Kernels that leave exp(-U) exactly invariant from any state, with nothing carried over between energies.
+# Kernels that leave exp(-U) exactly invariant from any state, with nothing carried over between
+# energies.
 EXACT = (MALA, HMC)
 
 
 class AnnealingPath(Overlaid):
     """``U_β = (1-β) U_prior + β U`` (Neal 2001, eq. 3); ``beta`` may be replaced at any time.
 
-    ``beta``: a number, or a tensor of the shape of the batch. ``prior`` is normalised or says its ``log_z``.
+    ``beta``: a number, or a tensor of the shape of the batch. ``prior`` is normalised or says its
+    ``log_z``.
     """
 
     def __init__(self, energy: Energy, prior: Prior, beta: float | Tensor = 1.0):
@@ -49,8 +52,8 @@ class AnnealingPath(Overlaid):
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """``betas: (L,)`` ascending, the last 1 (the prior, β = 0, is not one of them), and the frozen ``step_size:
-    (L,)`` of each level; float64. Raises ``InputError`` for anything else."""
+    """``betas: (L,)`` ascending, the last 1 (the prior, β = 0, is not one of them), and the frozen
+    ``step_size: (L,)`` of each level; float64. Raises ``InputError`` for anything else."""
 
     betas: Tensor
     step_size: Tensor
@@ -64,7 +67,8 @@ class Schedule:
         return len(self.betas)
 
     def with_levels(self, levels: int) -> Schedule:
-        """The same path in ``levels`` levels: equal shares of the old levels, geometric within each.
+        """The same path in ``levels`` levels: equal shares of the old levels, geometric within
+        each.
 
         Levels placed at equal effective sizes stay at equal ones. Step sizes are interpolated.
         """
@@ -83,8 +87,16 @@ class Schedule:
 
 
 def check_betas(betas: Tensor) -> None:
-    if betas.ndim != 1 or not len(betas) or betas[0] <= 0 or (betas.diff() <= 0).any() or betas[-1] != 1:
-        raise InputError("annealing needs inverse temperatures (L,) that ascend from above 0 to exactly 1")
+    if (
+        betas.ndim != 1
+        or not len(betas)
+        or betas[0] <= 0
+        or (betas.diff() <= 0).any()
+        or betas[-1] != 1
+    ):
+        raise InputError(
+            "annealing needs inverse temperatures (L,) that ascend from above 0 to exactly 1"
+        )
 
 
 def pilot(
@@ -101,12 +113,12 @@ def pilot(
 ) -> Schedule:
     """A trial run over all levels that finds step sizes, and levels where ``betas`` is None.
 
-    Each next level is where the conditional effective sample size (Zhou, Johansen and Aston 2016, arXiv
-    1303.3123, eq. 14) falls to ``cess`` of the chains; they are resampled at once and make ``steps`` steps there
-    (four times as many at the first level), in which log h follows the acceptance (Robbins-Monro). Costs
-    ``chains · (1 + steps · (levels + 3))`` evaluations for MALA, for HMC times its leapfrog steps. Nothing of
-    it enters an estimate. Raises ``EnergyError`` where no start has a finite energy and ``InputError`` for more
-    than ``max_levels`` levels.
+    Each next level is where the conditional effective sample size (Zhou, Johansen and Aston 2016,
+    arXiv 1303.3123, eq. 14) falls to ``cess`` of the chains; they are resampled at once and make
+    ``steps`` steps there (four times as many at the first level), in which log h follows the
+    acceptance (Robbins-Monro). Costs ``chains · (1 + steps · (levels + 3))`` evaluations for MALA,
+    for HMC times its leapfrog steps. Nothing of it enters an estimate. Raises ``EnergyError`` where
+    no start has a finite energy and ``InputError`` for more than ``max_levels`` levels.
     """
     if not 0 < cess < 1:
         raise InputError(f"the conditional effective size must lie between 0 and 1, got {cess}")
@@ -141,8 +153,8 @@ def pilot(
         sizes.append(average)
         if len(found) > max_levels:
             raise InputError(
-                f"more than {max_levels} levels and only at β = {beta:.3g}; choose a prior nearer to the target, "
-                "or a lower cess"
+                f"more than {max_levels} levels and only at β = {beta:.3g}; choose a prior nearer"
+                " to the target, or a lower cess"
             )
     return Schedule(torch.tensor(found, dtype=torch.float64), torch.stack(sizes).exp())
 
@@ -151,7 +163,7 @@ def check_path(energy: Energy, prior: Prior, kernel: Kernel) -> None:
     """Raises ``InputError`` where kernel, prior and energy do not fit together."""
     if not isinstance(kernel, EXACT):
         raise InputError(
-            f"annealing needs a kernel with a Metropolis test and no memory, MALA or HMC; got "
+            "annealing needs a kernel with a Metropolis test and no memory, MALA or HMC; got "
             f"{type(kernel).__name__}, which would leave log Z biased"
         )
     if not isinstance(prior, Prior) or prior.log_z is None:
@@ -159,7 +171,9 @@ def check_path(energy: Energy, prior: Prior, kernel: Kernel) -> None:
             "the prior needs samples and a known normaliser: GaussianPrior, GaussianMixture, ..."
         )
     if tuple(prior.event_shape) != tuple(energy.event_shape):
-        raise InputError(f"a prior over {prior.event_shape} does not fit an energy over {energy.event_shape}")
+        raise InputError(
+            f"a prior over {prior.event_shape} does not fit an energy over {energy.event_shape}"
+        )
     if getattr(prior, "zero_com", False) != energy.zero_com:
         raise InputError(
             f"the energy {'ignores' if energy.zero_com else 'sees'} a common shift of all points: "
@@ -173,7 +187,8 @@ def drop(prior: Prior, x: Tensor, clean: Clean) -> Tensor:
 
 
 def _widest(delta: Tensor, cess: float, room: float) -> float:
-    """The widest step in β ≤ ``room`` that keeps the conditional effective size at ``cess``, by bisection."""
+    """The widest step in β ≤ ``room`` that keeps the conditional effective size at ``cess``, by
+    bisection."""
     delta = delta[torch.isfinite(delta)]
     delta = delta - delta.min()
 
@@ -185,7 +200,9 @@ def _widest(delta: Tensor, cess: float, room: float) -> float:
     low, high = -80.0, torch.tensor(room, dtype=torch.float64).log().item()
     for _ in range(60):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if kept(torch.tensor(middle).exp().item()) >= cess else (low, middle)
+        low, high = (
+            (middle, high) if kept(torch.tensor(middle).exp().item()) >= cess else (low, middle)
+        )
     return torch.tensor(low, dtype=torch.float64).exp().item()
 
 
@@ -198,7 +215,8 @@ def _adapt(
     steps: int,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, State, Clean]:
-    """``steps`` steps at one level: the last log h, its average over the second half, and where the chains are."""
+    """``steps`` steps at one level: the last log h, its average over the second half, and where the
+    chains are."""
     target = kernel.target_acceptance
     gain, total, counted = (target * (1 - target)) ** -0.5, torch.zeros_like(log_step), 0
     for n in range(1, steps + 1):

@@ -35,25 +35,27 @@ class Tempered(Energy):
 
 
 def geometric_ladder(low: float, high: float, count: int) -> Tensor:
-    """Inverse temperatures ``(count,)`` relative to ``low``: 1 for ``low`` down to ``low/high``, in equal
-    ratios.
+    """Inverse temperatures ``(count,)`` relative to ``low``: 1 for ``low`` down to ``low/high``, in
+    equal ratios.
 
     Equal ratios give equal swap rates where the heat capacity is constant. Any unit of temperature.
     """
     if not 0 < low <= high or count < 1 or (count == 1 and high != low):
-        raise InputError(f"a ladder needs 0 < low <= high and enough rungs, got {low}, {high}, {count}")
+        raise InputError(
+            f"a ladder needs 0 < low <= high and enough rungs, got {low}, {high}, {count}"
+        )
     return (low / high) ** torch.linspace(0.0, 1.0, count, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class ReplicaState(State):
-    """Row r of every tensor belongs to temperature r: ``x: (T, *C, *event)``, ``energy`` and ``grad`` those
-    of U itself (not βU), ``step_size: (T, *C)``.
+    """Row r of every tensor belongs to temperature r: ``x: (T, *C, *event)``, ``energy`` and
+    ``grad`` those of U itself (not βU), ``step_size: (T, *C)``.
 
-    ``inner``: what the inner kernel carries besides. ``replica: (T, *C)``: which replica sits here; ``leg``:
-    where it is on its way (0 has not been coldest yet, 1 was coldest last, 2 was hottest since).
-    ``round_trips: (*C)``: journeys cold-hot-cold completed. ``parity``: which pairs swap next; ``steps``:
-    steps made.
+    ``inner``: what the inner kernel carries besides. ``replica: (T, *C)``: which replica sits here;
+    ``leg``: where it is on its way (0 has not been coldest yet, 1 was coldest last, 2 was hottest
+    since). ``round_trips: (*C)``: journeys cold-hot-cold completed. ``parity``: which pairs swap
+    next; ``steps``: steps made.
     """
 
     inner: State
@@ -66,8 +68,8 @@ class ReplicaState(State):
 
 @dataclass(frozen=True)
 class ReplicaInfo(Info):
-    """``accepted, log_accept: (T, *C)`` of the inner kernel, whose own report is ``inner``; ``swap_tried:
-    (T-1,)`` and ``swap_accepted: (T-1, *C)`` for the neighbours (r, r+1)."""
+    """``accepted, log_accept: (T, *C)`` of the inner kernel, whose own report is ``inner``;
+    ``swap_tried: (T-1,)`` and ``swap_accepted: (T-1, *C)`` for the neighbours (r, r+1)."""
 
     swap_tried: Tensor
     swap_accepted: Tensor
@@ -82,14 +84,17 @@ class ReplicaInfo(Info):
 
 @dataclass(frozen=True, eq=False)
 class ReplicaExchange:
-    """``kernel`` on ``β_r U`` for every row r, then swaps of neighbouring rows, even and odd pairs in turn.
+    """``kernel`` on ``β_r U`` for every row r, then swaps of neighbouring rows, even and odd pairs
+    in turn.
 
-    Deterministic even-odd swaps (Okabe et al. 2001; Syed et al. 2022, arXiv 1905.02939) accepted with
-    ``min(1, exp((β_r - β_{r+1})(U_r - U_{r+1})))``; they cost no evaluation, since U and ∇U are cached.
+    Deterministic even-odd swaps (Okabe et al. 2001; Syed et al. 2022, arXiv 1905.02939) accepted
+    with ``min(1, exp((β_r - β_{r+1})(U_r - U_{r+1})))``; they cost no evaluation, since U and ∇U
+    are cached.
 
-    ``betas: (T,)`` descending, the target first (``geometric_ladder``); states have ``x: (T, *C, *event)``.
-    Momenta and step sizes stay with their row. ``swap_every``: steps of ``kernel`` between swaps. Raises
-    ``InputError`` for betas that do not descend and starting points without T rows.
+    ``betas: (T,)`` descending, the target first (``geometric_ladder``); states have ``x: (T, *C,
+    *event)``. Momenta and step sizes stay with their row. ``swap_every``: steps of ``kernel``
+    between swaps. Raises ``InputError`` for betas that do not descend and starting points without T
+    rows.
     """
 
     kernel: Kernel
@@ -99,7 +104,9 @@ class ReplicaExchange:
 
     def __post_init__(self):
         if self.betas.ndim != 1 or not (self.betas > 0).all() or (self.betas.diff() >= 0).any():
-            raise InputError("replica exchange needs inverse temperatures (T,) > 0 in descending order")
+            raise InputError(
+                "replica exchange needs inverse temperatures (T,) > 0 in descending order"
+            )
         if self.swap_every < 1:
             raise InputError(f"swap_every must be at least 1, got {self.swap_every}")
 
@@ -113,7 +120,8 @@ class ReplicaExchange:
         lead = x.shape[: x.ndim - len(energy.event_shape)]
         if len(lead) < 2 or lead[0] != rows:
             raise InputError(
-                f"{rows} temperatures need starts of shape ({rows}, chains, *event), got {tuple(x.shape)}"
+                f"{rows} temperatures need starts of shape ({rows}, chains, *event), got"
+                f" {tuple(x.shape)}"
             )
         beta = self._beta(x, lead)
         inner = self.kernel.init(x, Tempered(energy, beta))
@@ -157,7 +165,9 @@ class ReplicaExchange:
             steps=state.steps + 1,
         )
         tried = torch.zeros(len(self.betas) - 1, dtype=torch.bool, device=state.x.device)
-        swapped = torch.zeros((len(self.betas) - 1, *lead[1:]), dtype=torch.bool, device=state.x.device)
+        swapped = torch.zeros(
+            (len(self.betas) - 1, *lead[1:]), dtype=torch.bool, device=state.x.device
+        )
         if state.steps % self.swap_every == 0:
             pairs = slice(state.parity, None, 2)
             state, accepted = self._swap(state, beta, generator)

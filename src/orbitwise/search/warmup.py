@@ -25,15 +25,16 @@ def warmup(
 ) -> State:
     """Run ``steps`` steps and tune ``state.step_size`` to an acceptance of ``target``.
 
-    Robbins-Monro on the logarithm, ``log h += g n^-0.6 (acceptance - target)`` with the gain ``g = (target
-    (1-target))^-½``. In the first third every chain has a step size of its own, so that a chain that starts
-    far from equilibrium can come down in small steps; then the first ``own_dims`` batch dimensions keep
-    theirs and the others share one (default: one for all chains; for a replica exchange one per temperature),
-    starting from the median. The result is the average of log h over the second half of this part.
+    Robbins-Monro on the logarithm, ``log h += g n^-0.6 (acceptance - target)`` with the gain ``g =
+    (target (1-target))^-½``. In the first third every chain has a step size of its own, so that a
+    chain that starts far from equilibrium can come down in small steps; then the first ``own_dims``
+    batch dimensions keep theirs and the others share one (default: one for all chains; for a
+    replica exchange one per temperature), starting from the median. The result is the average of
+    log h over the second half of this part.
 
-    The chains move on while h changes, so nothing of the warm-up belongs to a sample. ``observe(n, state,
-    info)`` is called after every step; a true answer ends the warm-up. Raises ``InputError`` for a kernel
-    without a step size.
+    The chains move on while h changes, so nothing of the warm-up belongs to a sample. ``observe(n,
+    state, info)`` is called after every step; a true answer ends the warm-up. Raises ``InputError``
+    for a kernel without a step size.
     """
     target = kernel.target_acceptance if target is None else target
     if target is None:

@@ -1,4 +1,5 @@
-"""Importance weights of chains: normalised, their effective number, resampling, the normaliser they estimate."""
+"""Importance weights of chains: normalised, their effective number, resampling, the normaliser they
+estimate."""
 
 from __future__ import annotations
 
@@ -23,10 +24,13 @@ def effective(log_weight: Tensor) -> float:
 def systematic(weight: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """``count`` indices, each drawn ``count·weight`` times on average and never off by one or more.
 
-    ``weight: (C,)`` adds up to 1. One uniform number shifts a regular comb over the cumulative weights.
+    ``weight: (C,)`` adds up to 1. One uniform number shifts a regular comb over the cumulative
+    weights.
     """
     device = weight.device if generator is None else generator.device
-    shift = torch.rand((), generator=generator, device=device, dtype=torch.float64).to(weight.device)
+    shift = torch.rand((), generator=generator, device=device, dtype=torch.float64).to(
+        weight.device
+    )
     comb = (torch.arange(count, device=weight.device, dtype=torch.float64) + shift) / count
     cumulative = weight.double().cumsum(0)
     index = torch.searchsorted(cumulative / cumulative[-1], comb, right=True)
@@ -42,9 +46,10 @@ def log_mean(log_weight: Tensor) -> float:
 def log_mean_error(log_weight: Tensor, ancestor: Tensor) -> float:
     """Standard error of ``log_mean`` by the delta method.
 
-    Chains that descend from one start are one observation (Chan and Lai, Ann. Statist. 41, 2877, 2013); without
-    resampling every chain is its own ancestor and this is the relative standard error of the mean weight.
-    ``ancestor: (C,)`` long, below C. Not to be trusted where few ancestors or a small effective number are left.
+    Chains that descend from one start are one observation (Chan and Lai, Ann. Statist. 41, 2877,
+    2013); without resampling every chain is its own ancestor and this is the relative standard
+    error of the mean weight. ``ancestor: (C,)`` long, below C. Not to be trusted where few
+    ancestors or a small effective number are left.
     """
     count = len(log_weight)
     if count < 2:

@@ -1,7 +1,9 @@
-"""Checkpoints: one safetensors file with the resolved configuration in its header, replaced atomically.
+"""Checkpoints: one safetensors file with the resolved configuration in its header, replaced
+atomically.
 
-No pickle anywhere, and no random state either: every random number of a step is a function of the seed and
-the step (see ``loop``), so the step number is the state of the random stream, on every process.
+No pickle anywhere, and no random state either: every random number of a step is a function of the
+seed and the step (see ``loop``), so the step number is the state of the random stream, on every
+process.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ NAME = "checkpoint.safetensors"
 class Checkpoint:
     """Everything a run needs to go on. ``optimizer`` maps a parameter's name to its state tensors.
 
-    ``config`` is the resolved configuration of the run; ``seconds`` is the training time so far, ``skipped``
-    the number of steps whose gradient was not finite. ``objective``: what an objective remembers between steps.
+    ``config`` is the resolved configuration of the run; ``seconds`` is the training time so far,
+    ``skipped`` the number of steps whose gradient was not finite. ``objective``: what an objective
+    remembers between steps.
     """
 
     step: int
@@ -45,7 +48,8 @@ class Checkpoint:
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write atomically: whatever happens, ``path`` holds the old file or the new one, whole.
 
-    Raises ``OrbitwiseError`` when the file cannot be written (disk full, no permission); the old one stays.
+    Raises ``OrbitwiseError`` when the file cannot be written (disk full, no permission); the old
+    one stays.
     """
     from safetensors.torch import save
 
@@ -53,7 +57,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"ema/{k}": v for k, v in checkpoint.ema.items()}
     tensors |= {f"objective/{k}": v for k, v in checkpoint.objective.items()}
     tensors |= {
-        f"optimizer/{k}/{s}": v for k, state in checkpoint.optimizer.items() for s, v in state.items()
+        f"optimizer/{k}/{s}": v
+        for k, state in checkpoint.optimizer.items()
+        for s, v in state.items()
     }
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     header = {
@@ -86,8 +92,8 @@ def _replace(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
         kept = " The previous checkpoint is intact." if path.exists() else ""
         raise OrbitwiseError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}.{kept} Free space or choose "
-            "another output folder, then repeat the command to resume."
+            f"cannot write the checkpoint {path}: {error.strerror or error}.{kept} Free space or"
+            " choose another output folder, then repeat the command to resume."
         ) from error
 
 
@@ -100,7 +106,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise InputError(f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})")
+                raise InputError(
+                    f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
+                )
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 part, name = key.split("/", 1)
                 if part == "optimizer":
@@ -109,7 +117,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 else:
                     parts[part][name] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error}. Delete it to start anew.") from error
+        raise InputError(
+            f"cannot read the checkpoint {path}: {error}. Delete it to start anew."
+        ) from error
     return Checkpoint(
         step=int(header["step"]),
         config=json.loads(header["config"]),
@@ -120,7 +130,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_weights(path: Path, model: nn.Module, averaged: bool = True) -> Checkpoint:
-    """Put a checkpoint's weights (the averaged ones by default) into ``model``; returns the checkpoint.
+    """Put a checkpoint's weights (the averaged ones by default) into ``model``; returns the
+    checkpoint.
 
     Raises ``InputError`` where names or shapes differ, naming the first ones.
     """
@@ -138,21 +149,29 @@ def check_weights(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -
     wrong = sorted(k for k in have.keys() | want.keys() if have.get(k) != want.get(k))
     if wrong:
         shown = ", ".join(f"{k} (model {have.get(k)}, file {want.get(k)})" for k in wrong[:3])
-        raise InputError(f"{path} does not fit this model: {len(wrong)} tensors differ, such as {shown}")
+        raise InputError(
+            f"{path} does not fit this model: {len(wrong)} tensors differ, such as {shown}"
+        )
 
 
-def check_config(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], neutral: frozenset[str]) -> None:
+def check_config(
+    path: Path, old: Mapping[str, Any], new: Mapping[str, Any], neutral: frozenset[str]
+) -> None:
     """Raise ``InputError`` naming the keys in which two configurations differ.
 
     ``neutral``: last parts of keys that do not change the result and may differ.
     """
     a, b = flatten(old), flatten(json.loads(json.dumps(new)))
-    keys = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k.split(".")[-1] not in neutral)
+    keys = sorted(
+        k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k.split(".")[-1] not in neutral
+    )
     if keys:
-        shown = "; ".join(f"{k}: {a.get(k, 'not set')!r} before, {b.get(k, 'not set')!r} now" for k in keys)
+        shown = "; ".join(
+            f"{k}: {a.get(k, 'not set')!r} before, {b.get(k, 'not set')!r} now" for k in keys
+        )
         raise InputError(
-            f"{path} belongs to another configuration ({shown}). Choose another output folder, delete the "
-            "old one, or restore the configuration."
+            f"{path} belongs to another configuration ({shown}). Choose another output folder,"
+            " delete the old one, or restore the configuration."
         )
 
 
@@ -180,7 +199,8 @@ def restore_optimizer(
     optimizers: Sequence[torch.optim.Optimizer],
     state: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants it."""
+    """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants
+    it."""
     name_of = {p: name for name, p in model.named_parameters()}
     slots = dict.fromkeys(slot for values in state.values() for slot in values)
     by_slot = {s: upgraded(model, {k: v[s] for k, v in state.items() if s in v}) for s in slots}

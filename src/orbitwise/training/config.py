@@ -8,17 +8,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 # settings that leave the result as it is, so that a resumed run may change them
-NEUTRAL = frozenset({"checkpoint_every", "log_every", "accelerator", "devices", "strategy", "max_nonfinite"})
+NEUTRAL = frozenset(
+    {"checkpoint_every", "log_every", "accelerator", "devices", "strategy", "max_nonfinite"}
+)
 
 
 class TrainConfig(BaseModel):
     """Settings of a training run. ``warmup``, ``*_every`` and the schedule count steps.
 
-    ``shards``: parts a batch is cut into (None: one per process). Give it to get the same result on any
-    number of processes that divides it, or more than one per process to save memory.
-    ``clip_norm`` None: no clipping. ``optimiser``: AdamW, Muon for the weights of
-    linear layers with AdamW for the rest, or SGD with momentum 0.9. ``precision="bf16-mixed"`` is meant for GPUs, and
-    for processors with instructions for it.
+    ``shards``: parts a batch is cut into (None: one per process). Give it to get the same result on
+    any number of processes that divides it, or more than one per process to save memory.
+    ``clip_norm`` None: no clipping. ``optimiser``: AdamW, Muon for the weights of linear layers
+    with AdamW for the rest, or SGD with momentum 0.9. ``precision="bf16-mixed"`` is meant for GPUs,
+    and for processors with instructions for it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,7 +46,8 @@ class TrainConfig(BaseModel):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump) -> dict[str, Any]:
-        """The usual optimiser is not written down: runs begun before there was a choice can still be resumed."""
+        """The usual optimiser is not written down: runs begun before there was a choice can still
+        be resumed."""
         values = dump(self)
         if values.get("optimiser") == "adamw":
             del values["optimiser"]
@@ -52,9 +55,12 @@ class TrainConfig(BaseModel):
 
 
 def learning_rate_at(config: TrainConfig, step: int) -> float:
-    """The rate of step ``step`` (0, 1, ...): linear warm-up, then constant or half a cosine down to 1 %."""
+    """The rate of step ``step`` (0, 1, ...): linear warm-up, then constant or half a cosine down to
+    1 %."""
     warm = min(1.0, (step + 1) / (config.warmup + 1))
     if config.schedule == "constant":
         return config.learning_rate * warm
     done = max(0, step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return (
+        config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    )

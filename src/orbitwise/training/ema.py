@@ -10,8 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of ``model`` that forgets its start.
 
-    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``: a short run is not dragged back to its
-    random initialisation. Buffers are copied, not averaged.
+    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``: a short run is not dragged back
+    to its random initialisation. Buffers are copied, not averaged.
     """
 
     @torch.no_grad()

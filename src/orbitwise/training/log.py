@@ -18,7 +18,8 @@ NAME = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Metrics:
-    """One row of the log. ``loss`` and ``grad_norm`` are means since the last row (finite steps only)."""
+    """One row of the log. ``loss`` and ``grad_norm`` are means since the last row (finite steps
+    only)."""
 
     step: int
     loss: float
@@ -30,7 +31,8 @@ class Metrics:
 
 
 class MetricLog:
-    """Appends rows; rows after ``step`` (left by a run that was killed and now resumes there) are dropped.
+    """Appends rows; rows after ``step`` (left by a run that was killed and now resumes there) are
+    dropped.
 
     Raises ``OrbitwiseError`` naming the file where it cannot be written.
     """
@@ -42,7 +44,9 @@ class MetricLog:
         with _named(self._path):
             folder.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
-                kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+                kept = [
+                    line for line in self._path.read_text().splitlines() if _step_of(line) <= step
+                ]
                 temporary = self._path.with_suffix(".tmp")
                 temporary.write_text("".join(line + "\n" for line in kept))
                 os.replace(temporary, self._path)
@@ -53,7 +57,10 @@ class MetricLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
         self._board.close()
@@ -62,7 +69,9 @@ class MetricLog:
         """Append a row; numbers that are not finite become ``null`` in the file."""
         row = asdict(metrics)
         with _named(self._path):
-            self._file.write(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n")
+            self._file.write(
+                json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n"
+            )
         step = row.pop("step")
         for name, value in row.items():
             self._board.add_scalar(f"train/{name}", value, step)
@@ -74,7 +83,8 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OrbitwiseError(
-            f"cannot write the log {path}: {error.strerror or error}. Free space or choose another output folder."
+            f"cannot write the log {path}: {error.strerror or error}. Free space or choose another"
+            " output folder."
         ) from error
 
 

@@ -1,10 +1,10 @@
 """The one training loop, on Lightning Fabric: CPU, one GPU or many.
 
-Randomness. Nothing random is kept between steps: the data order of an epoch is a function of (seed, epoch),
-the noise of a step of (seed, step, shard). A step's batch is cut into ``shards`` equal parts, each with its
-own generator; the processes share the shards out and accumulate their gradients. So a run that was killed and
-resumed draws the same numbers as an unbroken one, and the same ``shards`` give the same gradients on any
-number of processes, up to the order of summation.
+Randomness. Nothing random is kept between steps: the data order of an epoch is a function of (seed,
+epoch), the noise of a step of (seed, step, shard). A step's batch is cut into ``shards`` equal
+parts, each with its own generator; the processes share the shards out and accumulate their
+gradients. So a run that was killed and resumed draws the same numbers as an unbroken one, and the
+same ``shards`` give the same gradients on any number of processes, up to the order of summation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Data(Protocol):
     def __getitem__(self, index: Tensor) -> Any: ...  # a batch, with ``.to(device)``
 
 
-Objective = Callable[[nn.Module, Any, torch.Generator], Tensor]  # (model, batch, generator) -> losses (B,)
+Objective = Callable[
+    [nn.Module, Any, torch.Generator], Tensor
+]  # (model, batch, generator) -> losses (B,)
 
 
 class DivergedError(OrbitwiseError, ArithmeticError):
@@ -50,7 +52,8 @@ class DivergedError(OrbitwiseError, ArithmeticError):
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a training stands: after ``step`` steps and ``seconds`` of them (audits and writing not counted).
+    """Where a training stands: after ``step`` steps and ``seconds`` of them (audits and writing not
+    counted).
 
     ``model`` has the last weights, ``ema`` the averaged ones; look at them, leave them as they are.
     """
@@ -63,10 +66,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What training left: ``model`` with its last weights, ``ema`` with the averaged ones (use these).
+    """What training left: ``model`` with its last weights, ``ema`` with the averaged ones (use
+    these).
 
-    ``loss``: mean since the last log row; ``seconds``: training time of all runs that led here; ``skipped``:
-    steps without a finite gradient; ``resumed_at``: step at which this run took over (0: from the start).
+    ``loss``: mean since the last log row; ``seconds``: training time of all runs that led here;
+    ``skipped``: steps without a finite gradient; ``resumed_at``: step at which this run took over
+    (0: from the start).
     """
 
     model: nn.Module
@@ -89,18 +94,20 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     on_step: Callable[[Moment], None] | None = None,
 ) -> TrainResult:
-    """Train ``model`` in place for ``config.steps`` steps, or finish a run that was begun in ``out_dir``.
+    """Train ``model`` in place for ``config.steps`` steps, or finish a run that was begun in
+    ``out_dir``.
 
-    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised. An objective with
-    a memory (a replay buffer) is an ``nn.Module``: its buffers are part of the checkpoint.
-    ``resolved_config`` (JSON-able) is stored in the checkpoint and compared on resumption. ``on_progress``
-    replaces the progress bar. ``on_step`` is called at the start (step 0, or where a resumed run takes over) and
-    after every step, before its checkpoint, on the leading process (``audit.AuditEvery`` is one). Ctrl-C finishes
-    the step, saves, and raises ``KeyboardInterrupt``.
+    ``objective(model, batch, generator)`` gives losses ``(B,)``; their mean is minimised. An
+    objective with a memory (a replay buffer) is an ``nn.Module``: its buffers are part of the
+    checkpoint. ``resolved_config`` (JSON-able) is stored in the checkpoint and compared on
+    resumption. ``on_progress`` replaces the progress bar. ``on_step`` is called at the start (step
+    0, or where a resumed run takes over) and after every step, before its checkpoint, on the
+    leading process (``audit.AuditEvery`` is one). Ctrl-C finishes the step, saves, and raises
+    ``KeyboardInterrupt``.
 
-    Raises ``InputError`` for unusable data or a checkpoint of another configuration (naming the keys),
-    ``DivergedError`` after ``max_nonfinite`` steps without a finite gradient, ``OrbitwiseError`` when a
-    checkpoint cannot be written.
+    Raises ``InputError`` for unusable data or a checkpoint of another configuration (naming the
+    keys), ``DivergedError`` after ``max_nonfinite`` steps without a finite gradient,
+    ``OrbitwiseError`` when a checkpoint cannot be written.
     """
     run = _Run(model, objective, data, config)
     path = Path(out_dir) / files.NAME
@@ -144,7 +151,8 @@ def estimate_step_seconds(
 ) -> float:
     """Median seconds of one training step on one device, measured on a copy of ``model``.
 
-    For turning a budget in minutes into ``steps``: the schedule and resumption stay functions of the step.
+    For turning a budget in minutes into ``steps``: the schedule and resumption stay functions of
+    the step.
     """
     single = config.model_copy(update={"devices": 1, "strategy": "auto"})
     run = _Run(copy.deepcopy(model), objective, data, single)
@@ -159,7 +167,9 @@ def estimate_step_seconds(
 class _Run:
     """The state of a run and one step of it."""
 
-    def __init__(self, model: nn.Module, objective: Objective, data: Data, config: TrainConfig) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, data: Data, config: TrainConfig
+    ) -> None:
         from lightning_fabric import Fabric
 
         from orbitwise.training.precision import precision_plugins
@@ -177,8 +187,8 @@ class _Run:
         self.shards = config.shards or ranks
         if self.shards % ranks or config.batch_size % self.shards:
             raise InputError(
-                f"batch_size ({config.batch_size}) must be a multiple of shards ({self.shards}), and shards "
-                f"of the number of processes ({ranks})"
+                f"batch_size ({config.batch_size}) must be a multiple of shards ({self.shards}),"
+                f" and shards of the number of processes ({ranks})"
             )
         if isinstance(objective, nn.Module):
             objective.to(self.fabric.device)
@@ -193,7 +203,8 @@ class _Run:
         self.seconds = 0.0
 
     def advance(self) -> tuple[Tensor, float]:
-        """One step; returns the mean loss of this process's shards and the gradient norm before clipping."""
+        """One step; returns the mean loss of this process's shards and the gradient norm before
+        clipping."""
         begin = time.perf_counter()
         config, fabric = self.config, self.fabric
         own = self.shards // fabric.world_size
@@ -225,8 +236,9 @@ class _Run:
         self.seconds += time.perf_counter() - begin
         if self.nonfinite >= config.max_nonfinite:
             raise DivergedError(
-                f"the gradient was not finite in {self.nonfinite} steps in a row, up to step {self.step}; "
-                "the weights are those before them. Lower learning_rate, or look for NaN in the data."
+                f"the gradient was not finite in {self.nonfinite} steps in a row, up to step"
+                f" {self.step}; the weights are those before them. Lower learning_rate, or look for"
+                " NaN in the data."
             )
         return total, norm
 
@@ -242,7 +254,9 @@ class _Run:
             config=stored,
             seconds=self.seconds,
             skipped=self.skipped,
-            objective=dict(self.objective.state_dict()) if isinstance(self.objective, nn.Module) else {},
+            objective=(
+                dict(self.objective.state_dict()) if isinstance(self.objective, nn.Module) else {}
+            ),
         )
 
     def restore(self, path: Path, stored: dict[str, Any]) -> None:
@@ -293,7 +307,9 @@ class _Window:
         if loss is None and self.losses:
             loss = float(torch.stack(self.losses).mean())
         rate = (run.step - first) / max(run.seconds - begun, 1e-9)
-        return Progress(run.step, run.config.steps, loss, rate, (run.config.steps - run.step) / rate)
+        return Progress(
+            run.step, run.config.steps, loss, rate, (run.config.steps - run.step) / rate
+        )
 
 
 def _silent(report: Progress) -> None:

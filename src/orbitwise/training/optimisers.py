@@ -13,8 +13,9 @@ MOMENTUM = 0.9  # of SGD
 def optimisers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
     """Over all parameters of ``model`` that are trained; matrices decay, biases and scales do not.
 
-    ``muon``: the weights of linear layers step along the orthogonalised momentum, at the size of a step of AdamW
-    (Liu 2502.16982, eq. 4), so that learning rates of AdamW hold; AdamW has the other parameters, embeddings too.
+    ``muon``: the weights of linear layers step along the orthogonalised momentum, at the size of a
+    step of AdamW (Liu 2502.16982, eq. 4), so that learning rates of AdamW hold; AdamW has the other
+    parameters, embeddings too.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     found: list[Optimizer] = []

@@ -1,4 +1,5 @@
-"""Seeds, and which samples a step uses: both functions of the step alone, so there is nothing to save."""
+"""Seeds, and which samples a step uses: both functions of the step alone, so there is nothing to
+save."""
 
 from __future__ import annotations
 
@@ -33,4 +34,6 @@ class EpochOrder:
         return line[begin - needed[0] * self.size :][: self.batch_size]
 
     def _shuffled(self, epoch: int) -> Tensor:
-        return torch.randperm(self.size, generator=torch.Generator().manual_seed(mix(self.seed, 0, epoch)))
+        return torch.randperm(
+            self.size, generator=torch.Generator().manual_seed(mix(self.seed, 0, epoch))
+        )

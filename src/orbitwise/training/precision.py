@@ -11,8 +11,8 @@ from orbitwise.training.config import TrainConfig
 
 
 class _Bfloat16(MixedPrecision):
-    """Fabric's, but noisy points come as they are: it would round them, and bfloat16 has eight bits for a place in
-    space. Nor does it look into the batches that networks get."""
+    """Fabric's, but noisy points come as they are: it would round them, and bfloat16 has eight bits
+    for a place in space. Nor does it look into the batches that networks get."""
 
     def convert_input(self, data: Any) -> Any:
         return data

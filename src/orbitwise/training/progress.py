@@ -10,8 +10,8 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running training reports. ``loss``: mean since the last log row (None before the first step);
-    ``rate``: steps per second; ``seconds_left`` is None until a rate is known."""
+    """What a running training reports. ``loss``: mean since the last log row (None before the first
+    step); ``rate``: steps per second; ``seconds_left`` is None until a rate is known."""
 
     step: int
     steps: int
@@ -41,14 +41,19 @@ class ProgressBar:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def __call__(self, report: Progress) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=report.step, total=report.steps, numbers=describe(report))
+            self._bar.update(
+                self._task, completed=report.step, total=report.steps, numbers=describe(report)
+            )
         elif (tenth := 10 * report.step // max(report.steps, 1)) > self._tenth:
             self._tenth = tenth
             line = f"{self.description} {report.step}/{report.steps}  {describe(report)}"

@@ -1,4 +1,5 @@
-"""Hessians, condition numbers and landscapes of the loss terms against closed forms and dense Hessians."""
+"""Hessians, condition numbers and landscapes of the loss terms against closed forms and dense
+Hessians."""
 
 import itertools
 import math
@@ -9,7 +10,11 @@ from torch import nn
 
 import orbitwise as ow
 from orbitwise.audit import AuditBatch, Enumerate, Haar, Quadrature
-from orbitwise.audit.landscape.conditioning import condition_numbers, conditioning, head_weight_deviation
+from orbitwise.audit.landscape.conditioning import (
+    condition_numbers,
+    conditioning,
+    head_weight_deviation,
+)
 from orbitwise.audit.landscape.loss_surface import LossTerms, quadratic_in
 from orbitwise.audit.landscape.plane import loss_landscape, quadratic_fit
 from orbitwise.audit.landscape.spectrum import hessian_spectrum
@@ -57,7 +62,8 @@ class Small(nn.Module):
 
 
 def test_linear_model_against_projection_on_the_commutant():
-    """f(x) = W x: the total Hessian is 2 mean(x²)/3, on vec(1)/√3 all of it twirled, elsewhere all equivariance."""
+    """f(x) = W x: the total Hessian is 2 mean(x²)/3, on vec(1)/√3 all of it twirled, elsewhere all
+    equivariance."""
     data = batch()
     loss = LossTerms(linear(), ow.SO3(), data, nodes=ICOSAHEDRAL, generator=gen())
     scale = 2 * data.x.square().mean() / 3
@@ -66,7 +72,9 @@ def test_linear_model_against_projection_on_the_commutant():
     found = {term: loss.dense_hessian(0, term) for term in ("total", "twirled", "equivariance")}
     assert torch.allclose(found["total"], scale * torch.eye(9, dtype=F64), atol=1e-12)
     assert torch.allclose(found["twirled"], scale * commutant, atol=1e-12)
-    assert torch.allclose(found["equivariance"], scale * (torch.eye(9, dtype=F64) - commutant), atol=1e-12)
+    assert torch.allclose(
+        found["equivariance"], scale * (torch.eye(9, dtype=F64) - commutant), atol=1e-12
+    )
 
     result = condition_numbers(loss)
     assert [getattr(result, t).unresolved for t in found] == [0, 8, 1]
@@ -82,7 +90,9 @@ def test_linear_model_against_projection_on_the_commutant():
 def test_the_terms_are_those_of_the_audit():
     model, data = Small(), [batch(seed=1), batch(b=3, seed=2)]
     loss = LossTerms(model, ow.SO3(), data, nodes=Quadrature("octahedral"), generator=gen(5))
-    report = ow.audit_equivariance(model, ow.SO3(), data, nodes=Quadrature("octahedral"), generator=gen(5))
+    report = ow.audit_equivariance(
+        model, ow.SO3(), data, nodes=Quadrature("octahedral"), generator=gen(5)
+    )
     point, row = loss(), report.rows[0]
     assert point.total.item() == pytest.approx(row.total.value, rel=1e-12)
     assert point.twirled.item() == pytest.approx(row.twirled.value, rel=1e-12)
@@ -90,8 +100,8 @@ def test_the_terms_are_those_of_the_audit():
 
 
 def test_the_hessian_of_the_twirled_term_has_no_bias():
-    """Two Haar elements per item: the mean over many draws is the projection on the commutant, and so is not the
-    Hessian of the squared mean prediction."""
+    """Two Haar elements per item: the mean over many draws is the projection on the commutant, and
+    so is not the Hessian of the squared mean prediction."""
     one, repeats = batch(b=1), 6000
     many = AuditBatch(one.x.expand(repeats, -1, -1), one.target.expand(repeats, -1, -1))
     pieces = [many[torch.arange(k, repeats, 20)] for k in range(20)]
@@ -112,7 +122,8 @@ def test_the_hessian_of_the_twirled_term_has_no_bias():
 
 
 def by_hand(model, data, g, blocks):
-    """Both terms as a function of all parameters, the twirled one as the sum over pairs of different blocks."""
+    """Both terms as a function of all parameters, the twirled one as the sum over pairs of
+    different blocks."""
     names, tensors = zip(*model.named_parameters(), strict=True)
 
     def terms(theta):
@@ -135,7 +146,9 @@ def small():
     terms = by_hand(model, data, loss.elements[0], 3)
     dense = [torch.func.hessian(lambda t, k=k: terms(t)[k])(loss.point) for k in (0, 1)]
     slopes = [torch.func.grad(lambda t, k=k: terms(t)[k])(loss.point) for k in (0, 1)]
-    return loss, *({"total": d[0], "twirled": d[1], "equivariance": d[0] - d[1]} for d in (dense, slopes))
+    return loss, *(
+        {"total": d[0], "twirled": d[1], "equivariance": d[0] - d[1]} for d in (dense, slopes)
+    )
 
 
 @pytest.mark.parametrize("term", ["total", "twirled", "equivariance"])
@@ -157,9 +170,13 @@ def test_derivatives_and_spectra_of_a_small_network(small, term):
     assert abs(found.square.value - H.square().sum()) < 4 * found.square.error
     rank = float(H.trace() ** 2 / H.square().sum())
     assert found.effective_rank == pytest.approx(rank, rel=0.25)
-    assert found.stretch == pytest.approx(float(values[-1] / values.square().mean().sqrt()), rel=0.1)
+    assert found.stretch == pytest.approx(
+        float(values[-1] / values.square().mean().sqrt()), rel=0.1
+    )
     assert found.dimension == loss.dimension == 38 and found.products > 400
-    assert found.largest.value == pytest.approx(float(values[-1])) and math.isnan(found.largest.error)
+    assert found.largest.value == pytest.approx(float(values[-1])) and math.isnan(
+        found.largest.error
+    )
 
 
 def test_batches_weigh_by_their_items_and_give_errors():
@@ -177,15 +194,24 @@ def test_batches_weigh_by_their_items_and_give_errors():
     for s in range(30):
         other = [batch(b=64, seed=100 + s)]
         again = LossTerms(
-            Small(), ow.SO3(), other, parameters=["head.weight"], nodes=Quadrature(), generator=gen(s)
+            Small(),
+            ow.SO3(),
+            other,
+            parameters=["head.weight"],
+            nodes=Quadrature(),
+            generator=gen(s),
         )
         tops.append(torch.linalg.eigvalsh(again.dense_hessian(0, "total"))[-1])
     assert found.largest.error == pytest.approx(float(torch.stack(tops).std()), rel=0.8)
-    uneven = LossTerms(Small(), ow.SO3(), [joined[:60], joined[60:]], nodes=Quadrature(), generator=gen())
+    uneven = LossTerms(
+        Small(), ow.SO3(), [joined[:60], joined[60:]], nodes=Quadrature(), generator=gen()
+    )
     assert torch.allclose(uneven.weights, torch.tensor([60 / 64, 4 / 64], dtype=F64))
     whole = uneven()
     parts = [uneven.of_batch(k) for k in range(2)]
-    assert whole.total.item() == pytest.approx(float(60 / 64 * parts[0].total + 4 / 64 * parts[1].total))
+    assert whole.total.item() == pytest.approx(
+        float(60 / 64 * parts[0].total + 4 / 64 * parts[1].total)
+    )
 
 
 # ---- the head: exactly quadratic
@@ -207,12 +233,14 @@ def test_head_hessian_is_the_orbit_averaged_covariance_of_the_features():
     assert torch.allclose(result.total.spectrum, known, rtol=1e-9)
     assert result.total.value.value == pytest.approx(float(known[-1] / known[0]), rel=1e-8)
     assert result.total.unresolved == 0 and result.dimension == 18 and result.batches == 3
-    assert result.equivariance.negative > -1e-12  # a variance: convex for every draw of the elements
+    assert (
+        result.equivariance.negative > -1e-12
+    )  # a variance: convex for every draw of the elements
 
 
 def test_head_terms_of_a_sign_group():
-    """w·(x, 2x³, |x|, 3x²) on the line: the first two are odd and only in the twirled term, the others only in the
-    equivariance error; each 2x2 Hessian is known."""
+    """w·(x, 2x³, |x|, 3x²) on the line: the first two are odd and only in the twirled term, the
+    others only in the equivariance error; each 2x2 Hessian is known."""
 
     class Powers(nn.Module):
         def __init__(self):
@@ -243,10 +271,14 @@ def test_condition_of_diagonal_hessians():
     result = conditioning(total.expand(4, 4, 4), twirled.expand(4, 4, 4), floor=1e-5)
     assert result.total.value.value == pytest.approx(100) and result.total.unresolved == 1
     assert result.twirled.value.value == pytest.approx(120) and result.twirled.unresolved == 2
-    assert result.equivariance.value.value == pytest.approx(80) and result.equivariance.unresolved == 1
+    assert (
+        result.equivariance.value.value == pytest.approx(80) and result.equivariance.unresolved == 1
+    )
     assert result.total_over_equivariance.value == pytest.approx(1.25)
     assert result.total.value.error == pytest.approx(0, abs=1e-6)  # equal batches
-    assert conditioning(total[None], twirled[None], floor=0.05).total.value.value == pytest.approx(10)
+    assert conditioning(total[None], twirled[None], floor=0.05).total.value.value == pytest.approx(
+        10
+    )
     noisy = twirled - torch.diag(torch.tensor([0.0, 0.0, 0.0, 2.0]))  # noise of −2 hides 0.5
     found = conditioning(total[None] * 2, noisy[None]).twirled
     assert found.lower_bound and not result.twirled.lower_bound
@@ -261,7 +293,9 @@ def test_errors_of_condition_numbers_are_those_of_repeats():
     """Twelve batches against 200 repeats of the whole."""
 
     def draw(seed):
-        x = torch.randn(12, 40, 3, generator=gen(seed), dtype=F64) * torch.tensor([5.0, 2.0, 1.0], dtype=F64)
+        x = torch.randn(12, 40, 3, generator=gen(seed), dtype=F64) * torch.tensor(
+            [5.0, 2.0, 1.0], dtype=F64
+        )
         total = x.mT @ x / 40
         return conditioning(
             total, 0.4 * total * torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.5]], dtype=F64)
@@ -326,9 +360,11 @@ def test_common_random_numbers_are_exact():
 
 
 def test_fresh_random_numbers_make_a_smooth_surface_rough():
-    """The same surface: a quadratic to high precision with common random numbers, noise without neighbours when drawn
-    anew at every point."""
-    loss = LossTerms(Small(), SO3, [batch(b=8, seed=s) for s in (1, 2)], nodes=Haar(4), generator=gen())
+    """The same surface: a quadratic to high precision with common random numbers, noise without
+    neighbours when drawn anew at every point."""
+    loss = LossTerms(
+        Small(), SO3, [batch(b=8, seed=s) for s in (1, 2)], nodes=Haar(4), generator=gen()
+    )
     found = hessian_spectrum(loss, "total", 1, probes=2, tolerance=1e-4)
     options = {"span": 2e-3, "count": 12}
     common = loss_landscape(loss, found.extreme_directions, **options)
@@ -339,7 +375,9 @@ def test_fresh_random_numbers_make_a_smooth_surface_rough():
         assert a.r_squared > 0.999 and b.r_squared < 0.2
         assert a.residual < 1e-4 * b.residual
         assert a.neighbour_correlation > 0.5 and abs(b.neighbour_correlation) < 0.25
-    curvatures = torch.stack([loss.curvature("total", v).mean() for v in found.extreme_directions.T])
+    curvatures = torch.stack(
+        [loss.curvature("total", v).mean() for v in found.extreme_directions.T]
+    )
     assert torch.allclose(
         common.fit("total").curvatures, curvatures, rtol=1e-2, atol=1e-3 * float(curvatures[0])
     )
@@ -349,7 +387,9 @@ def test_the_default_span_doubles_the_loss_of_a_quadratic():
     loss = LossTerms(linear(), SO3, batch(), nodes=ICOSAHEDRAL, generator=gen())
     found = loss_landscape(loss, torch.eye(9, dtype=F64)[:, :2], count=5)
     scale = 2 * float(batch().x.square().mean()) / 3
-    assert float(found.axis[-1]) == pytest.approx(math.sqrt(2 * float(loss().total) / scale), rel=1e-9)
+    assert float(found.axis[-1]) == pytest.approx(
+        math.sqrt(2 * float(loss().total) / scale), rel=1e-9
+    )
     assert found.fit("total").r_squared == pytest.approx(1)
     assert torch.allclose(found.fit("total").curvatures, torch.full((2,), scale, dtype=F64))
 
@@ -381,7 +421,8 @@ def test_the_model_is_copied_and_left_alone():
 
 
 def test_attention_and_dictionaries():
-    """Fused attention has no second derivative; single precision; one of two outputs; padded points."""
+    """Fused attention has no second derivative; single precision; one of two outputs; padded
+    points."""
     net = PointTransformer(hidden=16, layers=1, heads=2, waves=4, times=4)
 
     class Forces(nn.Module):
@@ -401,17 +442,32 @@ def test_attention_and_dictionaries():
         mask=mask,
     )
     x = torch.randn(2, 4, 3, generator=gen())
-    data = AuditBatch(x, {"forces": x.sin(), "energy": x[:, 0, 0]}, (torch.full((2,), 0.5), labels), mask)
+    data = AuditBatch(
+        x, {"forces": x.sin(), "energy": x[:, 0, 0]}, (torch.full((2,), 0.5), labels), mask
+    )
     kinds = {"forces": "vector", "energy": "invariant"}
     loss = LossTerms(
-        Forces(), SO3, [data, data], outputs=kinds, output="forces", nodes=Haar(4), generator=gen(), chunk=5
+        Forces(),
+        SO3,
+        [data, data],
+        outputs=kinds,
+        output="forces",
+        nodes=Haar(4),
+        generator=gen(),
+        chunk=5,
     )
     spectrum = hessian_spectrum(loss, "total", 1, probes=4)
     assert spectrum.values[-1] > 0 and spectrum.residuals.max() < 0.05 * spectrum.values[-1]
     head = LossTerms(
-        Forces(), SO3, [data, data], outputs=kinds, output="forces", parameters=["net.readout"], nodes=Haar(4),
+        Forces(),
+        SO3,
+        [data, data],
+        outputs=kinds,
+        output="forces",
+        parameters=["net.readout"],
+        nodes=Haar(4),
         generator=gen(),
-    )  # fmt: skip
+    )
     result = condition_numbers(head, floor=1e-3)
     assert result.total.unresolved >= 3  # the centre of mass is taken out: the bias does nothing
     assert result.total.value.value > 1
@@ -436,7 +492,9 @@ def test_head_weight_deviation():
     row = torch.arange(1.0, 5.0)
     assert head_weight_deviation(row.expand(3, 4)).plain == 0
     opposite = torch.stack([row, -row, 0 * row])
-    assert head_weight_deviation(opposite).plain == pytest.approx(float(2 / 3 * row.square().mean()))
+    assert head_weight_deviation(opposite).plain == pytest.approx(
+        float(2 / 3 * row.square().mean())
+    )
     assert head_weight_deviation(opposite).normalised == pytest.approx(1)
     w = torch.randn(3, 1000, generator=gen())
     assert head_weight_deviation(w).normalised == pytest.approx(2 / 3, abs=0.05)  # independent rows

@@ -1,4 +1,5 @@
-"""Crystal files: read as pymatgen and ASE read them, written so that they come back, refused with a place."""
+"""Crystal files: read as pymatgen and ASE read them, written so that they come back, refused with a
+place."""
 
 import csv
 from pathlib import Path
@@ -71,12 +72,15 @@ def random_crystals(count: int, seed: int = 0) -> list[Crystal]:
     for k in range(count):
         atoms = int(rng.integers(1, 9))
         lattice = 4 * np.eye(3) + rng.normal(size=(3, 3))
-        made.append(Crystal(rng.random((atoms, 3)), lattice, rng.integers(1, 90, atoms), f"random-{k}"))
+        made.append(
+            Crystal(rng.random((atoms, 3)), lattice, rng.integers(1, 90, atoms), f"random-{k}")
+        )
     return made
 
 
 def same(a: Crystal, b: Crystal, tolerance: float = 1e-8) -> bool:
-    """The same atoms at the same places in the same cell, whatever the order and the orientation of the cell."""
+    """The same atoms at the same places in the same cell, whatever the order and the orientation of
+    the cell."""
     metric = np.allclose(a.lattice @ a.lattice.T, b.lattice @ b.lattice.T, atol=tolerance)
     apart = (a.frac[:, None] - b.frac[None] + 0.5) % 1.0 - 0.5
     near = (np.abs(apart) < tolerance).all(-1) & (a.species[:, None] == b.species[None])
@@ -89,8 +93,12 @@ def test_cells_from_parameters_are_those_of_pymatgen_and_ase():
     values = np.concatenate([values, [[4, 4, 4, 90, 90, 90]]])
     lattices = cell_from_parameters(values)
     for row, lattice in zip(values, lattices, strict=True):
-        np.testing.assert_allclose(lattice, pymatgen.Lattice.from_parameters(*row).matrix, atol=1e-12)
-    assert np.isnan(cell_from_parameters(np.array([4, 4, 4, 20, 20, 119.0]))).any()  # no such corner
+        np.testing.assert_allclose(
+            lattice, pymatgen.Lattice.from_parameters(*row).matrix, atol=1e-12
+        )
+    assert np.isnan(
+        cell_from_parameters(np.array([4, 4, 4, 20, 20, 119.0]))
+    ).any()  # no such corner
 
 
 def test_round_trips_by_structure_atoms_cif_and_extxyz(tmp_path):
@@ -139,7 +147,9 @@ def test_blocks_of_one_file_and_data_in_text_fields(tmp_path):
     note = "_publ_section_comment\n;\ndata_hidden is no block\n;\n"
     (tmp_path / "two.cif").write_text(ROCK_SALT + note + "\n" + OXIDE)
     found = read_crystals(tmp_path / "two.cif")
-    assert [c.name for c in found.crystals] == ["NaCl", "oxide"] and [len(c) for c in found.crystals] == [
+    assert [c.name for c in found.crystals] == ["NaCl", "oxide"] and [
+        len(c) for c in found.crystals
+    ] == [
         8,
         5,
     ]
@@ -191,7 +201,9 @@ def test_npz_arrays(tmp_path):
         read_crystals(npz(tmp_path / "c.npz", crystals, frac_coords=None))
     frac = np.concatenate([c.frac for c in crystals])
     frac[len(crystals[0])] = np.nan
-    with pytest.raises(InputError, match=r"d\.npz, record 2 \(random-1\): a coordinate is not finite"):
+    with pytest.raises(
+        InputError, match=r"d\.npz, record 2 \(random-1\): a coordinate is not finite"
+    ):
         read_crystals(npz(tmp_path / "d.npz", crystals, frac_coords=frac))
     found = read_crystals(tmp_path / "d.npz", skip_bad=True)
     assert len(found) == 5 and len(found.skipped) == 1 and found.columns["prompt"][1] == "text 2"
@@ -205,18 +217,27 @@ def edited(text: str, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (edited(ROCK_SALT, "Cl- 0.5 0.5 0.5 1.0", "Cl- 0.5 0.5 0.5 0.5"), "atom site 2 .* partial occupancy"),
+        (
+            edited(ROCK_SALT, "Cl- 0.5 0.5 0.5 1.0", "Cl- 0.5 0.5 0.5 0.5"),
+            "atom site 2 .* partial occupancy",
+        ),
         (ROCK_SALT + " Br1 Br- 0.5 0.5 0.5 0.0\n", "atom site 3 .* partial occupancy"),
         (edited(OXIDE, "_atom_site_occupancy", "_atom_site_disorder_group"), "disorder group 1"),
         (edited(OXIDE, "_cell_length_b 3.9\n", ""), "no cell: _cell_length_b missing"),
         (edited(OXIDE, "_cell_angle_beta 90", "_cell_angle_beta 0"), "is none"),
         (edited(OXIDE, " Ti1 ", " Xx1 "), "atom site 2: unknown element 'Xx1'"),
         (edited(ROCK_SALT, "Na1 Na+", "Na1 Wat"), "unknown element 'Wat'"),
-        (edited(OXIDE, "Ti1 0.5 0.5 0.5", "Ti1 ? ? ?"), "_atom_site_fract_x of atom site 2 is not a number"),
+        (
+            edited(OXIDE, "Ti1 0.5 0.5 0.5", "Ti1 ? ? ?"),
+            "_atom_site_fract_x of atom site 2 is not a number",
+        ),
         (edited(OXIDE, "Ti1 0.5 0.5 0.5", "Ti1 nan 0.5 0.5"), "not finite"),
         (edited(OXIDE, "_cell_length_a 3.9", "_cell_length_a inf"), "_cell_length_a is not finite"),
         (edited(OXIDE, "Ti1 0.5 0.5 0.5 1", "Ti1 0.5 0.5"), "malformed"),
-        (edited(OXIDE, "_atom_site_fract_x", "_atom_site_Cartn_x"), "no atom sites with fractional"),
+        (
+            edited(OXIDE, "_atom_site_fract_x", "_atom_site_Cartn_x"),
+            "no atom sites with fractional",
+        ),
         ("data_x\n_cell_length_a 3\n", "no cell"),
         ("not a cif at all\n", "this is no CIF"),
         ("", "the file is empty"),
@@ -233,16 +254,22 @@ def test_bad_cifs_are_named_or_skipped_and_counted(tmp_path, text, message):
     found = read_crystals(tmp_path, skip_bad=True)
     assert [c.name for c in found.crystals] == ["a_good"]
     assert len(found.skipped) == 1 and "bad.cif" in found.skipped[0]
-    with pytest.raises(InputError, match=r"bad\.cif"):  # nothing is left: an error even where bad ones may go
+    with pytest.raises(
+        InputError, match=r"bad\.cif"
+    ):  # nothing is left: an error even where bad ones may go
         read_crystals(tmp_path / "bad.cif", skip_bad=True)
 
 
 def test_cells_that_are_too_large(tmp_path):
     rng = np.random.default_rng(0)
-    rows = "\n".join(f" C{i} {x:.5f} {y:.5f} {z:.5f} 1" for i, (x, y, z) in enumerate(rng.random((5000, 3))))
+    rows = "\n".join(
+        f" C{i} {x:.5f} {y:.5f} {z:.5f} 1" for i, (x, y, z) in enumerate(rng.random((5000, 3)))
+    )
     head = OXIDE.split(" Sr1")[0]
     (tmp_path / "large.cif").write_text(f"{head}{rows}\n")
-    with pytest.raises(InputError, match=r"large\.cif, line 1 .*5,000 atoms in the cell, the limit is 500"):
+    with pytest.raises(
+        InputError, match=r"large\.cif, line 1 .*5,000 atoms in the cell, the limit is 500"
+    ):
         read_crystals(tmp_path / "large.cif")
     (tmp_path / "salt.cif").write_text(ROCK_SALT)  # two sites, eight atoms
     with pytest.raises(InputError, match="8 atoms in the cell, the limit is 7"):
@@ -255,7 +282,9 @@ def test_cells_that_are_too_large(tmp_path):
 def test_bad_csv(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("material_id,formula\na,NaCl\n")
-    with pytest.raises(InputError, match=r"x\.csv, line 1: column 'cif' missing; found material_id, formula"):
+    with pytest.raises(
+        InputError, match=r"x\.csv, line 1: column 'cif' missing; found material_id, formula"
+    ):
         read_crystals(path)
     bad = edited(OXIDE, "Ti1 0.5 0.5 0.5 1", "Ti1 0.5 0.5 0.5 0.3")
     path.write_text(f'material_id,cif\na,"{OXIDE}"\nb,"{bad}"\nc,\n')
@@ -263,7 +292,9 @@ def test_bad_csv(tmp_path):
     with pytest.raises(InputError, match=rf"x\.csv, line {line} \(b\): .*partial occupancy"):
         read_crystals(path)
     found = read_crystals(path, skip_bad=True)
-    assert len(found) == 1 and len(found.skipped) == 2 and "the cif field is empty" in found.skipped[1]
+    assert (
+        len(found) == 1 and len(found.skipped) == 2 and "the cif field is empty" in found.skipped[1]
+    )
     path.write_text("material_id,cif\n")
     with pytest.raises(InputError, match="no crystal in it"):
         read_crystals(path)

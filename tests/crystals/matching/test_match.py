@@ -1,4 +1,5 @@
-"""Match rate and RMSE: against pymatgen's StructureMatcher, by hand, and with guesses that break."""
+"""Match rate and RMSE: against pymatgen's StructureMatcher, by hand, and with guesses that
+break."""
 
 import math
 import time
@@ -33,15 +34,18 @@ def noisy(structure, rng, noise: float, strain: float):
 def truths(rng):
     """Cubic, hexagonal, triclinic, a supercell that reduces, one element, one atom."""
     hexagonal = core.Structure(
-        core.Lattice.hexagonal(3.2, 5.1), ["Zn", "Zn", "O", "O"],
+        core.Lattice.hexagonal(3.2, 5.1),
+        ["Zn", "Zn", "O", "O"],
         [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0.5], [1 / 3, 2 / 3, 0.38], [2 / 3, 1 / 3, 0.88]],
-    )  # fmt: skip
+    )
     corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     salt = core.Structure(
         core.Lattice.cubic(5.6), ["Na"] * 4 + ["Cl"] * 4, np.concatenate([corners, corners + 0.5])
     )
     triclinic = core.Structure(
-        core.Lattice.from_parameters(4.1, 5.3, 6.2, 75, 83, 110), ["C"] * 4 + ["N"] * 2, rng.random((6, 3))
+        core.Lattice.from_parameters(4.1, 5.3, 6.2, 75, 83, 110),
+        ["C"] * 4 + ["N"] * 2,
+        rng.random((6, 3)),
     )
     copper = core.Structure(core.Lattice.cubic(3.6), ["Cu"] * 4, corners)
     return [perovskite(), hexagonal, salt, triclinic, copper, perovskite() * (2, 1, 1)]
@@ -113,13 +117,27 @@ def test_matches_of_guesses_with_all_that_can_be_wrong():
     )
     calls = []
     result = match(
-        [[swapped, near, None], [near], [touching, near]], truth, progress=lambda a, b: calls.append((a, b))
+        [[swapped, near, None], [near], [touching, near]],
+        truth,
+        progress=lambda a, b: calls.append((a, b)),
     )
     assert calls == [(1, 3), (2, 3), (3, 3)]
-    expected = StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10).get_rms_dist(near, perovskite())[0]
-    assert np.isnan(result.rms[0, 0]) and np.isnan(result.rms[0, 2]) and np.isnan(result.rms[1, 1:]).all()
-    np.testing.assert_allclose([result.rms[0, 1], result.rms[1, 0], result.rms[2, 1]], expected, atol=1e-8)
-    assert result.valid.tolist() == [[True, True, False], [True, False, False], [False, True, False]]
+    expected = StructureMatcher(stol=0.5, ltol=0.3, angle_tol=10).get_rms_dist(near, perovskite())[
+        0
+    ]
+    assert (
+        np.isnan(result.rms[0, 0])
+        and np.isnan(result.rms[0, 2])
+        and np.isnan(result.rms[1, 1:]).all()
+    )
+    np.testing.assert_allclose(
+        [result.rms[0, 1], result.rms[1, 0], result.rms[2, 1]], expected, atol=1e-8
+    )
+    assert result.valid.tolist() == [
+        [True, True, False],
+        [True, False, False],
+        [False, True, False],
+    ]
     assert result.truth_valid.all() and not result.failed.any()
     assert result.rate(1).value == pytest.approx(1 / 3) and result.rate(2).value == 1
     # a truth whose composition is not valid matches nothing, as in DiffCSP
@@ -132,7 +150,9 @@ def test_matches_of_guesses_with_all_that_can_be_wrong():
 def test_structural_validity():
     assert structurally_valid(perovskite())
     cell = core.Lattice.cubic(4.0)
-    assert not structurally_valid(core.Structure(cell, ["C", "C"], [[0, 0, 0], [0.12, 0, 0]]))  # 0.48 Å
+    assert not structurally_valid(
+        core.Structure(cell, ["C", "C"], [[0, 0, 0], [0.12, 0, 0]])
+    )  # 0.48 Å
     assert structurally_valid(core.Structure(cell, ["C", "C"], [[0, 0, 0], [0.13, 0, 0]]))
     assert not structurally_valid(
         core.Structure(cell, ["C", "C"], [[0.97, 0, 0], [0.05, 0, 0]])
@@ -178,7 +198,8 @@ def test_ceiling_by_hand():
 
     other = perovskite(("Ba", "Zr", "O", "O", "O"), 4.1)
     third = perovskite(("K", "Nb", "O", "O", "O"), 4.0)
-    # SrTiO3: twice one way, once the other; BaZrO3 once; KNbO3 once, the training set has it the other way
+    # SrTiO3: twice one way, once the other; BaZrO3 once; KNbO3 once, the training set has it the
+    # other way
     test = [perovskite(), perovskite(a=3.95), swapped(), other, third]
     training = [
         swapped(4.0),

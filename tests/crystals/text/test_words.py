@@ -16,7 +16,9 @@ FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
 
 
 def crystal(lattice, frac, species, name="") -> Crystal:
-    return Crystal(np.array(frac, dtype=float), np.array(lattice, dtype=float), np.array(species), name)
+    return Crystal(
+        np.array(frac, dtype=float), np.array(lattice, dtype=float), np.array(species), name
+    )
 
 
 def perovskite(corner: int, centre: int, a: float = 3.905) -> Crystal:
@@ -25,25 +27,54 @@ def perovskite(corner: int, centre: int, a: float = 3.905) -> Crystal:
 
 # name, crystal, an element of it, what is said of that element
 KNOWN = [
-    ("rock salt", crystal(5.64 * FCC, [[0, 0, 0], [0.5] * 3], [11, 17]), "Na", "six Cl atoms in an octahedron"),
-    ("CsCl", crystal(4.12 * np.eye(3), [[0, 0, 0], [0.5] * 3], [55, 17]), "Cs", "eight Cl atoms in a cube"),
-    ("sphalerite", crystal(5.41 * FCC, [[0, 0, 0], [0.25] * 3], [30, 16]), "Zn", "four S atoms in a tetrahedron"),
+    (
+        "rock salt",
+        crystal(5.64 * FCC, [[0, 0, 0], [0.5] * 3], [11, 17]),
+        "Na",
+        "six Cl atoms in an octahedron",
+    ),
+    (
+        "CsCl",
+        crystal(4.12 * np.eye(3), [[0, 0, 0], [0.5] * 3], [55, 17]),
+        "Cs",
+        "eight Cl atoms in a cube",
+    ),
+    (
+        "sphalerite",
+        crystal(5.41 * FCC, [[0, 0, 0], [0.25] * 3], [30, 16]),
+        "Zn",
+        "four S atoms in a tetrahedron",
+    ),
     ("copper", crystal(3.61 * FCC, [[0, 0, 0]], [29]), "Cu", "twelve Cu atoms in a cuboctahedron"),
-    ("iron", crystal(2.87 * np.eye(3), [[0, 0, 0], [0.5] * 3], [26, 26]), "Fe", "eight Fe atoms in a cube"),
-    ("polonium", crystal(3.35 * np.eye(3), [[0, 0, 0]], [84]), "Po", "six Po atoms in an octahedron"),
+    (
+        "iron",
+        crystal(2.87 * np.eye(3), [[0, 0, 0], [0.5] * 3], [26, 26]),
+        "Fe",
+        "eight Fe atoms in a cube",
+    ),
+    (
+        "polonium",
+        crystal(3.35 * np.eye(3), [[0, 0, 0]], [84]),
+        "Po",
+        "six Po atoms in an octahedron",
+    ),
     ("strontium titanate", perovskite(38, 22), "Ti", "six O atoms in an octahedron"),
     ("strontium titanate", perovskite(38, 22), "Sr", "twelve O atoms in a cuboctahedron"),
     ("the other way round", perovskite(22, 38), "Sr", "six O atoms in an octahedron"),
-]  # fmt: skip
+]
 
 
 def test_short_text():
-    assert short_prompt(perovskite(38, 22)) == "SrTiO3, space group Pm-3m (221), cubic crystal system."
+    assert (
+        short_prompt(perovskite(38, 22)) == "SrTiO3, space group Pm-3m (221), cubic crystal system."
+    )
     long_cell = crystal(np.diag([3.9, 3.9, 4.2]), [[0, 0, 0], [0.5] * 3, *X3], [38, 22, 8, 8, 8])
     assert short_prompt(long_cell) == "SrTiO3, space group P4/mmm (123), tetragonal crystal system."
 
 
-@pytest.mark.parametrize(("name", "given", "element", "said"), KNOWN, ids=[f"{k[0]}-{k[2]}" for k in KNOWN])
+@pytest.mark.parametrize(
+    ("name", "given", "element", "said"), KNOWN, ids=[f"{k[0]}-{k[2]}" for k in KNOWN]
+)
 def test_what_surrounds_an_element(name, given, element, said):
     assert f"{element} is bonded to {said}." in long_prompt(given)
 
@@ -104,7 +135,9 @@ def test_a_column_of_the_file():
 
 def test_progress_counts_crystals():
     seen = []
-    texts = prompts([perovskite(38, 22)] * 3, "short", progress=lambda done, of: seen.append((done, of)))
+    texts = prompts(
+        [perovskite(38, 22)] * 3, "short", progress=lambda done, of: seen.append((done, of))
+    )
     assert len(texts) == 3 and seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -114,22 +147,25 @@ def test_progress_counts_crystals():
         (22, "Ti is bonded to six O atoms in an octahedron."),
         (38, "Two Sr are bonded to twelve O atoms."),
         (8, "O is bonded to two Ti and four Sr atoms."),
-        (82, "The cell has room for lead, 3.9 Å wide."),  # not its subject, but nothing else names it
+        (
+            82,
+            "The cell has room for lead, 3.9 Å wide.",
+        ),  # not its subject, but nothing else names it
         (5, ""),  # B: no sentence, and no part of Ba or of a name
     ],
 )
 def test_what_a_text_says_about_an_element(element, said):
     text = (
-        "SrTiO3, cubic crystal system. Ti is bonded to six O atoms in an octahedron. Two Sr are bonded to twelve O "
-        "atoms. O is bonded to two Ti and four Sr atoms. The cell has room for lead, 3.9 Å wide. Shortest bonds: Ti-O "
-        "1.95 Å, Sr-O 2.76 Å."
+        "SrTiO3, cubic crystal system. Ti is bonded to six O atoms in an octahedron. Two Sr are"
+        " bonded to twelve O atoms. O is bonded to two Ti and four Sr atoms. The cell has room for"
+        " lead, 3.9 Å wide. Shortest bonds: Ti-O 1.95 Å, Sr-O 2.76 Å."
     )
     assert about_element(text, element) == said
 
 
 def test_names_and_symbols_are_words():
-    assert about_element("TITANIUM sits in octahedra; strontium does not. I is iodine.", 22).startswith(
-        "TITANIUM"
-    )
+    assert about_element(
+        "TITANIUM sits in octahedra; strontium does not. I is iodine.", 22
+    ).startswith("TITANIUM")
     assert about_element("I is iodine. In is indium.", 53) == "I is iodine."
     assert about_element("in the octahedra", 49) == ""  # a symbol is written as one

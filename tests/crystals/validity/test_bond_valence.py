@@ -14,7 +14,9 @@ from orbitwise.crystals.validity.bond_valence import instability_index
 
 
 def rock_salt(a: float) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3])
+    return Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3]
+    )
 
 
 def perovskite(corner: str, centre: str, a: float) -> Structure:
@@ -34,7 +36,9 @@ def test_rock_salt_by_hand(a):
     assert instability_index(rock_salt(a)) == pytest.approx(by_hand, abs=1e-6)
 
 
-@pytest.mark.parametrize(("a", "b", "good", "bad"), [("Sr", "Ti", 3.905, 4.5), ("Ba", "Ti", 4.0, 4.6)])
+@pytest.mark.parametrize(
+    ("a", "b", "good", "bad"), [("Sr", "Ti", 3.905, 4.5), ("Ba", "Ti", 4.0, 4.6)]
+)
 def test_large_cations_belong_in_the_cage(a, b, good, bad):
     assert instability_index(perovskite(a, b, good)) < 0.4
     assert instability_index(perovskite(b, a, bad)) > 1.5

@@ -1,4 +1,5 @@
-"""Metrics of generated crystals on structures with known answers; neutrality against plain enumeration."""
+"""Metrics of generated crystals on structures with known answers; neutrality against plain
+enumeration."""
 
 import math
 from itertools import combinations, product
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 
 from orbitwise.crystals.validity.charge_neutrality import charge_neutral
-from orbitwise.crystals.validity.fingerprints import composition_fingerprints, structure_fingerprints
+from orbitwise.crystals.validity.fingerprints import (
+    composition_fingerprints,
+    structure_fingerprints,
+)
 from orbitwise.crystals.validity.generation import Cutoffs, generation_metrics, natural_cutoffs
 from orbitwise.errors import InputError
 
@@ -57,7 +61,9 @@ def test_neutral_compositions(formula, neutral):
 
 def test_neutrality_is_that_of_enumeration():
     rng = np.random.default_rng(0)
-    symbols = np.array(["Li", "Sr", "Ti", "Fe", "B", "H", "P", "S", "Se", "I", "N", "Cl", "O", "F", "As"])
+    symbols = np.array(
+        ["Li", "Sr", "Ti", "Fe", "B", "H", "P", "S", "Se", "I", "N", "Cl", "O", "F", "As"]
+    )
     answers = []
     for _ in range(300):
         chosen = rng.choice(symbols, rng.integers(2, 5), replace=False)
@@ -99,7 +105,9 @@ def test_fingerprints_do_not_depend_on_how_a_crystal_is_written():
     other = core.Structure(lattice, crystal.species, rng.random((4, 3)))
     assert np.linalg.norm(structure_fingerprints([other]) - found[0]) > 0.05
     compositions = composition_fingerprints([crystal, moved, wide, large])
-    np.testing.assert_allclose(compositions[1:], np.broadcast_to(compositions[0], (3, 28)), atol=1e-12)
+    np.testing.assert_allclose(
+        compositions[1:], np.broadcast_to(compositions[0], (3, 28)), atol=1e-12
+    )
 
 
 def test_bond_orders_of_copper_are_those_of_steinhardt():
@@ -123,7 +131,9 @@ def test_metrics_by_hand():
     assert found.composition_valid.value == pytest.approx(3 / 5)  # salt, touching, charged
     assert found.valid.value == pytest.approx(2 / 5)
     assert found.precision.value == pytest.approx(1 / 2) and found.precision.count == 2
-    assert found.recall.value == pytest.approx(2 / 4)  # both salts: lengths do not count, densities below do
+    assert found.recall.value == pytest.approx(
+        2 / 4
+    )  # both salts: lengths do not count, densities below do
     expected = np.mean([2, 2, 3, 3]) - 2
     assert found.elements.value == pytest.approx(expected)
     alone = generation_metrics([salt()], reference, cutoffs=wide)
@@ -148,7 +158,9 @@ def test_natural_cutoffs_cover_another_draw_of_the_same_kind():
     rng = np.random.default_rng(2)
 
     def draw():
-        cations = [str(x) for x in rng.choice(["Sr", "Ba", "Ca", "Ti", "Zr", "Hf"], 2, replace=False)]
+        cations = [
+            str(x) for x in rng.choice(["Sr", "Ba", "Ca", "Ti", "Zr", "Hf"], 2, replace=False)
+        ]
         crystal = perovskite(cations=cations)
         return crystal.perturb(float(rng.uniform(0, 0.3)), seed=int(rng.integers(1 << 30)))
 

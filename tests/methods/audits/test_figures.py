@@ -14,7 +14,9 @@ from orbitwise.report.canvas import save
 from orbitwise.report.page import render
 
 POINT = AuditPoint("forces", None, 12.0, 0.5, 1.5, 1.32, 0.18, 0.4, False)
-EVEN = replace(POINT, name="energy", percent=0.0, equivariance=-1e-18, deviation=0.0, symmetric=True)
+EVEN = replace(
+    POINT, name="energy", percent=0.0, equivariance=-1e-18, deviation=0.0, symmetric=True
+)
 
 
 def test_outputs_side_by_side(tmp_path):

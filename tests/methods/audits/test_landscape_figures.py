@@ -11,7 +11,11 @@ from orbitwise.audit.landscape.conditioning import conditioning
 from orbitwise.audit.landscape.plane import Landscape
 from orbitwise.audit.landscape.spectrum import Spectrum
 from orbitwise.audit.result import Estimate
-from orbitwise.methods.audits.landscape_figures import conditioning_figure, landscape_figure, spectrum_figure
+from orbitwise.methods.audits.landscape_figures import (
+    conditioning_figure,
+    landscape_figure,
+    spectrum_figure,
+)
 from orbitwise.report.canvas import save
 
 
@@ -20,7 +24,9 @@ def gen(seed=0):
 
 
 def texts(fig) -> str:
-    found = [t.get_text() for axis in fig.axes for t in (axis.title, axis.xaxis.label, axis.yaxis.label)]
+    found = [
+        t.get_text() for axis in fig.axes for t in (axis.title, axis.xaxis.label, axis.yaxis.label)
+    ]
     found += [t.get_text() for axis in fig.axes for t in [*axis.texts, *axis.get_yticklabels()]]
     return "\n".join(found)
 
@@ -49,13 +55,24 @@ def test_conditioning(tmp_path):
 
 def test_spectra(tmp_path):
     one = Spectrum(
-        "total", torch.tensor([-0.2, 3.0, 50.0]), torch.tensor([0.1, 0.2, 1.0]), torch.zeros(9, 3), torch.zeros(3),
-        Estimate(60.0, 1.0), Estimate(2600.0, 1.0), 4096, 100,
-    )  # fmt: skip
+        "total",
+        torch.tensor([-0.2, 3.0, 50.0]),
+        torch.tensor([0.1, 0.2, 1.0]),
+        torch.zeros(9, 3),
+        torch.zeros(3),
+        Estimate(60.0, 1.0),
+        Estimate(2600.0, 1.0),
+        4096,
+        100,
+    )
     other = SimpleNamespace(
-        term="twirled", values=torch.tensor([0.0, 2e-4]), errors=torch.tensor([float("nan")] * 2),
-        effective_rank=2.0, dimension=4096, stretch=7.0,
-    )  # fmt: skip
+        term="twirled",
+        values=torch.tensor([0.0, 2e-4]),
+        errors=torch.tensor([float("nan")] * 2),
+        effective_rank=2.0,
+        dimension=4096,
+        stretch=7.0,
+    )
     fig = spectrum_figure([one, other])
     shown = texts(fig)
     assert f"effective rank {3600 / 2600:.3g} of 4,096" in shown and "λmax/rms 7" in shown
@@ -78,5 +95,7 @@ def test_landscapes(tmp_path, both):
     assert ("drawn anew" in shown) == both
     mesh = fig.axes[0].collections[0]
     middle = 100 * (twirled - 1).T
-    assert np.allclose(mesh.get_array().reshape(11, 11), middle, atol=1e-9)  # columns are the first direction
+    assert np.allclose(
+        mesh.get_array().reshape(11, 11), middle, atol=1e-9
+    )  # columns are the first direction
     inside(fig, tmp_path / "c.png")

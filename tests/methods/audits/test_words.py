@@ -17,7 +17,9 @@ from orbitwise.methods.audits.energy_zero import with_common_zero
 from orbitwise.methods.audits.words import Words, verdict
 
 
-def row(percent=5.0, error=0.5, *, total=1.0, deviation=0.1, rounding=False, level=None, given=None) -> Audit:
+def row(
+    percent=5.0, error=0.5, *, total=1.0, deviation=0.1, rounding=False, level=None, given=None
+) -> Audit:
     equivariance = percent / 100 * total
     return Audit(
         output="forces",
@@ -58,9 +60,21 @@ def words(*rows: Audit, warnings=(), config=None, **options) -> Words:
     ("found", "word", "enough"),
     [
         (row(1e-7, 1e-8, rounding=True, deviation=1e-7), "rounding", True),
-        (row(40.0, 1.0, rounding=True, deviation=1e-7), "rounding", True),  # all of the error is rounding
-        (row(0.2, 0.01, rounding=True, deviation=6e-5), "symmetric enough", True),  # a denoiser near the data
-        (row(1e-13, 1e-14, total=1e-24, deviation=0.9), "rounding", True),  # forces that vanish by symmetry
+        (
+            row(40.0, 1.0, rounding=True, deviation=1e-7),
+            "rounding",
+            True,
+        ),  # all of the error is rounding
+        (
+            row(0.2, 0.01, rounding=True, deviation=6e-5),
+            "symmetric enough",
+            True,
+        ),  # a denoiser near the data
+        (
+            row(1e-13, 1e-14, total=1e-24, deviation=0.9),
+            "rounding",
+            True,
+        ),  # forces that vanish by symmetry
         (row(1.0, 0.1), "symmetric enough", True),
         (row(1.9, 0.5), "about 2 %", True),
         (row(5.0, 0.5), "not symmetric", False),
@@ -99,7 +113,9 @@ def test_without_a_reference_the_share_is_of_the_prediction():
 
 def test_levels_and_poses_of_the_data_are_mentioned():
     text = words(
-        row(0.1, 0.01, level=0.2, total=1.0), row(7.0, 0.3, level=0.9, total=1e-3), levels="noise level t"
+        row(0.1, 0.01, level=0.2, total=1.0),
+        row(7.0, 0.3, level=0.9, total=1e-3),
+        levels="noise level t",
     ).summary()
     assert any("largest at 0.9 (7 %) and smallest at 0.2 (0.1 %)" in line for line in text)
     assert any("little else left" in line for line in text)
@@ -109,7 +125,9 @@ def test_levels_and_poses_of_the_data_are_mentioned():
 
 def test_cautions_about_rounding_are_left_out():
     warnings = ["forces: errors rest on 4 items only", "3 batches were left out"]
-    assert words(row(1e-7, rounding=True, deviation=1e-7), warnings=warnings).cautions == warnings[1:]
+    assert (
+        words(row(1e-7, rounding=True, deviation=1e-7), warnings=warnings).cautions == warnings[1:]
+    )
     assert words(row(), warnings=warnings).cautions == warnings
     many = [f"forces at {t}: errors rest on 4 items only" for t in (0.2, 0.9)]
     both = words(row(level=0.2), row(level=0.9), warnings=many, levels="t").cautions
@@ -121,7 +139,11 @@ def test_nodes_by_name():
     assert nodes_named("octahedral:3", SO3()).blocks == 3
     assert nodes_named("17", SO3()).blocks == 17
     assert nodes_named("all", Permutation(3)).size(Permutation(3)) == 6
-    for name, message in (("cubic", "unknown nodes"), ("octahedral:x", "unknown"), ("1", "two independent")):
+    for name, message in (
+        ("cubic", "unknown nodes"),
+        ("octahedral:x", "unknown"),
+        ("1", "two independent"),
+    ):
         with pytest.raises(InputError, match=message):
             nodes_named(name, SO3())
     x = torch.zeros(5, 2, 3)

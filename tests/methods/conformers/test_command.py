@@ -43,7 +43,9 @@ STAGES = {
 
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
-    return ConformersConfig(**{"smiles": smiles, "n": 40, "effort": EFFORT, "out": folder, **changes})
+    return ConformersConfig(
+        **{"smiles": smiles, "n": 40, "effort": EFFORT, "out": folder, **changes}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def test_files_and_numbers(finished):
     assert sum(row["search_population"] for row in summary["conformers"]) == pytest.approx(1)
     populations = [row["population"] for row in summary["conformers"]]
     assert populations == sorted(populations, reverse=True)
-    assert summary["samples"] == len(Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False))
+    assert summary["samples"] == len(
+        Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False)
+    )
     # HMC asks for 6 gradients a step, the torsion move for 1, on 5 x 4 replicas
     assert summary["evaluations"]["search"]["gradient"] >= 240 * 5 * 4 * 7
     chains = round(summary["drawn"] * summary["usable_share"])
@@ -111,7 +115,9 @@ def test_energies_in_the_file_are_those_of_the_positions(finished):
     written = torch.tensor([float(m.GetProp("energy_kcal_mol")) for m in mols], dtype=torch.float64)
     mine = MMFF94(mols[0]).double().kcal_per_mol(x)
     difference = mine - written  # the zero is the lowest minimum
-    assert float((difference - difference.median()).abs().max()) < 0.05  # SDF keeps four decimals of an Å
+    assert (
+        float((difference - difference.median()).abs().max()) < 0.05
+    )  # SDF keeps four decimals of an Å
     lowest = min(row["minimum_energy_kcal_mol"] for row in outcome.result["conformers"])
     assert lowest == pytest.approx(0, abs=1e-6) and float(written.min()) > 0
 
@@ -180,7 +186,9 @@ def test_a_reference_of_something_else_is_refused(tmp_path):
     nothing = np.zeros(0)
     path = tmp_path / "other.npz"
     meta = {"smiles": "CCC", "energy": "mmff94", "temperature": 300.0}
-    Reference(np.zeros((0, 0)), nothing, nothing, np.zeros((0, 11, 3)), nothing, nothing, meta).save(path)
+    Reference(
+        np.zeros((0, 0)), nothing, nothing, np.zeros((0, 11, 3)), nothing, nothing, meta
+    ).save(path)
     with pytest.raises(InputError, match="smiles CCC"):
         run(config(tmp_path / "run", smiles="CO", reference=path))
 
@@ -212,7 +220,9 @@ def test_a_comparison_does_not_depend_on_the_labels_of_equal_atoms():
     bonds = bond_lengths(mol, torch.as_tensor(x)).mean(0).numpy()
     reference = Reference(theta, np.zeros(60), bonds, minima, np.ones(1), np.zeros(1))
     elements, _ = Automorphism.from_mol(mol).enumerate()
-    swap = next(g for g in elements if g[0] == 2 and g[2] == 0)  # the two methyl groups exchange their labels
+    swap = next(
+        g for g in elements if g[0] == 2 and g[2] == 0
+    )  # the two methyl groups exchange their labels
     moved = torch.as_tensor(x)[:, swap]
     assert not np.allclose(angles(moved, torsions).numpy(), theta, atol=0.5)
     result = compare(mol, moved, torch.zeros(60), torsions, reference)

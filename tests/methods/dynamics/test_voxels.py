@@ -24,7 +24,9 @@ def file(tmp_path_factory):
     positions[-1] *= 5
     path = tmp_path_factory.mktemp("voxels") / "bent.npz"
     numbers = np.tile([6, 7, 8, 1], 41)
-    np.savez(path, offsets=4 * np.arange(42), atomic_numbers=numbers, positions=positions.reshape(-1, 3))
+    np.savez(
+        path, offsets=4 * np.arange(42), atomic_numbers=numbers, positions=positions.reshape(-1, 3)
+    )
     return path
 
 
@@ -46,7 +48,9 @@ def test_held_out_items_are_the_same_in_all_runs_and_never_trained_on(file):
     assert abs(float(noise.std()) - SIGMA) < 0.01
 
 
-@pytest.mark.parametrize(("target", "order"), [("none", 1), ("octahedral", 24), ("augmentation", math.inf)])
+@pytest.mark.parametrize(
+    ("target", "order"), [("none", 1), ("octahedral", 24), ("augmentation", math.inf)]
+)
 def test_augmentation_turns_positions(file, target, order):
     objective = build(settings(file, f"target={target}")).objective
     task = build(settings(file))
@@ -59,10 +63,15 @@ def test_augmentation_turns_positions(file, target, order):
 def test_the_trained_loss_is_the_audited_one(file):
     """In the orientation of the data: the objective on average, and ``as_given`` of the audit."""
     task = build(settings(file, "target=none", "held_out=30"))
-    given = audit_equivariance(task.audited(task.model), task.group, task.batches, outputs="field").row()
+    given = audit_equivariance(
+        task.audited(task.model), task.group, task.batches, outputs="field"
+    ).row()
     with torch.no_grad():
         losses = torch.cat(
-            [task.objective(task.model, task.data, torch.Generator().manual_seed(k)) for k in range(4)]
+            [
+                task.objective(task.model, task.data, torch.Generator().manual_seed(k))
+                for k in range(4)
+            ]
         )
     error = math.hypot(float(losses.std()) / len(losses) ** 0.5, given.as_given.error)
     assert abs(float(losses.mean()) - given.as_given.value) < 5 * error + 0.01

@@ -68,7 +68,9 @@ def test_repeating_the_command_changes_nothing(run, frames):
 
 def test_another_configuration_is_refused_and_leaves_the_run_alone(run, frames):
     before = (run / "config.yaml").read_text()
-    config = load("orbit_diffusion", [f"data={frames}", "target=augmentation", "train.steps=150", *SMALL])
+    config = load(
+        "orbit_diffusion", [f"data={frames}", "target=augmentation", "train.steps=150", *SMALL]
+    )
     with pytest.raises(InputError, match="target: 'exact' before, 'augmentation' now"):
         orbit_diffusion.train(config, run)
     assert (run / "config.yaml").read_text() == before
@@ -115,7 +117,9 @@ def test_parts_leave_the_random_stream_alone_and_follow_the_seed(frames):
     assert torch.equal(torch.get_rng_state(), state)
     for p, q in zip(a.denoiser.parameters(), b.denoiser.parameters(), strict=True):
         assert torch.equal(p, q)
-    assert a.objective.group.factors[1].order == 3  # the rotations of the methyl group, not its reflections
+    assert (
+        a.objective.group.factors[1].order == 3
+    )  # the rotations of the methyl group, not its reflections
 
 
 def test_evaluate_before_sampling_and_sample_before_training(frames, tmp_path):
@@ -137,7 +141,9 @@ def test_unusable_data(frames, tmp_path):
     x[5] *= [1, 1, -1]
     both = tmp_path / "both_hands.extxyz"
     write_extxyz(both, mol, x)
-    with pytest.raises(InputError, match=r"frame 6: another stereoisomer than the first frame \(1 of 12"):
+    with pytest.raises(
+        InputError, match=r"frame 6: another stereoisomer than the first frame \(1 of 12"
+    ):
         orbit_diffusion.parts(load("orbit_diffusion", [f"data={both}"]))
     with pytest.raises(InputError, match="is not the molecule of the coordinates"):
         orbit_diffusion.parts(load("orbit_diffusion", [f"data={frames}", "smiles=CN"]))
@@ -170,7 +176,10 @@ def test_comparison_knows_a_perfect_and_a_broken_sampler():
     swapped[:, [3, 4]] = swapped[:, [4, 3]]
     assert compare(mol, swapped, held_out, training).torsions.keys() == good.torsions.keys()
     label = next(iter(good.torsions))
-    assert compare(mol, swapped, held_out, training).torsions[label].value == good.torsions[label].value
+    assert (
+        compare(mol, swapped, held_out, training).torsions[label].value
+        == good.torsions[label].value
+    )
     collapsed = samples.copy()
     collapsed[0, 1] = collapsed[0, 0]
     assert compare(mol, collapsed, held_out, training).not_finite <= 1

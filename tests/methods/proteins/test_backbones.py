@@ -1,4 +1,5 @@
-"""Protein backbones on a tiny set made here: train, resume, sample, evaluate, report; designability by commands."""
+"""Protein backbones on a tiny set made here: train, resume, sample, evaluate, report; designability
+by commands."""
 
 from __future__ import annotations
 
@@ -21,7 +22,13 @@ from orbitwise.proteins.ideal_backbones import HELIX, STRAND, build_backbone
 from orbitwise.proteins.judge import JudgeConfig, judge
 from orbitwise.runs.config import load
 
-SMALL = ["network.hidden=16", "network.layers=1", "network.heads=2", "train.batch_size=8", "train.warmup=5"]
+SMALL = [
+    "network.hidden=16",
+    "network.layers=1",
+    "network.heads=2",
+    "train.batch_size=8",
+    "train.warmup=5",
+]
 SMALL += [
     "train.ema_decay=0.9",
     "train.accelerator=cpu",
@@ -96,7 +103,11 @@ def test_evaluate_and_report(run):
     outcome = method.evaluate(run)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["verdict"]["samples"]["chains"] == 10 and summary["verdict"]["evaluations"] == 6
-    assert [g["name"] for g in summary["verdict"]["geometry"]] == ["ca_ca", "ca_ca_ca", "ca_torsion"]
+    assert [g["name"] for g in summary["verdict"]["geometry"]] == [
+        "ca_ca",
+        "ca_ca_ca",
+        "ca_torsion",
+    ]
     assert summary["provenance"]["versions"]["torch"]
     page = (run / "report.html").read_text()
     for text in ("Size against length", "Cα–Cα", "right-handed turns", "data:image/png;base64"):
@@ -152,12 +163,16 @@ def test_a_broken_chain_is_told_and_skipped_on_request(folder, tmp_path):
         (path / file.name).write_text(file.read_text())
     lines = (path / "made_03.pdb").read_text().splitlines(True)
     (path / "made_03.pdb").write_text("".join(lines[:9] + lines[15:]))
-    with pytest.raises(InputError, match=r"made_03.pdb, chain A, residue ALA 6: the chain is broken"):
+    with pytest.raises(
+        InputError, match=r"made_03.pdb, chain A, residue ALA 6: the chain is broken"
+    ):
         method.train(configured(path, preset="backbone"), tmp_path / "run")
     outcome = method.train(
         configured(path, "skip_bad=true", "train.steps=2", preset="backbone"), tmp_path / "run"
     )
-    assert any("1 chains skipped, the first: " in line and "made_03.pdb" in line for line in outcome.lines)
+    assert any(
+        "1 chains skipped, the first: " in line and "made_03.pdb" in line for line in outcome.lines
+    )
 
 
 # ---- the judge
@@ -170,7 +185,9 @@ def test_judge_sees_copies_mirror_images_and_noise():
     assert copies.samples.right == 1.0 and copies.samples.clashes.value == 0
     assert copies.geometry[0].w1 < 0.02 and copies.novelty_held_out.value < 1
     mirrored = [Chain(-c.xyz, c.sequence, c.name) for c in training[:12]]
-    assert judge(mirrored, held_out, training, JudgeConfig(pairs=0, novelty=0), 9).samples.right == 0.0
+    assert (
+        judge(mirrored, held_out, training, JudgeConfig(pairs=0, novelty=0), 9).samples.right == 0.0
+    )
     rng = np.random.default_rng(3)
     noisy = [Chain(c.xyz + rng.normal(0, 0.5, c.xyz.shape), c.sequence) for c in training[:12]]
     found = judge(noisy, held_out, training, JudgeConfig(pairs=0, novelty=0), 9)
@@ -192,8 +209,9 @@ fasta, folder, source, shift = sys.argv[1:5]
 lines = open(source.replace("SAMPLE", pathlib.Path(fasta).parent.name)).read().splitlines(True)
 records = open(fasta).read().split(">")[1:]
 for k, record in enumerate(records):
-    moved = [l[:30] + f"{float(l[30:38]) + (k + float(shift)) * (i % 2):8.3f}" + l[38:] if l.startswith("ATOM") else l
-             for i, l in enumerate(lines)]
+    by = k + float(shift)
+    moved = [l[:30] + f"{float(l[30:38]) + by * (i % 2):8.3f}" + l[38:] if l.startswith("ATOM")
+             else l for i, l in enumerate(lines)]
     (pathlib.Path(folder) / f"{k}.pdb").write_text("".join(moved))
 """
 
@@ -206,7 +224,10 @@ def commands(tmp_path) -> dict[str, str]:
     (tmp_path / "in").mkdir()
     return {
         "sequence_command": f"{python} {tmp_path / 'sequences.py'} {{pdb}} {{fasta}}",
-        "fold_command": f"{python} {tmp_path / 'fold.py'} {{fasta}} {{folder}} {tmp_path / 'in' / 'SAMPLE.pdb'} 0",
+        "fold_command": (
+            f"{python} {tmp_path / 'fold.py'} {{fasta}} {{folder}}"
+            f" {tmp_path / 'in' / 'SAMPLE.pdb'} 0"
+        ),
     }
 
 
@@ -216,7 +237,8 @@ def test_designability_takes_the_best_sequence(tmp_path, commands):
         write_pdb(tmp_path / "in" / f"{chain.name}.pdb", chain)
     found = designability(chains, DesignabilityConfig(**commands), tmp_path / "work")
     assert found.sequences == (2, 2) and max(found.sc_rmsd) < 2e-3 and found.share == 1.0
-    # every second atom moved by 3 Å along x: Cα of alternate residues, so after superposition less than 3/2
+    # every second atom moved by 3 Å along x: Cα of alternate residues, so after superposition less
+    # than 3/2
     far = commands | {"fold_command": commands["fold_command"][:-1] + "3"}
     found = designability(chains, DesignabilityConfig(**far), tmp_path / "work")
     assert all(0.5 < v < 1.5 for v in found.sc_rmsd)
@@ -225,13 +247,21 @@ def test_designability_takes_the_best_sequence(tmp_path, commands):
 @pytest.mark.parametrize(
     ("which", "code", "told"),
     [
-        ("sequence", "import sys; sys.exit('no weights here')", "failed with exit code 1; it said: no weights here"),
+        (
+            "sequence",
+            "import sys; sys.exit('no weights here')",
+            "failed with exit code 1; it said: no weights here",
+        ),
         ("sequence", "pass", "sequence_command left no"),
-        ("sequence", "import sys; open(sys.argv[2], 'w').write('>a\\nAAA\\n')", r"\d+ residues, it has \[3\]"),
+        (
+            "sequence",
+            "import sys; open(sys.argv[2], 'w').write('>a\\nAAA\\n')",
+            r"\d+ residues, it has \[3\]",
+        ),
         ("fold", "pass", "left 0 PDB files for 2 sequences"),
         ("fold", "import time; time.sleep(60)", r"took more than 1 s \(designability.timeout\)"),
     ],
-)  # fmt: skip
+)
 def test_a_command_that_fails_is_told(tmp_path, commands, which, code, told):
     chain = backbones(1, 5)[0]
     write_pdb(tmp_path / "in" / f"{chain.name}.pdb", chain)
@@ -255,7 +285,8 @@ def test_designability_is_part_of_evaluate(folder, tmp_path, commands):
     run = tmp_path / "run"
     quoted = [f"designability.{k}={v}" for k, v in commands.items()]
     method.train(
-        configured(folder, "train.steps=2", "designability.samples=2", *quoted, preset="backbone"), run
+        configured(folder, "train.steps=2", "designability.samples=2", *quoted, preset="backbone"),
+        run,
     )
     for chain in method.sample(run, n=3).result.chains:
         write_pdb(tmp_path / "in" / f"{chain.name}.pdb", chain)

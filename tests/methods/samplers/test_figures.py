@@ -69,7 +69,9 @@ def test_mixture_bars_are_the_weights(tmp_path):
     x = energy.sample((1500,), generator=gen(0))
     modes = mixture_modes(x, energy.means, energy.scales, energy.weights)
     figure = mixture_figure(x.numpy(), density(energy.double()), modes)
-    bars = [p.get_height() for p in figure.axes[1].patches if isinstance(p, mpl.patches.Rectangle)][:40]
+    bars = [p.get_height() for p in figure.axes[1].patches if isinstance(p, mpl.patches.Rectangle)][
+        :40
+    ]
     assert np.allclose(np.sort(bars), 100 * modes.weight.sort().values)
     assert "40 of 40" in texts(figure)
     drawn(figure, tmp_path)
@@ -95,7 +97,8 @@ def test_wells(dim, panels, tmp_path):
 def test_gap_labels_keep_apart_and_inside(tmp_path):
     calls = np.geomspace(1e4, 2e6, 12)
     curves = [
-        GapCurve(f"method {k}", calls, (k + 2) * 50 * (calls / 1e4) ** -0.5, calls * 0 + 3) for k in range(5)
+        GapCurve(f"method {k}", calls, (k + 2) * 50 * (calls / 1e4) ** -0.5, calls * 0 + 3)
+        for k in range(5)
     ]
     known = [
         PublishedGap("SGDS", 20e6, 3.85, 0.2),
@@ -149,7 +152,9 @@ def test_ramachandran_titles_hold_the_numbers(tmp_path):
 
 def test_weights_show_the_bounds(tmp_path):
     forward = torch.randn(2000, generator=gen(5)).double() - 0.5
-    backward = torch.randn(1000, generator=gen(6)).double() + 0.5  # E[w] = 1: the two are one sampler's
+    backward = (
+        torch.randn(1000, generator=gen(6)).double() + 0.5
+    )  # E[w] = 1: the two are one sampler's
     forward[:40] = -math.inf
     found = evidence(forward, backward, 0.0)
     figure = weights_figure(forward.numpy(), found, backward.numpy())

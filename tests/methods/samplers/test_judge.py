@@ -1,4 +1,5 @@
-"""The verdict on exact samples with the weights of a known proposal, on defects put in, and its page."""
+"""The verdict on exact samples with the weights of a known proposal, on defects put in, and its
+page."""
 
 import json
 import math
@@ -51,8 +52,12 @@ def test_a_mixture_is_judged_in_full(forty):
     assert verdict.modes.found == 40 and verdict.modes.largest.excess
     assert verdict.modes.total_variation.value > 0.08
     assert verdict.modes_weighted.total_variation.value < 0.06
-    assert abs(verdict.virial.value - 2) < 4 * verdict.virial.error + 0.3  # the proposal is a little too wide
-    assert verdict.energy_w1.value > 0 and verdict.distance_w1 is None and verdict.symmetric_w2 is None
+    assert (
+        abs(verdict.virial.value - 2) < 4 * verdict.virial.error + 0.3
+    )  # the proposal is a little too wide
+    assert (
+        verdict.energy_w1.value > 0 and verdict.distance_w1 is None and verdict.symmetric_w2 is None
+    )
     assert energy.counts["evaluation"] == Count(2000, 2000)
 
 
@@ -60,7 +65,9 @@ def test_floors_are_reached_by_exact_samples():
     energy = ManyWell(16)
     x, y = energy.sample((3000,), generator=gen(3)), energy.sample((3000,), generator=gen(4))
     verdict = judge(
-        energy, DrawnPaths(x, energy(x), torch.full((3000,), energy.log_z)), ReferenceSet(y, energy(y))
+        energy,
+        DrawnPaths(x, energy(x), torch.full((3000,), energy.log_z)),
+        ReferenceSet(y, energy(y)),
     )
     assert verdict.evidence.ess == pytest.approx(1.0) and verdict.evidence.eubo is None
     assert verdict.energy_w1.value < 3 * verdict.energy_w1.floor
@@ -148,7 +155,9 @@ def test_torsions_and_their_page(tmp_path):
     reference = ReferenceSet(x[800:], energy(x[800:]))
     verdict = judge(energy, drawn, reference, torsions=torsions)
     (found,) = verdict.torsions
-    assert found.names == ("φ", "ψ") and abs(found.kl.value - found.kl.floor) < 5 * found.kl.floor_std
+    assert (
+        found.names == ("φ", "ψ") and abs(found.kl.value - found.kl.floor) < 5 * found.kl.floor_std
+    )
     assert found.w2.value < 2 * found.w2.floor and verdict.distance_w1.value < 0.05
     page = write_report(tmp_path, "A molecule", verdict, drawn, reference, {}, {}, {}).read_text()
     assert (tmp_path / "torsions.png").stat().st_size > 10_000
@@ -162,10 +171,24 @@ def test_the_page_says_what_the_verdict_says(forty, tmp_path):
         "training": Count(34_567, 0),
         "evaluation": energy.counts["evaluation"],
     }
-    seconds = {"search1": 10.0, "search2": 12.0, "likelihood1": 30.0, "balance1": 33.0, "evaluation": 4.0}
+    seconds = {
+        "search1": 10.0,
+        "search2": 12.0,
+        "likelihood1": 30.0,
+        "balance1": 33.0,
+        "evaluation": 4.0,
+    }
     settings = {"seed": 3, "sampler": {"steps": 100, "note": "<b>bold</b>"}}
     path = write_report(
-        tmp_path / "run", "Forty & modes", verdict, drawn, reference, counts, seconds, settings, seed=3
+        tmp_path / "run",
+        "Forty & modes",
+        verdict,
+        drawn,
+        reference,
+        counts,
+        seconds,
+        settings,
+        seed=3,
     )
     page = path.read_text()
     assert path == tmp_path / "run" / "report.html"
@@ -174,7 +197,8 @@ def test_the_page_says_what_the_verdict_says(forty, tmp_path):
     assert "40 of 40 modes are found" in words and f"{verdict.evidence.gap:.3f}" in words
     # evaluations: energies and gradients apart, time of parts added up
     rows = re.findall(
-        r'<tr><td class="left">(\w+)</td><td>([^<]*)</td>.*?<td>([\d,–]+)</td><td>([\d,–]+)</td>', page
+        r'<tr><td class="left">(\w+)</td><td>([^<]*)</td>.*?<td>([\d,–]+)</td><td>([\d,–]+)</td>',
+        page,
     )
     assert ("search", "22 s", "1,200,000", "900,000") in rows
     assert ("training", "1 min 03 s", "34,567", "–") in rows

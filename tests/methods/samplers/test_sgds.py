@@ -1,4 +1,5 @@
-"""Search-guided samplers from a configuration: small runs of every setting, their counts, resumption, bad input."""
+"""Search-guided samplers from a configuration: small runs of every setting, their counts,
+resumption, bad input."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ from orbitwise.runs.config import load, presets, validate
 
 SMALL = {
     "energy": {"name": "many_well", "dim": 4},
-    "search": {"method": "anneal", "kernel": "hmc", "leapfrog_steps": 3, "chains": 400, "levels": 20},
+    "search": {
+        "method": "anneal",
+        "kernel": "hmc",
+        "leapfrog_steps": 3,
+        "chains": 400,
+        "levels": 20,
+    },
     "sampler": {
         "network": {"name": "elementwise", "hidden": 32, "layers": 2},
         "schedule": {"steps": 30, "first": 0.05, "last": 0.01},
@@ -33,7 +40,9 @@ def merged(base: dict, changes: dict) -> dict:
     out = dict(base)
     for key, value in changes.items():
         out[key] = (
-            merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+            merged(out[key], value)
+            if isinstance(value, dict) and isinstance(out.get(key), dict)
+            else value
         )
     return out
 
@@ -57,7 +66,9 @@ def test_the_sampler_finds_the_wells_in_proportion_and_their_log_z(run):
     verdict = outcome.result
     exact = config().energy.build().energy.log_z
     assert verdict.evidence.log_z_true == pytest.approx(exact)
-    assert abs(verdict.evidence.log_z_bridge - exact) < 4 * verdict.evidence.log_z_bridge_error + 0.02
+    assert (
+        abs(verdict.evidence.log_z_bridge - exact) < 4 * verdict.evidence.log_z_bridge_error + 0.02
+    )
     assert verdict.evidence.gap < 1.5  # in nats; after a few seconds of training
     assert verdict.modes.minor.tolist() == pytest.approx([0.1557] * 2, abs=0.05)
     for name in ("summary.json", "report.html", "samples.npz", "config.yaml"):
@@ -70,7 +81,10 @@ def test_every_evaluation_is_counted_by_stage(run):
     folder, trained, _ = run
     counts = summary(folder)["evaluations"]
     assert counts["search"] == list(trained.result["search"])
-    assert counts["training"] == [20 * 32, 0]  # half of every batch is on-policy; likelihood asks for none
+    assert counts["training"] == [
+        20 * 32,
+        0,
+    ]  # half of every batch is on-policy; likelihood asks for none
     assert counts["evaluation"][0] == 2000  # paths, and the virial
     assert counts["search"][0] < 1.3 * config().search.calls
     again = sgds.train(config(), folder)
@@ -120,7 +134,9 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_trains_and_is_judged(tmp_path, name):
-    made = config(**merged(merged(ALONE, SETTINGS[name]), {"evaluation": {"paths": 50, "reference": 50}}))
+    made = config(
+        **merged(merged(ALONE, SETTINGS[name]), {"evaluation": {"paths": 50, "reference": 50}})
+    )
     calls = sgds.train(made, tmp_path).result
     steps, batch, inner = 6, 64, 30
     expected = {
@@ -138,11 +154,23 @@ def test_every_setting_trains_and_is_judged(tmp_path, name):
 @pytest.mark.parametrize("restart", ["full", "partial", "none"])
 def test_rounds_keep_buffer_and_log_z_and_restart_the_learner(tmp_path, restart):
     made = config(
-        rounds=2, restart=restart, likelihood_steps=20, balance_steps=2, novelty={"steps": 20, "points": 100}
+        rounds=2,
+        restart=restart,
+        likelihood_steps=20,
+        balance_steps=2,
+        novelty={"steps": 20, "points": 100},
     )
     sgds.train(made, tmp_path)
     stages = {p.stem for p in (tmp_path / "stages").glob("*.safetensors")}
-    assert stages == {"search1", "likelihood1", "balance1", "novelty1", "search2", "likelihood2", "balance2"}
+    assert stages == {
+        "search1",
+        "likelihood1",
+        "balance1",
+        "novelty1",
+        "search2",
+        "likelihood2",
+        "balance2",
+    }
     from safetensors.torch import load_file
 
     second = load_file(tmp_path / "stages" / "search2.safetensors")
@@ -163,9 +191,15 @@ def test_restarts_carry_over_what_they_say():
         for k, v in fresh.state_dict().items()
         if k.startswith("network.read")
     ]
-    assert all(same) and torch.equal(fresh.state_dict()["network.norm.weight"], before["network.norm.weight"])
+    assert all(same) and torch.equal(
+        fresh.state_dict()["network.norm.weight"], before["network.norm.weight"]
+    )
     sgds._carry_over("none", old, fresh)
-    assert all(torch.equal(v, old.state_dict()[k]) for k, v in fresh.state_dict().items() if "log_z" not in k)
+    assert all(
+        torch.equal(v, old.state_dict()[k])
+        for k, v in fresh.state_dict().items()
+        if "log_z" not in k
+    )
 
 
 def test_without_novelty_the_second_search_is_like_the_first(tmp_path):
@@ -211,7 +245,9 @@ def test_an_energy_of_ones_own_is_named_by_its_function(monkeypatch, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "somebody", _module())
-    own = config(energy={"name": "function", "function": "somebody:quartic", "arguments": {"scale": 0.5}})
+    own = config(
+        energy={"name": "function", "function": "somebody:quartic", "arguments": {"scale": 0.5}}
+    )
     assert own.energy.build().energy.event_shape == (2,)
     for name, message in (
         ("somebody:missing", "missing"),
@@ -242,7 +278,9 @@ def test_bad_settings_are_one_clear_error(tmp_path):
         config(likelyhood_steps=3)
     with pytest.raises(InputError, match=r"not finished|no config"):
         sgds.sample(tmp_path)
-    made = config(likelihood_steps=5, balance_steps=0, evaluation={"file": str(tmp_path / "missing.npz")})
+    made = config(
+        likelihood_steps=5, balance_steps=0, evaluation={"file": str(tmp_path / "missing.npz")}
+    )
     sgds.train(made, tmp_path)
     with pytest.raises(InputError, match="no reference file"):
         sgds.evaluate(tmp_path)

@@ -1,4 +1,5 @@
-"""Sets of molecules with their conformers: archives, SDF folders, splits, and records that cannot be used."""
+"""Sets of molecules with their conformers: archives, SDF folders, splits, and records that cannot
+be used."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from rdkit import Chem
 
 from orbitwise.errors import InputError
 from orbitwise.molecules.files.conformers import write_conformer_set
-from orbitwise.molecules.files.sets import SPLITS, flat_smiles, read_conformer_set, read_conformer_sets
+from orbitwise.molecules.files.sets import (
+    SPLITS,
+    flat_smiles,
+    read_conformer_set,
+    read_conformer_sets,
+)
 from orbitwise.molecules.files.structures import write_sdf
 from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
@@ -72,7 +78,8 @@ def test_splits_follow_the_molecule_and_do_not_overlap(sdf_folder, archive):
     names = [{flat_smiles(m.mol) for m in whole.split(split).molecules} for split in SPLITS]
     assert sum(map(len, names)) == len(SMILES) == len(set().union(*names))
     seeds = [
-        tuple(m.split for m in read_conformer_set(sdf_folder, seed=s, **shares).molecules) for s in range(6)
+        tuple(m.split for m in read_conformer_set(sdf_folder, seed=s, **shares).molecules)
+        for s in range(6)
     ]
     assert len(set(seeds)) > 1
     both = read_conformer_sets([sdf_folder, archive], **shares)
@@ -85,7 +92,10 @@ def test_a_molecule_held_out_in_one_file_is_trained_on_in_none(archive, tmp_path
     test = changed(archive, tmp_path, split=lambda s: np.array(["test", *s[1:]], dtype="U5"))
     names = {m.smiles for m in read_conformer_sets([train, test], splits=("train",)).molecules}
     assert "CCO" not in names and len(names) > 0
-    assert next(m.smiles for m in read_conformer_sets([train, test], splits=("test",)).molecules) == "CCO"
+    assert (
+        next(m.smiles for m in read_conformer_sets([train, test], splits=("test",)).molecules)
+        == "CCO"
+    )
 
 
 def test_without_charges_the_smiles_gives_them(archive, tmp_path):
@@ -104,16 +114,34 @@ def nan_in_second(x):
         ({"bonds": None}, "the archive has no bonds"),
         ({"positions": None}, r"the archive has no positions \(or positions_milliangstrom\)"),
         ({"positions": lambda x: x[:-1]}, "the offsets of the positions give"),
-        ({"positions": nan_in_second}, r"record 2 \(C\[C@H\]\(F\)Cl\): a coordinate of conformer 1 is not a finite"),
+        (
+            {"positions": nan_in_second},
+            r"record 2 \(C\[C@H\]\(F\)Cl\): a coordinate of conformer 1 is not a finite",
+        ),
         ({"positions": lambda x: x * 0}, "record 1 .*lie 0.00 Å apart"),
         ({"positions": lambda x: x * 6}, "record 1 .*the bond .* is .* Å long"),
-        ({"atomic_numbers": lambda z: np.where(np.arange(len(z)) == 1, 0, z)}, "atom 2 has atomic number 0"),
-        ({"atomic_numbers": lambda z: np.where(z == 9, 6, z)}, "record 2 .*(hydrogens are missing|is a radical)"),
-        ({"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 3, o)}, "record 1 .*RDKit refuses it: .*valence"),
-        ({"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 2.5, o)}, "record 1 .*of order 2.5 is none"),
-        ({"split": lambda s: np.full_like(s, "other")}, "there is no usable molecule of the splits"),
+        (
+            {"atomic_numbers": lambda z: np.where(np.arange(len(z)) == 1, 0, z)},
+            "atom 2 has atomic number 0",
+        ),
+        (
+            {"atomic_numbers": lambda z: np.where(z == 9, 6, z)},
+            "record 2 .*(hydrogens are missing|is a radical)",
+        ),
+        (
+            {"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 3, o)},
+            "record 1 .*RDKit refuses it: .*valence",
+        ),
+        (
+            {"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 2.5, o)},
+            "record 1 .*of order 2.5 is none",
+        ),
+        (
+            {"split": lambda s: np.full_like(s, "other")},
+            "there is no usable molecule of the splits",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_used_is_named(archive, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         read_conformer_set(changed(archive, tmp_path, **changes))
@@ -149,7 +177,11 @@ def test_malformed_sdf_records_are_named_and_skipped_on_request(sdf_folder, tmp_
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing.npz", "no such file"), ("a.txt", "cannot tell the format"), ("", "there is no .sdf file")],
+    [
+        ("missing.npz", "no such file"),
+        ("a.txt", "cannot tell the format"),
+        ("", "there is no .sdf file"),
+    ],
 )
 def test_paths_that_lead_nowhere(tmp_path, name, message):
     (tmp_path / "a.txt").write_text("x")
@@ -168,5 +200,7 @@ def test_the_real_sets_are_read_whole():
     assert all(len(m) + m.other_isomers == 50 for m in spice.molecules)
     openff = read_conformer_set(DATA / "openff_conformers" / "openff_conformers.npz", max_atoms=24)
     assert [len(openff.split(s)) for s in SPLITS] == [72, 4, 2]
-    geom = read_conformer_set(DATA / "geom_drugs_crest" / "geom_drugs_crest.npz", skip_bad=True, max_atoms=34)
+    geom = read_conformer_set(
+        DATA / "geom_drugs_crest" / "geom_drugs_crest.npz", skip_bad=True, max_atoms=34
+    )
     assert len(geom) + len(geom.skipped) == 7

@@ -13,7 +13,13 @@ from rdkit import Chem
 
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import perceive_bonds
-from orbitwise.molecules.files.structures import read_extxyz, read_molecule, read_sdf, write_extxyz, write_sdf
+from orbitwise.molecules.files.structures import (
+    read_extxyz,
+    read_molecule,
+    read_sdf,
+    write_extxyz,
+    write_sdf,
+)
 from orbitwise.molecules.molecule import embed, parse_smiles
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
@@ -47,7 +53,9 @@ def test_reads_what_ase_writes_with_forces_and_a_cell(tmp_path, ethanol):
     mol, x = ethanol
     frames = []
     for frame in x:
-        atoms = Atoms(numbers=[a.GetAtomicNum() for a in mol.GetAtoms()], positions=frame, cell=[20, 20, 20])
+        atoms = Atoms(
+            numbers=[a.GetAtomicNum() for a in mol.GetAtoms()], positions=frame, cell=[20, 20, 20]
+        )
         atoms.new_array("tag", np.arange(9))
         atoms.new_array("forces", frame * 2)
         atoms.info = {"energy": -3.25, "name": 'the "first" one'}
@@ -99,7 +107,9 @@ def test_another_atom_order_is_named(extxyz):
     lines = extxyz.read_text().splitlines()
     lines[13], lines[15] = lines[15], lines[13]  # C and O of frame 2
     extxyz.write_text("\n".join(lines))
-    with pytest.raises(InputError, match=r"frame 2: the same atoms as in .*frame 1 but in another order"):
+    with pytest.raises(
+        InputError, match=r"frame 2: the same atoms as in .*frame 1 but in another order"
+    ):
         read_molecule(extxyz)
 
 
@@ -210,7 +220,9 @@ def test_bond_orders_and_charges_follow_the_template():
 
 
 def test_unknown_valences_fall_back_to_distances():
-    found = perceive_bonds(np.array([15, 8, 8]), np.array([[[0, 0, 0], [1.5, 0, 0], [-0.4, 1.45, 0.0]]]))
+    found = perceive_bonds(
+        np.array([15, 8, 8]), np.array([[[0, 0, 0], [1.5, 0, 0], [-0.4, 1.45, 0.0]]])
+    )
     assert found.mol.GetNumBonds() == 2
     assert found.source.startswith(("covalent radii", "RDKit"))
     with pytest.raises(InputError, match="2 separate fragments"):
@@ -249,7 +261,11 @@ class _Exploding(list):
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "smiles"),
-    [("aspirin", "CC(=O)Oc1ccccc1C(=O)O"), ("uracil", "O=c1cc[nH]c(=O)[nH]1"), ("toluene", "Cc1ccccc1")],
+    [
+        ("aspirin", "CC(=O)Oc1ccccc1C(=O)O"),
+        ("uracil", "O=c1cc[nH]c(=O)[nH]1"),
+        ("toluene", "Cc1ccccc1"),
+    ],
 )
 def test_bonds_of_hot_trajectories(name, smiles):
     path = DATA / "rmd17" / f"{name}.npz"

@@ -1,5 +1,5 @@
-"""Symmetric RMSD against RDKit and brute force; conformers of molecules whose answer is known; errors of
-populations against repeated draws."""
+"""Symmetric RMSD against RDKit and brute force; conformers of molecules whose answer is known;
+errors of populations against repeated draws."""
 
 import itertools
 import math
@@ -87,7 +87,10 @@ def test_rmsd_equals_brute_force_and_sees_mirror_images():
 
     def brute(a, b):
         a, b = (a - a.mean(0)).numpy(), (b - b.mean(0)).numpy()
-        return min(Rotation.align_vectors(a, b[list(p)])[1] for p in itertools.permutations(range(4))) / 2
+        return (
+            min(Rotation.align_vectors(a, b[list(p)])[1] for p in itertools.permutations(range(4)))
+            / 2
+        )
 
     expected = torch.tensor([[brute(a, b) for b in y] for a in x])
     assert torch.allclose(symmetric_rmsd(x, y, match), expected, atol=1e-7)
@@ -121,7 +124,8 @@ def test_known_conformers(smiles, distinct, merged):
 
 
 def test_cyclohexane_chairs_are_one_conformer():
-    """Ring flips turn axial into equatorial hydrogens; labelled chairs differ, conformers do not."""
+    """Ring flips turn axial into equatorial hydrogens; labelled chairs differ, conformers do
+    not."""
     mol, x, energy = minima("C1CCCCC1", 60)
     match = matching(mol)
     chair = energy < energy.min() + 0.5

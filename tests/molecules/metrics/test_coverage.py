@@ -70,7 +70,9 @@ def test_the_error_of_a_mean_is_that_of_independent_molecules():
     assert found.error == pytest.approx(float(values.std()) / 20, rel=0.1)
 
 
-@pytest.mark.parametrize("rmsd", [torch.zeros(0, 3), torch.zeros(2, 0), torch.tensor([[float("nan")]])])
+@pytest.mark.parametrize(
+    "rmsd", [torch.zeros(0, 3), torch.zeros(2, 0), torch.tensor([[float("nan")]])]
+)
 def test_nothing_to_compare_is_an_error(rmsd):
     with pytest.raises(InputError):
         coverage(rmsd)

@@ -26,7 +26,9 @@ def test_dihedral_equals_rdkit():
     mol = molecule("CC(C)Cc1ccc(cc1)C(C)C(=O)O")
     AllChem.EmbedMultipleConfs(mol, 12, randomSeed=5)
     torsions = [t.atoms for t in find_torsions(mol)]
-    x = torch.stack([torch.tensor(c.GetPositions()) for c in mol.GetConformers()]).reshape(3, 4, -1, 3)
+    x = torch.stack([torch.tensor(c.GetPositions()) for c in mol.GetConformers()]).reshape(
+        3, 4, -1, 3
+    )
     ours = dihedral(x, torsions)
     assert ours.shape == (3, 4, len(torsions))
     theirs = torch.tensor(
@@ -70,7 +72,10 @@ def test_phi_and_psi_of_alanine_dipeptide_and_of_a_tripeptide():
     torsions = find_torsions(molecule("CC(=O)NC(C)C(=O)NC"))
     assert [t.label for t in torsions[:2]] == ["φ", "ψ"]
     assert torsions[0].atoms == (1, 3, 4, 6) and torsions[1].atoms == (3, 4, 6, 8)
-    assert [(t.label, t.atoms) for t in torsions[2:]] == [("ω1", (0, 1, 3, 4)), ("ω2", (4, 6, 8, 9))]
+    assert [(t.label, t.atoms) for t in torsions[2:]] == [
+        ("ω1", (0, 1, 3, 4)),
+        ("ω2", (4, 6, 8, 9)),
+    ]
     assert map_pair(torsions) == (0, 1)
     longer = find_torsions(molecule("CC(=O)NCC(=O)NC(C)C(=O)NC"))
     assert [t.label for t in longer[:4]] == ["φ1", "ψ1", "φ2", "ψ2"]
@@ -89,7 +94,15 @@ def test_implicit_hydrogens_are_refused():
 
 @pytest.mark.parametrize(
     "degrees, word",
-    [(180, "trans"), (-175, "trans"), (62, "g+"), (-62, "g-"), (118, "e+"), (5, "cis"), (300, "g-")],
+    [
+        (180, "trans"),
+        (-175, "trans"),
+        (62, "g+"),
+        (-62, "g-"),
+        (118, "e+"),
+        (5, "cis"),
+        (300, "g-"),
+    ],
 )
 def test_words(degrees, word):
     assert torsion_word(math.radians(degrees)) == word
@@ -116,7 +129,9 @@ def test_torus_w2_against_all_permutations_and_across_the_seam():
     assert found.value == pytest.approx(math.sqrt(best / 6))
     # a cloud beside the seam and the same cloud turned by 0.3 rad in each angle
     cloud = torch.randn(400, 2, generator=g, dtype=torch.float64) * 0.05 + math.pi
-    turned = torus_w2((cloud + 0.3).remainder(2 * math.pi) - 4 * math.pi, cloud.repeat(2, 1), generator=own)
+    turned = torus_w2(
+        (cloud + 0.3).remainder(2 * math.pi) - 4 * math.pi, cloud.repeat(2, 1), generator=own
+    )
     assert turned.value == pytest.approx(0.3 * math.sqrt(2), rel=0.05)
 
 
@@ -131,7 +146,8 @@ def test_floors_are_what_exact_samples_show():
 
 
 def test_kl_of_angles_is_that_of_the_densities():
-    # von Mises densities of one mean: KL = log(I0(b)/I0(a)) + (a - b) I1(a)/I0(a), little bias at 2·10⁵
+    # von Mises densities of one mean: KL = log(I0(b)/I0(a)) + (a - b) I1(a)/I0(a), little bias at
+    # 2·10⁵
     a, b = 4.0, 1.5
     x = np.random.default_rng(0)
     reference, samples = (torch.from_numpy(x.vonmises(0.7, k, 100_000))[:, None] for k in (a, b))
@@ -142,7 +158,8 @@ def test_kl_of_angles_is_that_of_the_densities():
 
 
 def test_kl_with_missed_bins_by_hand():
-    # 100 of 1000 reference points lie where no sample is: p = (900, 100), q = (500, 0), 1/2 added to each
+    # 100 of 1000 reference points lie where no sample is: p = (900, 100), q = (500, 0), 1/2 added
+    # to each
     reference = torch.cat([torch.full((900, 2), 0.1), torch.full((100, 2), 2.0)])
     found = angle_kl(torch.full((500, 2), 0.1), reference)
     p, q = (900.5 / 1001, 100.5 / 1001), (500.5 / 501, 0.5 / 501)

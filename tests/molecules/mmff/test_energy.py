@@ -1,4 +1,5 @@
-"""MMFF94 against RDKit's own implementation: energies, gradients, every kind of term, and what goes wrong."""
+"""MMFF94 against RDKit's own implementation: energies, gradients, every kind of term, and what goes
+wrong."""
 
 import copy
 import gzip
@@ -87,7 +88,10 @@ def distorted(positions, seed=0):
     """The geometry itself and four distorted by 0.05 to 0.2 Å per coordinate."""
     gen = torch.Generator().manual_seed(seed)
     noise = torch.randn(5, *positions.shape, generator=gen, dtype=torch.float64)
-    return positions + torch.tensor([0.0, 0.05, 0.1, 0.15, 0.2], dtype=torch.float64)[:, None, None] * noise
+    return (
+        positions
+        + torch.tensor([0.0, 0.05, 0.1, 0.15, 0.2], dtype=torch.float64)[:, None, None] * noise
+    )
 
 
 def rdkit_mmff(mol, x, variant="MMFF94"):
@@ -102,9 +106,9 @@ def rdkit_mmff(mol, x, variant="MMFF94"):
     for row in x.double().flatten(1).tolist():
         energies.append(field.CalcEnergy(row))  # before CalcGrad, which relies on its distances
         gradients.append(field.CalcGrad(row))
-    return torch.tensor(energies, dtype=torch.float64), torch.tensor(gradients, dtype=torch.float64).view_as(
-        x
-    )
+    return torch.tensor(energies, dtype=torch.float64), torch.tensor(
+        gradients, dtype=torch.float64
+    ).view_as(x)
 
 
 def errors(mol, x, variant="MMFF94"):
@@ -158,7 +162,9 @@ def test_the_variants_differ_where_they_should():
 def test_equals_rdkit_on_real_molecules(source):
     if not DATA.exists():
         pytest.skip("the data folder is not beside the project")
-    molecules = quantum_geometries(source, 110) if source == "small_molecules_1000" else smiles(source, 52)
+    molecules = (
+        quantum_geometries(source, 110) if source == "small_molecules_1000" else smiles(source, 52)
+    )
     done = 0
     for mol, positions in molecules:
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
@@ -191,7 +197,9 @@ def quantum_geometries(source, number):
         mol = Chem.AddHs(Chem.MolFromSmiles(str(data["smiles"][k])))
         match = found.GetSubstructMatch(skeleton(mol))
         assert len(match) == mol.GetNumAtoms() == found.GetNumAtoms()
-        mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))  # RDKit wants one to build its force field
+        mol.AddConformer(
+            Chem.Conformer(mol.GetNumAtoms())
+        )  # RDKit wants one to build its force field
         yield mol, torch.from_numpy(data["positions"][atoms][list(match)]).double()
 
 
@@ -210,13 +218,19 @@ def test_fragments_interact():
     AllChem.EmbedMolecule(mol, randomSeed=1)
     positions = torch.from_numpy(mol.GetConformer().GetPositions()).clone()
     water = torch.tensor(list(Chem.GetMolFrags(mol)[0]))
-    positions[water] += torch.tensor([0.0, 0.0, 4.0], dtype=torch.float64) - positions[water].mean(0)
+    positions[water] += torch.tensor([0.0, 0.0, 4.0], dtype=torch.float64) - positions[water].mean(
+        0
+    )
     assert max(errors(mol, distorted(positions))) < 1e-4
 
 
 def water(angle_degrees):
     angle = math.radians(angle_degrees)
-    rows = [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [0.98 * math.cos(angle), 0.98 * math.sin(angle), 0.0]]
+    rows = [
+        [0.0, 0.0, 0.0],
+        [0.96, 0.0, 0.0],
+        [0.98 * math.cos(angle), 0.98 * math.sin(angle), 0.0],
+    ]
     return torch.tensor([rows], dtype=torch.float64)
 
 
@@ -228,7 +242,8 @@ def test_bent_angles_near_their_ends(angle):
 
 @pytest.mark.parametrize("angle", [1.0, 179.0, 179.9])
 def test_torsions_beside_a_nearly_straight_angle(angle):
-    # embedded geometries do have such angles; a dihedral angle is then a quotient of two small numbers
+    # embedded geometries do have such angles; a dihedral angle is then a quotient of two small
+    # numbers
     mol, _ = embedded("CC(=O)NC")
     conformer = Chem.Conformer(mol.GetConformer())
     rdMolTransforms.SetAngleDeg(conformer, 1, 3, 4, angle)
@@ -247,7 +262,14 @@ def test_exactly_straight_and_exactly_flat_are_finite():
         value, grad = ow.energies.MMFF94(mol).value_and_grad(water(180.0).to(dtype))
         assert torch.isfinite(value).all() and torch.isfinite(grad).all()
     ethene, _ = embedded("C=C")
-    flat = [[-0.67, 0, 0], [0.67, 0, 0], [-1.2, 0.9, 0], [-1.2, -0.95, 0], [1.25, 0.9, 0], [1.2, -0.9, 0]]
+    flat = [
+        [-0.67, 0, 0],
+        [0.67, 0, 0],
+        [-1.2, 0.9, 0],
+        [-1.2, -0.95, 0],
+        [1.25, 0.9, 0],
+        [1.2, -0.9, 0],
+    ]
     x = torch.tensor([flat], dtype=torch.float64)
     assert max(errors(ethene, x)) < 1e-4
     assert (ow.energies.MMFF94(ethene).value_and_grad(x)[1][..., 2]).abs().max() < 1e-6
@@ -293,11 +315,15 @@ def test_symmetries(name):
     x = distorted(positions)
     value, grad = energy.value_and_grad(x)
     turn = rotation(1)
-    moved, slope = energy.value_and_grad(x @ turn.T + torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64))
+    moved, slope = energy.value_and_grad(
+        x @ turn.T + torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64)
+    )
     torch.testing.assert_close(moved, value, rtol=1e-11, atol=1e-9)
     torch.testing.assert_close(slope, grad @ turn.T, rtol=1e-9, atol=1e-7)
     torch.testing.assert_close(energy(-x), value, rtol=1e-11, atol=1e-9)  # mirror image
-    torch.testing.assert_close(grad.sum(-2), torch.zeros(5, 3, dtype=torch.float64), rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        grad.sum(-2), torch.zeros(5, 3, dtype=torch.float64), rtol=0, atol=1e-7
+    )
     torque = torch.linalg.cross(x, grad).sum(-2)
     torch.testing.assert_close(torque, torch.zeros_like(torque), rtol=0, atol=1e-6)
     swaps = mol.GetSubstructMatches(mol, uniquify=False, maxMatches=200)
@@ -337,8 +363,13 @@ def test_second_derivatives_are_refused():
 def test_units_and_temperature():
     mol, positions = embedded("CCO")
     expected, _ = rdkit_mmff(mol, positions[None])
-    cold, hot = ow.energies.MMFF94(mol, temperature=150.0), ow.energies.MMFF94(mol, temperature=600.0)
-    assert cold.kcal_per_kT == pytest.approx(0.298081, rel=1e-5)  # R T with R = 1.987204 cal/(mol K)
+    cold, hot = (
+        ow.energies.MMFF94(mol, temperature=150.0),
+        ow.energies.MMFF94(mol, temperature=600.0),
+    )
+    assert cold.kcal_per_kT == pytest.approx(
+        0.298081, rel=1e-5
+    )  # R T with R = 1.987204 cal/(mol K)
     assert cold(positions).item() == pytest.approx(4 * hot(positions).item(), rel=1e-12)
     assert hot.kcal_per_mol(positions).item() == pytest.approx(expected.item(), abs=1e-6)
 
@@ -402,7 +433,11 @@ def test_copies_and_pickles():
     mol, positions = embedded("CCO")
     energy = ow.energies.MMFF94(mol, temperature=500.0, variant="MMFF94s")
     value = energy(positions)
-    for twin in (copy.deepcopy(energy), pickle.loads(pickle.dumps(energy)), energy.to(torch.float32)):
+    for twin in (
+        copy.deepcopy(energy),
+        pickle.loads(pickle.dumps(energy)),
+        energy.to(torch.float32),
+    ):
         assert torch.equal(twin(positions), value)
     assert "MMFF94s" in repr(energy) and "500 K" in repr(energy)
 

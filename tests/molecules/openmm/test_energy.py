@@ -1,4 +1,5 @@
-"""OpenMM Systems in torch against OpenMM's Reference platform: force by force, in total, and what is refused."""
+"""OpenMM Systems in torch against OpenMM's Reference platform: force by force, in total, and what
+is refused."""
 
 import copy
 import itertools
@@ -44,7 +45,9 @@ def generator(seed=0):
 
 def distorted(positions, scales=(0.0, 0.03, 0.05, 0.1, 0.2), seed=0):
     """The geometry with normal noise of these sizes in Å per coordinate."""
-    noise = torch.randn(len(scales), *positions.shape, generator=generator(seed), dtype=torch.float64)
+    noise = torch.randn(
+        len(scales), *positions.shape, generator=generator(seed), dtype=torch.float64
+    )
     return positions + torch.tensor(scales, dtype=torch.float64)[:, None, None] * noise
 
 
@@ -52,7 +55,9 @@ def thermal(made, count=4, seed=0):
     """Geometries from a short Langevin run at 500 K."""
     integrator = openmm.LangevinMiddleIntegrator(500.0, 10.0, 0.0005)
     integrator.setRandomNumberSeed(seed + 1)
-    context = openmm.Context(made.system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context = openmm.Context(
+        made.system, integrator, openmm.Platform.getPlatformByName("Reference")
+    )
     context.setPositions(made.positions[0].numpy() / 10)
     openmm.LocalEnergyMinimizer.minimize(context, maxIterations=20)
     frames = []
@@ -76,7 +81,8 @@ def from_openmm(system, x):
 
 
 def assert_equals_openmm(system, x, at_least=0.0):
-    """To 1e-4 kJ/mol and 1e-4 kJ/mol/nm; ``at_least``: the energy must be that large for the test to mean anything."""
+    """To 1e-4 kJ/mol and 1e-4 kJ/mol/nm; ``at_least``: the energy must be that large for the test
+    to mean anything."""
     energy = OpenMMEnergy(system, temperature=310.0)
     value, grad = energy.value_and_grad(x)
     expected, forces = from_openmm(system, x)
@@ -94,7 +100,8 @@ def alone(system, k):
     return single
 
 
-# every combination on the smallest peptide, a few on the others: building and OpenMM's Reference platform are slow
+# every combination on the smallest peptide, a few on the others: building and OpenMM's Reference
+# platform are slow
 CASES = [(1, *c) for c in COMBINATIONS + OTHER_SOLVENTS]
 CASES += [(2, "ff96", "obc"), (2, "ff14SB", "vacuum"), (3, "ff14SB", "obc2")]
 
@@ -115,9 +122,19 @@ def test_every_force_by_itself(field, solvent):
         name = type(made.system.getForce(k)).__name__
         seen.add(name)
         assert_equals_openmm(alone(made.system, k), x, at_least=0.0 if "Remover" in name else 1e-2)
-    assert {"HarmonicBondForce", "HarmonicAngleForce", "PeriodicTorsionForce", "NonbondedForce"} <= seen
+    assert {
+        "HarmonicBondForce",
+        "HarmonicAngleForce",
+        "PeriodicTorsionForce",
+        "NonbondedForce",
+    } <= seen
     if field == "charmm36":
-        assert {"CMAPTorsionForce", "CustomTorsionForce", "CustomNonbondedForce", "CustomBondForce"} <= seen
+        assert {
+            "CMAPTorsionForce",
+            "CustomTorsionForce",
+            "CustomNonbondedForce",
+            "CustomBondForce",
+        } <= seen
     if solvent != "vacuum":
         assert {"GBSAOBCForce", "CustomGBForce"} & seen
 
@@ -185,7 +202,10 @@ def charged_pair():
 
 def test_a_charged_system_with_exceptions_that_change_parameters():
     x = 3.0 * torch.randn(20, 3, 3, generator=generator(), dtype=torch.float64)
-    x = x[torch.stack([(x[:, i] - x[:, j]).norm(dim=1) for i, j in ((0, 1), (0, 2), (1, 2))]).amin(0) > 1.5]
+    x = x[
+        torch.stack([(x[:, i] - x[:, j]).norm(dim=1) for i, j in ((0, 1), (0, 2), (1, 2))]).amin(0)
+        > 1.5
+    ]
     assert len(x) > 5
     assert_equals_openmm(charged_pair(), x, at_least=10.0)
 
@@ -196,7 +216,9 @@ def test_angles_near_their_ends(angle):
     force.addAngle(0, 1, 2, 1.9, 400.0)
     system.addForce(force)
     radians = math.radians(angle)
-    x = torch.tensor([[[1.1, 0, 0], [0, 0, 0], [1.4 * math.cos(radians), 1.4 * math.sin(radians), 0]]])
+    x = torch.tensor(
+        [[[1.1, 0, 0], [0, 0, 0], [1.4 * math.cos(radians), 1.4 * math.sin(radians), 0]]]
+    )
     energy = OpenMMEnergy(system)
     value, grad = energy.value_and_grad(x.double())
     expected, forces = from_openmm(system, x.double())
@@ -286,7 +308,9 @@ def test_batches(monkeypatch):
 def test_float32_is_good_enough_for_sampling(field, solvent):
     made = peptide(1, field, solvent)
     energy = OpenMMEnergy(made.system)
-    x = (thermal(made, 20) + 5.0).float()  # away from the origin, where float32 has fewer digits left
+    x = (
+        thermal(made, 20) + 5.0
+    ).float()  # away from the origin, where float32 has fewer digits left
     value, grad = energy.value_and_grad(x.double())
     single, slope = energy.value_and_grad(x)
     assert single.dtype == slope.dtype == torch.float32
@@ -318,7 +342,9 @@ def test_symmetries():
     moved, slope = energy.value_and_grad(x @ turn.T + 3.0)
     torch.testing.assert_close(moved, value, rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(slope, grad @ turn.T, rtol=1e-8, atol=1e-7)
-    assert grad.sum(-2).abs().max() < 1e-8 and torch.linalg.cross(x, grad).sum(-2).abs().max() < 1e-7
+    assert (
+        grad.sum(-2).abs().max() < 1e-8 and torch.linalg.cross(x, grad).sum(-2).abs().max() < 1e-7
+    )
     swapped = list(range(x.shape[1]))
     swapped[0], swapped[2] = 2, 0  # two hydrogens of the first methyl
     torch.testing.assert_close(energy(x[:, swapped]), value, rtol=1e-10, atol=1e-8)
@@ -350,7 +376,11 @@ def test_copies_pickles_and_does_not_keep_the_system():
     made = peptide(1, "ff14SB", "gbn2")
     energy = OpenMMEnergy(made.system)
     value = energy(made.positions)
-    for twin in (copy.deepcopy(energy), pickle.loads(pickle.dumps(energy)), energy.to(torch.float32)):
+    for twin in (
+        copy.deepcopy(energy),
+        pickle.loads(pickle.dumps(energy)),
+        energy.to(torch.float32),
+    ):
         assert torch.equal(twin(made.positions), value)
 
 
@@ -375,17 +405,35 @@ CHANGES = {
     ),
     "pme": (lambda s, f: f["NonbondedForce"].setNonbondedMethod(4), "NonbondedForce has a cutoff"),
     "switch": (lambda s, f: f["NonbondedForce"].setUseSwitchingFunction(True), "switching"),
-    "solvent cutoff": (lambda s, f: f["CustomGBForce"].setNonbondedMethod(1), "CustomGBForce has a cutoff"),
-    "barostat": (lambda s, f: s.addForce(openmm.MonteCarloBarostat(1.0, 300.0)), "MonteCarloBarostat"),
-    "constraint": (lambda s, f: s.addConstraint(0, 1, 0.1), "constraints=None and rigidWater=False"),
+    "solvent cutoff": (
+        lambda s, f: f["CustomGBForce"].setNonbondedMethod(1),
+        "CustomGBForce has a cutoff",
+    ),
+    "barostat": (
+        lambda s, f: s.addForce(openmm.MonteCarloBarostat(1.0, 300.0)),
+        "MonteCarloBarostat",
+    ),
+    "constraint": (
+        lambda s, f: s.addConstraint(0, 1, 0.1),
+        "constraints=None and rigidWater=False",
+    ),
     "virtual site": (
         lambda s, f: s.setVirtualSite(5, openmm.TwoParticleAverageSite(1, 4, 0.5, 0.5)),
         "particle 5 is a virtual site",
     ),
     "external": (lambda s, f: s.addForce(openmm.CustomExternalForce("x^2")), "CustomExternalForce"),
-    "restraint": (lambda s, f: s.addForce(openmm.CustomBondForce("k*r^4")), "CustomBondForce.*k\\*r\\^4"),
-    "pairs": (lambda s, f: s.addForce(openmm.CustomNonbondedForce("1/r^9")), "CustomNonbondedForce.*1/r\\^9"),
-    "torsion": (lambda s, f: s.addForce(openmm.CustomTorsionForce("cos(theta)")), "CustomTorsionForce"),
+    "restraint": (
+        lambda s, f: s.addForce(openmm.CustomBondForce("k*r^4")),
+        "CustomBondForce.*k\\*r\\^4",
+    ),
+    "pairs": (
+        lambda s, f: s.addForce(openmm.CustomNonbondedForce("1/r^9")),
+        "CustomNonbondedForce.*1/r\\^9",
+    ),
+    "torsion": (
+        lambda s, f: s.addForce(openmm.CustomTorsionForce("cos(theta)")),
+        "CustomTorsionForce",
+    ),
     "offset": (
         lambda s, f: (
             f["NonbondedForce"].addGlobalParameter("lambda", 0.0),
@@ -436,7 +484,9 @@ def test_other_errors_name_the_cause():
 
 
 # OpenMM takes most of a minute to match the residues of a longer chain with CHARMM's patched caps
-@pytest.mark.parametrize(("residues", "field"), [(1, "ff96"), (2, "ff96"), (3, "ff96"), (1, "charmm36")])
+@pytest.mark.parametrize(
+    ("residues", "field"), [(1, "ff96"), (2, "ff96"), (3, "ff96"), (1, "charmm36")]
+)
 def test_peptides_are_what_they_say(residues, field):
     made = peptide(residues, field, "vacuum")
     n = 12 + 10 * residues

@@ -85,7 +85,9 @@ def test_exchanged_hydrogens_of_a_prochiral_centre_are_another_class():
 @pytest.mark.parametrize(("cis", "trans"), [("F/C=C\\F", "F/C=C/F"), ("C/C=N\\O", "C/C=N/O")])
 def test_cis_and_trans_differ(cis, trans):
     (mol, x), (other, y) = molecule(cis), molecule(trans)
-    assert [a.GetAtomicNum() for a in mol.GetAtoms()] == [a.GetAtomicNum() for a in other.GetAtoms()]
+    assert [a.GetAtomicNum() for a in mol.GetAtoms()] == [
+        a.GetAtomicNum() for a in other.GetAtoms()
+    ]
     stereo = Stereo.from_mol(mol, x)
     k = len(stereo.centres)
     assert torch.equal(stereo.signs(y)[k:], -stereo.reference[k:].double())
@@ -104,13 +106,19 @@ def test_a_surrogate_without_angles_inverts_and_the_guard_forbids_and_counts(ker
     energy, stereo, g = BondsOnly(mol, x), Stereo.from_mol(mol, x), gen(1)
     start = x.repeat(16, 1, 1)
     free = run(
-        kernel, warmup(kernel, kernel.init(start, energy), energy, 60, generator=g), energy, 400, generator=g
+        kernel,
+        warmup(kernel, kernel.init(start, energy), energy, 60, generator=g),
+        energy,
+        400,
+        generator=g,
     )
     assert not stereo.keeps(free.x).all()  # the oracle: without the guard handedness is lost
     guarded = KeepStereo(kernel, stereo)
     state = warmup(guarded, guarded.init(start, energy), energy, 60, generator=g)
     seen = []
-    trace = run(guarded, state, energy, 400, generator=g, observe=lambda n, s, i: seen.append(i.left_class))
+    trace = run(
+        guarded, state, energy, 400, generator=g, observe=lambda n, s, i: seen.append(i.left_class)
+    )
     assert stereo.keeps(trace.x).all()
     assert trace.count("left_class") == int(torch.stack(seen).sum()) > 0
 
@@ -118,7 +126,9 @@ def test_a_surrogate_without_angles_inverts_and_the_guard_forbids_and_counts(ker
 def test_butanol_at_2000_kelvin_keeps_its_hand():
     mol, x = molecule("CC[C@@H](C)O")
     energy, stereo, g = MMFF94(mol, temperature=2000.0).double(), Stereo.from_mol(mol, x), gen(2)
-    kernel = Cycle((KeepStereo(HMC(0.02, 8), stereo), KeepStereo(TorsionMove.from_mol(mol), stereo)))
+    kernel = Cycle(
+        (KeepStereo(HMC(0.02, 8), stereo), KeepStereo(TorsionMove.from_mol(mol), stereo))
+    )
     state = kernel.init(x.repeat(8, 1, 1), energy)
     state = warmup(kernel, state, energy, 60, generator=g)
     trace = run(kernel, state, energy, 100, generator=g)
@@ -129,9 +139,13 @@ def test_butanol_at_2000_kelvin_keeps_its_hand():
 
 def test_the_guarded_distribution_is_the_restricted_one():
     """Oracle: plain samples of a correlated Gaussian, those of the other hand thrown away."""
-    means = torch.tensor([[0.3, 0, 0], [0, 0.5, 0], [0, 0, 0.4], [0.1, 0.2, 0.3]], dtype=torch.float64)
+    means = torch.tensor(
+        [[0.3, 0, 0], [0, 0.5, 0], [0, 0, 0.4], [0.1, 0.2, 0.3]], dtype=torch.float64
+    )
     energy = GaussianMixture(means[None])
-    stereo = Stereo(torch.tensor([[0, 1, 2, 3]]), torch.zeros(0, 4, dtype=torch.long), torch.ones(1))
+    stereo = Stereo(
+        torch.tensor([[0, 1, 2, 3]]), torch.zeros(0, 4, dtype=torch.long), torch.ones(1)
+    )
     oracle = energy.sample((400_000,), generator=gen(3))
     oracle = oracle[stereo.keeps(oracle)]
     settled = ((HMC(0.5, 3), 60), (MALA(0.5), 60), (AdjustedLangevin(0.4, friction=0.1), 250))

@@ -56,7 +56,9 @@ def test_rotation_turns_one_dihedral_and_nothing_else():
     y = rotate_about_bond(x, torch.tensor(bond[:2]), moving, torch.tensor(0.7, dtype=torch.float64))
     turned = Chem.Mol(mol)
     turned.GetConformer().SetPositions(y.numpy())
-    before, after = (rdMolTransforms.GetDihedralRad(m.GetConformer(), *dihedral) for m in (mol, turned))
+    before, after = (
+        rdMolTransforms.GetDihedralRad(m.GetConformer(), *dihedral) for m in (mol, turned)
+    )
     change = (after - before + math.pi) % (2 * math.pi) - math.pi
     assert abs(abs(change) - 0.7) < 1e-6
     for b in mol.GetBonds():
@@ -73,14 +75,17 @@ def test_volume_is_preserved():
     axis, moving = torch.tensor([i, j]), torch.zeros(mol.GetNumAtoms(), dtype=torch.bool)
     moving[list(side)] = True
     jacobian = torch.autograd.functional.jacobian(
-        lambda v: rotate_about_bond(v.view(-1, 3), axis, moving, torch.tensor(1.1, dtype=v.dtype)).flatten(),
+        lambda v: rotate_about_bond(
+            v.view(-1, 3), axis, moving, torch.tensor(1.1, dtype=v.dtype)
+        ).flatten(),
         x.flatten(),
     )
     assert abs(torch.linalg.det(jacobian).item() - 1) < 1e-10
 
 
 class Torsional(Energy):
-    """``V(φ)`` of the chain 0-1-2-3 with unequal wells, stiff bonds left alone: only the torsion moves here."""
+    """``V(φ)`` of the chain 0-1-2-3 with unequal wells, stiff bonds left alone: only the torsion
+    moves here."""
 
     event_shape, zero_com = (4, 3), True
 
@@ -107,7 +112,10 @@ def test_torsion_histogram_is_the_boltzmann_one():
     grid = torch.linspace(-math.pi, math.pi, 7201, dtype=torch.float64)[:-1]
     weight = torch.exp(-energy.potential(grid))
     for low in range(-180, 180, 60):
-        inside = lambda t, low=low: ((t >= math.radians(low)) & (t < math.radians(low + 60))).double()  # noqa: E731
+
+        def inside(t, low=low):
+            return ((t >= math.radians(low)) & (t < math.radians(low + 60))).double()
+
         exact = (weight * inside(grid)).sum() / weight.sum()
         share = inside(phi)
         error = share.std() / effective_sample_size(share).sqrt()
@@ -130,7 +138,9 @@ def test_every_bond_is_tried_and_chains_choose_their_own():
     assert energy.counts["other"].gradient == 800 and info.accepted.all()
     torch.testing.assert_close(new.x.mean(-2), state.x.mean(-2), rtol=0, atol=1e-12)
     rest = torch.cdist(new.x, new.x) - torch.cdist(x, x)
-    turned = torch.stack([(rest[:, m][:, :, ~m].abs() > 1e-9).flatten(1).any(1) for m in kernel.moving])
+    turned = torch.stack(
+        [(rest[:, m][:, :, ~m].abs() > 1e-9).flatten(1).any(1) for m in kernel.moving]
+    )
     for k, side in enumerate(kernel.moving):
         # chains that turned bond k keep both sides of it rigid
         rigid = (rest[:, side][:, :, side].abs() < 1e-9).flatten(1).all(1)

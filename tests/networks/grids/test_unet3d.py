@@ -1,4 +1,5 @@
-"""The U-Net of grids: its shape and dtype, that it reads all it is given, and what twirling makes of it."""
+"""The U-Net of grids: its shape and dtype, that it reads all it is given, and what twirling makes
+of it."""
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ def build(width=4, dtype=torch.float64):
 
 
 def inputs(count=3, n=8, dtype=torch.float64):
-    x = torch.randn(count, 2, n, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(
+        count, 2, n, n, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     return x.to(dtype), torch.linspace(0.1, 0.9, count, dtype=dtype)
 
 

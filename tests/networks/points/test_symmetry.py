@@ -41,7 +41,8 @@ def test_egnn_turns_with_the_input_and_ignores_its_place(chiral, dtype, toleranc
     t = torch.linspace(0.05, 0.95, 6, dtype=dtype)
     rotation = roma.unitquat_to_rotmat(
         torch.nn.functional.normalize(
-            torch.randn(6, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64), dim=-1
+            torch.randn(6, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64),
+            dim=-1,
         )
     ).to(dtype)
     y = net(batch.x, t, batch)
@@ -57,7 +58,9 @@ def test_reflections(dtype, tolerance):
     t = torch.linspace(0.05, 0.95, 6, dtype=dtype)
     mirror = torch.tensor([1.0, 1.0, -1.0], dtype=dtype)
     plain = seeded(lambda: EGNN(chiral=False)).to(dtype)
-    assert relative(plain(batch.x * mirror, t, batch), plain(batch.x, t, batch) * mirror) < tolerance
+    assert (
+        relative(plain(batch.x * mirror, t, batch), plain(batch.x, t, batch) * mirror) < tolerance
+    )
     handed = seeded(lambda: EGNN(chiral=True)).to(dtype)
     assert relative(handed(batch.x * mirror, t, batch), handed(batch.x, t, batch) * mirror) > 1e-2
 
@@ -76,8 +79,8 @@ def test_points_of_a_plane_turn_and_reflect_in_it():
 def test_chiral_network_learns_a_hand_that_the_other_cannot():
     """Regress x·sign(triple product of three bonds), which is +x for one hand and -x for the other.
 
-    An O(3)-equivariant network must answer a mirror image with the mirror image, so with hands in equal parts
-    its best answer is 0 and its relative loss 1.
+    An O(3)-equivariant network must answer a mirror image with the mirror image, so with hands in
+    equal parts its best answer is 0 and its relative loss 1.
     """
     g = torch.Generator().manual_seed(0)
     x = torch.randn(256, 5, 3, generator=g)
@@ -87,7 +90,10 @@ def test_chiral_network_learns_a_hand_that_the_other_cannot():
     bonds = torch.zeros(256, 5, 5, dtype=torch.long)
     bonds[:, 0, 1:] = bonds[:, 1:, 0] = 1
     batch = PointBatch(
-        x, torch.tensor([6, 1, 8, 9, 17]).expand(256, 5), bonds, torch.ones(256, 5, dtype=torch.bool)
+        x,
+        torch.tensor([6, 1, 8, 9, 17]).expand(256, 5),
+        bonds,
+        torch.ones(256, 5, dtype=torch.bool),
     )
     target, t = hand[:, None, None] * x, torch.full((256,), 0.5)
     losses = {}
@@ -107,7 +113,9 @@ def test_chiral_network_learns_a_hand_that_the_other_cannot():
 def test_transformer_has_no_rotation_symmetry_of_its_own():
     batch, net = ring(torch.float64), seeded(PointTransformer).double()
     t = torch.full((6,), 0.5, dtype=torch.float64)
-    quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    quarter = torch.tensor(
+        [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
     y = net(batch.x, t, batch)
     assert relative(net(batch.x @ quarter.T, t, batch), y @ quarter.T) > 0.05
 

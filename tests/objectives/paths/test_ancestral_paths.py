@@ -10,7 +10,11 @@ import torch
 from orbitwise.energies import Energy
 from orbitwise.errors import InputError
 from orbitwise.objectives.denoiser import Preconditioning
-from orbitwise.objectives.paths.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.objectives.paths.ancestral_paths import (
+    AncestralSampler,
+    ancestral_paths,
+    noised_paths,
+)
 from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.gaussian import GaussianProcess, beside
 from orbitwise.processes.sampling import edm_grid, snr_grid, uniform_grid
@@ -44,11 +48,14 @@ def generator(seed=0):
 
 
 def sampler(process, grid, *, wrong=0.0, shape=SHAPE, factor=None):
-    """With the exact denoiser of the Gaussian, or one that is ``wrong`` by a smooth function of x and t."""
+    """With the exact denoiser of the Gaussian, or one that is ``wrong`` by a smooth function of x
+    and t."""
 
     def denoise(x, t):
         c = Preconditioning.of(process, t, SCALE)
-        return beside(c.skip) * x + wrong * beside(c.out) * torch.sin(beside(c.into) * x + beside(t))
+        return beside(c.skip) * x + wrong * beside(c.out) * torch.sin(
+            beside(c.into) * x + beside(t)
+        )
 
     return AncestralSampler(denoise, process, grid, SCALE, shape, factor)
 
@@ -61,7 +68,9 @@ def test_every_weight_is_z_for_gaussian_data(name, zero_com, grid):
     energy = Gaussian(zero_com=zero_com)
     made = sampler(process, grid(process, 7))
     forward = ancestral_paths(made, energy, 50, generator())
-    x1 = process.project(SCALE * torch.randn(50, *SHAPE, generator=generator(1), dtype=torch.float64))
+    x1 = process.project(
+        SCALE * torch.randn(50, *SHAPE, generator=generator(1), dtype=torch.float64)
+    )
     for paths in (forward, noised_paths(made, x1, energy(x1), generator(2))):
         exact = torch.full((50,), energy.log_z, dtype=torch.float64)
         torch.testing.assert_close(log_weight(paths), exact, atol=1e-9, rtol=0)
@@ -99,15 +108,19 @@ def test_noised_states_have_the_law_of_the_process():
     torch.testing.assert_close(x.mean(1), 0.4 * a, atol=0.02, rtol=0)
     # Cov(x_s, x_t) = (α_s/α_t) σ_t² for s noisier than t
     noisier, cleaner = torch.minimum(grid[:, None], grid), torch.maximum(grid[:, None], grid)
-    exact = process.alpha(noisier) / process.alpha(cleaner).clamp_min(1e-30) * process.sigma(cleaner) ** 2
+    exact = (
+        process.alpha(noisier)
+        / process.alpha(cleaner).clamp_min(1e-30)
+        * process.sigma(cleaner) ** 2
+    )
     exact = torch.where(noisier == cleaner, process.sigma(noisier) ** 2, exact)
     torch.testing.assert_close(torch.cov(x), exact, atol=0.02, rtol=0)
     assert (s > 0).all()
 
 
 def test_the_fitted_factor_measures_what_the_denoiser_leaves_open():
-    """Data narrower than ``data_scale`` in an exact denoiser of their own: the factor is the ratio of posterior
-    variances, and the weights become equal again."""
+    """Data narrower than ``data_scale`` in an exact denoiser of their own: the factor is the ratio
+    of posterior variances, and the weights become equal again."""
     process, narrow = GaussianProcess.edm(zero_com=True), 0.3
 
     def denoise(x, t):
@@ -115,15 +128,19 @@ def test_the_fitted_factor_measures_what_the_denoiser_leaves_open():
 
     grid = snr_grid(process, 12, noise_min=0.02)
     plain = AncestralSampler(denoise, process, grid, SCALE, SHAPE)
-    x1 = process.project(narrow * torch.randn(4000, *SHAPE, generator=generator(), dtype=torch.float64))
+    x1 = process.project(
+        narrow * torch.randn(4000, *SHAPE, generator=generator(), dtype=torch.float64)
+    )
     made = plain.fitted(x1, generator(1))
     exact = (
-        Preconditioning.of(process, grid, narrow).out ** 2 / Preconditioning.of(process, grid, SCALE).out ** 2
+        Preconditioning.of(process, grid, narrow).out ** 2
+        / Preconditioning.of(process, grid, SCALE).out ** 2
     )
     torch.testing.assert_close(made.factor, exact, rtol=0.03, atol=0)
     energy = Gaussian(SHAPE, narrow, True)
     scatter = [
-        float(log_weight(ancestral_paths(one, energy, 500, generator(2))).std()) for one in (plain, made)
+        float(log_weight(ancestral_paths(one, energy, 500, generator(2))).std())
+        for one in (plain, made)
     ]
     assert scatter[1] < 0.1 < scatter[0]
 

@@ -66,12 +66,16 @@ def gradient(objective, made, count, seed):
     made.zero_grad()
     objective(made, range(count), torch.Generator().manual_seed(seed)).mean().backward()
     return torch.cat(
-        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in made.parameters()]
+        [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in made.parameters()
+        ]
     )
 
 
 def same_mean(a, b):
-    """Two samples (n, P) of vectors agree in the mean, coordinate by coordinate (they are correlated)."""
+    """Two samples (n, P) of vectors agree in the mean, coordinate by coordinate (they are
+    correlated)."""
     error = (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()
     z = ((a.mean(0) - b.mean(0)) / error.clamp_min(1e-300))[error > 1e-12]
     assert len(z) > 20
@@ -92,7 +96,10 @@ def test_the_gradient_is_that_of_the_squared_residual(objective, on_policy):
     made.zero_grad()
     (0.5 * (residual + constant).square().mean()).backward()
     plain = torch.cat(
-        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in made.parameters()]
+        [
+            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+            for p in made.parameters()
+        ]
     )
     torch.testing.assert_close(found, plain, atol=1e-9, rtol=1e-7)
 
@@ -104,7 +111,9 @@ def test_a_random_subset_of_steps_has_the_gradient_of_all_in_the_mean(objective)
     whole = objective(energy, buffer(energy), on_policy=0.5)
     part = objective(energy, buffer(energy), on_policy=0.5, time_steps=3)
     fixed = whole.paths(made, 8, torch.Generator().manual_seed(3))
-    fixed = type(fixed)(*(fixed.x, fixed.times, fixed.energy, None, step_ratios(made, fixed).sum(0).detach()))
+    fixed = type(fixed)(
+        *(fixed.x, fixed.times, fixed.energy, None, step_ratios(made, fixed).sum(0).detach())
+    )
     whole.paths = part.paths = lambda *_: fixed
     exact = gradient(whole, made, 8, 0)
     repeats = torch.stack([gradient(part, made, 8, seed) for seed in range(600)])
@@ -144,7 +153,8 @@ def test_detailed_balance_residuals_add_up_to_the_trajectorys():
 
 
 def test_on_policy_log_variance_has_the_gradient_of_the_reverse_kl():
-    """Richter et al. 2010.10436, proposition 1, with the path-wise gradient as the other estimator."""
+    """Richter et al. 2010.10436, proposition 1, with the path-wise gradient as the other
+    estimator."""
     energy, made = mixture(), sampler(variance="gaussian")
     variance, kl = VarGrad(energy, on_policy=1.0), ReverseKL(energy)
     n = 100
@@ -167,7 +177,10 @@ def test_likelihood_has_the_gradient_of_the_paths_density():
         made.zero_grad()
         (-step_ratios(made, paths).sum(0).mean()).backward()
         return torch.cat(
-            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in made.parameters()]
+            [
+                torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+                for p in made.parameters()
+            ]
         )
 
     same_mean(a, torch.stack([plain(5000 + s) for s in range(n)]))
@@ -180,7 +193,12 @@ def test_exact_orbit_targets_keep_the_likelihoods_gradient_and_lower_its_varianc
         torch.manual_seed(0)
         network = MLP((n_points, 3), 16, 1)
         made = DiffusionSampler(
-            network, (n_points, 3), Decaying(6, first=0.1, last=0.1), noise=1.5, data_scale=0.8, zero_com=True
+            network,
+            (n_points, 3),
+            Decaying(6, first=0.1, last=0.1),
+            noise=1.5,
+            data_scale=0.8,
+            zero_com=True,
         ).double()
         for p in network.parameters():
             torch.nn.init.normal_(p, std=0.3)
@@ -198,8 +216,12 @@ def test_exact_orbit_targets_keep_the_likelihoods_gradient_and_lower_its_varianc
     turned.add(SO3().act(rotations, x[torch.arange(20_000) % 3]), torch.zeros(20_000))
     energy = GaussianMixture(torch.zeros(1, n_points, 3))
     n = 200
-    a = torch.stack([gradient(MaximumLikelihood(energy, exact, SO3()), made, 96, s) for s in range(n)])
-    b = torch.stack([gradient(MaximumLikelihood(energy, turned), made, 96, 900 + s) for s in range(n)])
+    a = torch.stack(
+        [gradient(MaximumLikelihood(energy, exact, SO3()), made, 96, s) for s in range(n)]
+    )
+    b = torch.stack(
+        [gradient(MaximumLikelihood(energy, turned), made, 96, 900 + s) for s in range(n)]
+    )
     same_mean(a, b)
     assert a.var(0).sum() < 0.8 * b.var(0).sum()
 
@@ -214,7 +236,9 @@ def test_forces_keep_the_likelihoods_gradient_and_lower_its_variance():
     for seed in range(40):  # the factors of the control variate settle
         with_forces(made, range(500), torch.Generator().manual_seed(90_000 + seed))
     a = torch.stack([gradient(with_forces, made, 500, s) for s in range(n)])
-    b = torch.stack([gradient(MaximumLikelihood(energy, data), made, 500, 900 + s) for s in range(n)])
+    b = torch.stack(
+        [gradient(MaximumLikelihood(energy, data), made, 500, 900 + s) for s in range(n)]
+    )
     same_mean(a, b)
     assert a.var(0).sum() < 0.5 * b.var(0).sum()
 
@@ -252,7 +276,9 @@ def test_the_augmented_flow_pays_for_what_is_new_and_forgets_with_visits():
     scale = made.data_scale
     first = objective.novelty(x, scale).mean().item()
     g = torch.Generator().manual_seed(0)
-    plain = TrajectoryBalance(energy, buffer(energy)).paths(made, 10, torch.Generator().manual_seed(9))
+    plain = TrajectoryBalance(energy, buffer(energy)).paths(
+        made, 10, torch.Generator().manual_seed(9)
+    )
     augmented = objective.paths(made, 10, torch.Generator().manual_seed(9))
     assert (augmented.energy < plain.energy).all()  # the reward only grows
     for _ in range(300):
@@ -269,7 +295,10 @@ def test_paths_into_infinite_energy_are_left_out():
             return torch.where(x[..., 0] > 0, torch.inf, super().forward(x))
 
     energy, made = Walled(torch.zeros(1, 2, dtype=torch.float64)), sampler()
-    for objective in (TrajectoryBalance(energy, on_policy=1.0), VarGrad(energy, on_policy=1.0, time_steps=3)):
+    for objective in (
+        TrajectoryBalance(energy, on_policy=1.0),
+        VarGrad(energy, on_policy=1.0, time_steps=3),
+    ):
         losses = objective(made, range(32), torch.Generator().manual_seed(0))
         assert torch.isfinite(losses).all() and (losses == 0).any() and (losses > 0).any()
         losses.mean().backward()
@@ -301,7 +330,9 @@ def test_settings_out_of_range_are_refused():
     with pytest.raises(InputError, match="fixed backward"):
         ReverseKL(energy)(sampler(backward=MLP((2,), 8, 1).double()), range(2), None)
     with pytest.raises(InputError, match="starts at the origin"):
-        AdjointMatching(energy, ReplayBuffer(5, (2,)))(sampler(langevin=True), range(2), torch.Generator())
+        AdjointMatching(energy, ReplayBuffer(5, (2,)))(
+            sampler(langevin=True), range(2), torch.Generator()
+        )
 
 
 class Count:
@@ -345,7 +376,9 @@ def test_an_interrupted_training_with_a_memory_ends_as_an_unbroken_one(tmp_path,
     with pytest.raises(Stop):
         train(b, _slow(objective_b), Count(80), config, tmp_path / "broken", on_progress=stop)
     c, objective_c = make()
-    result = train(c, objective_c, Count(80), config, tmp_path / "broken", on_progress=lambda _: None)
+    result = train(
+        c, objective_c, Count(80), config, tmp_path / "broken", on_progress=lambda _: None
+    )
     assert result.resumed_at == 5
     for p, q in zip(a.parameters(), c.parameters(), strict=True):
         assert torch.equal(p, q)
@@ -377,5 +410,7 @@ def test_a_molecules_sampler_uses_one_item_of_labels_for_all():
         torch.manual_seed(0)
         network = EGNN(hidden=16, layers=2, pair=12, vectors=8, heads=4, radial=8)
     x, t = torch.randn(5, 3, 3, generator=torch.Generator().manual_seed(0)), torch.rand(5)
-    every = PointBatch(x, labels.species.expand(5, 3), labels.bonds.expand(5, 3, 3), labels.mask.expand(5, 3))
+    every = PointBatch(
+        x, labels.species.expand(5, 3), labels.bonds.expand(5, 3, 3), labels.mask.expand(5, 3)
+    )
     torch.testing.assert_close(network(x, t, labels), network(x, t, every))

@@ -1,4 +1,5 @@
-"""Paths of a diffusion sampler against closed forms: a Gaussian target is solved exactly by a fresh sampler."""
+"""Paths of a diffusion sampler against closed forms: a Gaussian target is solved exactly by a fresh
+sampler."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def sampler(schedule, event_shape=(3,), *, scale=0.75, noise=1.1, network=None, 
     with torch.random.fork_rng():
         torch.manual_seed(3)
         network = MLP(event_shape, 16, 1) if network is None else network()
-        made = DiffusionSampler(network, event_shape, schedule, noise=noise, data_scale=scale, **options)
+        made = DiffusionSampler(
+            network, event_shape, schedule, noise=noise, data_scale=scale, **options
+        )
     return made.double()
 
 
@@ -77,7 +80,10 @@ def test_every_weight_is_z_for_the_gaussian_the_sampler_starts_with(schedule, ze
     back = with_log_ratio(made, bridges(made, energy, x1, energy(x1), g))
     for paths in (forward, back):
         torch.testing.assert_close(
-            log_weight(paths), torch.full((50,), energy.log_z, dtype=torch.float64), atol=1e-9, rtol=0
+            log_weight(paths),
+            torch.full((50,), energy.log_z, dtype=torch.float64),
+            atol=1e-9,
+            rtol=0,
         )
     # and the end points have the right spread, in 3(N-1) dimensions
     many = roll_out(made, energy, 4000, g).x[-1].square().sum((1, 2)) / 0.5625
@@ -130,7 +136,10 @@ def test_bridges_have_the_covariance_of_brownian_bridges():
 def test_one_call_equals_the_densities_of_the_roll_out():
     made = disturbed(sampler(Decaying(9), (3,), langevin=True))
     paths = roll_out(
-        made, GaussianMixture(torch.eye(3, dtype=torch.float64)), 7, torch.Generator().manual_seed(0)
+        made,
+        GaussianMixture(torch.eye(3, dtype=torch.float64)),
+        7,
+        torch.Generator().manual_seed(0),
     )
     torch.testing.assert_close(step_ratios(made, paths).sum(0), paths.log_ratio, atol=1e-9, rtol=0)
 
@@ -160,7 +169,9 @@ def test_every_step_is_chosen_equally_often(total, count):
 def test_the_zero_centre_is_kept_and_the_sampler_turns_with_its_input():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = EGNN(hidden=16, layers=2, pair=12, vectors=8, heads=4, radial=8, chiral=False, graph=False)
+        network = EGNN(
+            hidden=16, layers=2, pair=12, vectors=8, heads=4, radial=8, chiral=False, graph=False
+        )
     made = sampler(Uniform(5), (5, 3), network=lambda: network, zero_com=True, labels=labels(5))
     g = torch.Generator().manual_seed(0)
     paths = roll_out(made, Gaussian((5, 3), 1.0, True), 6, g)
@@ -168,7 +179,9 @@ def test_the_zero_centre_is_kept_and_the_sampler_turns_with_its_input():
     turn = torch.linalg.qr(torch.randn(3, 3, generator=g, dtype=torch.float64)).Q
     order = torch.randperm(5, generator=g)
     moved = type(paths)(paths.x[:, :, order] @ turn.T, paths.times, paths.energy)
-    torch.testing.assert_close(step_ratios(made, moved), step_ratios(made, paths), atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        step_ratios(made, moved), step_ratios(made, paths), atol=1e-8, rtol=0
+    )
 
 
 def test_schedules_ascend_from_start_to_one():

@@ -1,4 +1,5 @@
-"""No NaN and no infinity, whatever the scales and degeneracies: hypothesis draws the kind, batches the numbers."""
+"""No NaN and no infinity, whatever the scales and degeneracies: hypothesis draws the kind, batches
+the numbers."""
 
 import torch
 from hypothesis import given, settings
@@ -45,7 +46,11 @@ def cloud(shape, generator, dtype):
     elif shape == "zero":
         x = torch.zeros_like(x)
     elif shape == "symmetric":  # a regular tetrahedron: three equal singular values
-        x = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]).double().expand(BATCH, 4, 3)
+        x = (
+            torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+            .double()
+            .expand(BATCH, 4, 3)
+        )
     return x.to(dtype)
 
 
@@ -81,7 +86,9 @@ def test_always_finite(
     if related == "unrelated":
         xt = cloud(shapes[1], gen, dtype) * 10 ** scales[1]
     else:
-        xt = {"noised": process.perturb(x1, t, generator=gen), "equal": x1, "mirrored": -x1}[related]
+        xt = {"noised": process.perturb(x1, t, generator=gen), "equal": x1, "mirrored": -x1}[
+            related
+        ]
     mask = None
     if masked:
         mask = torch.rand(BATCH, 4, generator=gen) < 0.6
@@ -96,7 +103,11 @@ def test_always_finite(
         assert torch.isfinite(value).all()
     assert post.mean.dtype == post.score.dtype == post.log_evidence.dtype == dtype
     reference = x1.double() if mask is None else torch.where(mask[..., None], x1.double(), 0.0)
-    if "torus" not in name and name != "Translation":  # a mean of isometric images is no longer than they are
+    if (
+        "torus" not in name and name != "Translation"
+    ):  # a mean of isometric images is no longer than they are
         size = reference.square().sum((-2, -1)).sqrt()
         size = size.amax(0) if conformers else size
-        assert (post.mean.double().square().sum((-2, -1)).sqrt() <= size * (1 + 1e-5) + 1e-300).all()
+        assert (
+            post.mean.double().square().sum((-2, -1)).sqrt() <= size * (1 + 1e-5) + 1e-300
+        ).all()

@@ -1,4 +1,5 @@
-"""Finite groups, products, conformer sets: brute force written out with the process's own density."""
+"""Finite groups, products, conformer sets: brute force written out with the process's own
+density."""
 
 import itertools
 import math
@@ -24,7 +25,8 @@ def randn(*shape, seed=0):
 
 
 def tetrahedral():
-    """The 12 rotations of the tetrahedron: even permutations of the axes with an even number of signs."""
+    """The 12 rotations of the tetrahedron: even permutations of the axes with an even number of
+    signs."""
     rotations = []
     for p in itertools.permutations(range(3)):
         for signs in itertools.product((1.0, -1.0), repeat=3):
@@ -64,13 +66,19 @@ def test_signs_on_the_line():
 def test_evidence_of_signs_integrates_to_one():
     xt = torch.linspace(-8, 8, 8001, dtype=torch.float64)[:, None, None]
     post = ow.orbit_posterior(SIGNS, FLOW, torch.full_like(xt, 0.7), xt, 0.6)
-    assert torch.trapezoid(post.log_evidence.exp(), xt[:, 0, 0]).item() == pytest.approx(1, abs=1e-9)
+    assert torch.trapezoid(post.log_evidence.exp(), xt[:, 0, 0]).item() == pytest.approx(
+        1, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("process", [FLOW, CENTRED], ids=["free", "centred"])
 def test_point_group(process):
     group = tetrahedral()
-    x1, xt, t = randn(6, 4, 3), randn(6, 4, 3, seed=1), torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.95]).double()
+    x1, xt, t = (
+        randn(6, 4, 3),
+        randn(6, 4, 3, seed=1),
+        torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 0.95]).double(),
+    )
     xt = process.project(xt)
     images = torch.stack([process.project(x1) @ m.T for m in group.matrices])
     mean, log_evidence, _ = brute(process, images, [-math.log(12)] * 12, xt, t)
@@ -87,7 +95,8 @@ def test_point_group(process):
 
 @pytest.mark.parametrize("space", [ow.SO3(), ow.O3(), tetrahedral(), ow.Translation()], ids=repr)
 def test_product_with_permutations(space):
-    """Every permutation by hand, the inner posterior of the permuted cloud from the factor alone."""
+    """Every permutation by hand, the inner posterior of the permuted cloud from the factor
+    alone."""
     points = ow.Permutation(4, labels=[0, 0, 0, 1])
     group = ow.Product(space, points)
     x1, xt = randn(5, 4, 3), randn(5, 4, 3, seed=1)
@@ -98,14 +107,18 @@ def test_product_with_permutations(space):
     weights = torch.softmax(logits, 0)[..., None, None]
     post = ow.orbit_posterior(group, FLOW, x1, xt, t)
     assert torch.allclose(post.log_evidence, torch.logsumexp(logits, 0), atol=1e-11)
-    assert torch.allclose(post.mean, (weights * torch.stack([p.mean for p in inner])).sum(0), atol=1e-12)
+    assert torch.allclose(
+        post.mean, (weights * torch.stack([p.mean for p in inner])).sum(0), atol=1e-12
+    )
     swapped = ow.orbit_posterior(ow.Product(points, space), FLOW, x1, xt, t)
     assert torch.allclose(swapped.mean, post.mean, atol=1e-13)
 
     for each, result in ((group, post), (ow.Product(points, space), swapped)):
         images = each.act(result.sample(5000, gen(2)), x1)
         error = images.std(0) / 5000**0.5
-        assert ((images.mean(0) - result.mean).abs() < 5 * error + 1e-4).all()  # and events never seen
+        assert (
+            (images.mean(0) - result.mean).abs() < 5 * error + 1e-4
+        ).all()  # and events never seen
 
     modes = [ow.orbit_posterior(space, FLOW, x1[:, p], xt, t, method="mode") for p in orders]
     density = torch.stack([m.log_evidence for m in modes])
@@ -116,7 +129,8 @@ def test_product_with_permutations(space):
 
 
 def test_product_is_invariant():
-    """The evidence is a function of the orbits: it does not change when x1 or x_t is rotated and renamed."""
+    """The evidence is a function of the orbits: it does not change when x1 or x_t is rotated and
+    renamed."""
     group = ow.Product(ow.SO3(), ow.Permutation(4))
     x1, xt = randn(20, 4, 3), randn(20, 4, 3, seed=1)
     g = group.sample((20,), generator=gen(3), dtype=torch.float64)
@@ -140,7 +154,9 @@ def test_product_against_haar_samples():
     assert ((mean - post.mean).abs() < 5 * (w * (images - mean)).std(0) / 1000).all()
 
 
-@pytest.mark.parametrize("group", [ow.SO3(), ow.Product(ow.SO3(), ow.Permutation(3)), SIGNS], ids=repr)
+@pytest.mark.parametrize(
+    "group", [ow.SO3(), ow.Product(ow.SO3(), ow.Permutation(3)), SIGNS], ids=repr
+)
 @pytest.mark.parametrize("prior", [None, [0.0, -1.0, 2.0, -math.inf]])
 def test_conformers(group, prior):
     """A finite set of references is one more outer sum."""
@@ -168,7 +184,8 @@ def test_conformers(group, prior):
 
 
 def test_the_evidence_of_a_conformer_set_is_a_normalised_mixture():
-    """Two conformers of a two-atom cloud of zero centre of mass: 4π∫ r² p(r) dr = 1, with two shells."""
+    """Two conformers of a two-atom cloud of zero centre of mass: 4π∫ r² p(r) dr = 1, with two
+    shells."""
     r = torch.linspace(0, 12, 12001, dtype=torch.float64)
     axis = torch.tensor([[0, 0, 0.5**0.5], [0, 0, -(0.5**0.5)]], dtype=torch.float64)
     x1 = torch.stack([1.0 * axis, 5.0 * axis])[:, None].expand(2, len(r), 2, 3)

@@ -1,4 +1,5 @@
-"""The posterior over rotations and automorphisms under harmonic noise, against Monte Carlo over the group."""
+"""The posterior over rotations and automorphisms under harmonic noise, against Monte Carlo over the
+group."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ SWAP = torch.tensor([4, 1, 2, 3, 0])
 
 @pytest.fixture(scope="module")
 def setting():
-    """A branched chain of five points (0 and 4 alike) and a plain chain of four, at two noise levels."""
+    """A branched chain of five points (0 and 4 alike) and a plain chain of four, at two noise
+    levels."""
     bonds = torch.zeros(2, 5, 5, dtype=torch.long)
     for item, pairs in enumerate([[(0, 1), (1, 2), (2, 3), (1, 4)], [(0, 1), (1, 2), (2, 3)]]):
         for i, j in pairs:
@@ -35,7 +37,8 @@ def setting():
 
 
 def monte_carlo(process, mask, x1, xt, t, group, draws: int):
-    """Mean, log evidence and error of each by Haar draws, weighted by the density of the process itself."""
+    """Mean, log evidence and error of each by Haar draws, weighted by the density of the process
+    itself."""
     g = group.sample((draws, 2), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     moved = group.act(g, x1, mask=mask)
     log_density = process.log_density(xt, moved, t.expand(draws, 2), mask.expand(draws, 2, 5))
@@ -55,7 +58,9 @@ def test_exact_mean_and_evidence_against_monte_carlo(setting):
     assert ((post.mean - mean).abs() < 5 * error + 1e-9).all()
     assert ((post.log_evidence - evidence).abs() < 5 * relative).all()
     isotropic = ow.orbit_posterior(group, GaussianProcess.flow(1.3, zero_com=True), x1, xt, t, mask)
-    assert ((isotropic.mean - mean).abs() > 8 * error + 1e-9).any(-1).any(-1).all()  # the wrong noise shows
+    assert (
+        ((isotropic.mean - mean).abs() > 8 * error + 1e-9).any(-1).any(-1).all()
+    )  # the wrong noise shows
 
 
 def test_rotations_alone_have_the_parameter_of_the_whitened_points(setting):
@@ -70,7 +75,9 @@ def test_rotations_alone_have_the_parameter_of_the_whitened_points(setting):
         )
         alpha, variance = float(t[item]), (1.3 * (1 - float(t[item]))) ** 2
         law = MatrixFisher.of(alpha / variance * y.T @ root[:n, :n] @ x)
-        torch.testing.assert_close(post.mean[item, :n], x @ law.moments()[1].T, rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(
+            post.mean[item, :n], x @ law.moments()[1].T, rtol=1e-8, atol=1e-9
+        )
 
 
 def test_score_is_the_slope_of_the_evidence(setting):
@@ -83,7 +90,9 @@ def test_score_is_the_slope_of_the_evidence(setting):
         up = ow.orbit_posterior(group, process, x1, moved, t, mask).log_evidence
         moved[:, i, axis] -= 2 * step
         down = ow.orbit_posterior(group, process, x1, moved, t, mask).log_evidence
-        torch.testing.assert_close((up - down) / (2 * step), post.score[:, i, axis], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            (up - down) / (2 * step), post.score[:, i, axis], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_mode_is_the_best_of_many_and_snis_comes_close(setting):
@@ -97,7 +106,15 @@ def test_mode_is_the_best_of_many_and_snis_comes_close(setting):
     assert (tried.amax(0) > best.log_evidence - 0.3).all()
     exact = ow.orbit_posterior(group, process, x1, xt, t, mask)
     drawn = ow.orbit_posterior(
-        group, process, x1, xt, t, mask, "snis", proposals=20_000, generator=torch.Generator().manual_seed(4)
+        group,
+        process,
+        x1,
+        xt,
+        t,
+        mask,
+        "snis",
+        proposals=20_000,
+        generator=torch.Generator().manual_seed(4),
     )
     error = drawn.ess.rsqrt()  # of the sum of the weights, relative
     assert error.max() < 0.2

@@ -1,4 +1,5 @@
-"""The matrix Fisher law against high-precision quadrature, angle grids, Haar samples, asymptotics."""
+"""The matrix Fisher law against high-precision quadrature, angle grids, Haar samples,
+asymptotics."""
 
 import math
 
@@ -20,7 +21,8 @@ def proper(s, seed=0):
 
 
 def lee(s1, s2, s3):
-    """log ∫ exp tr(diag(s) R) dμ(R) - (s1+s2+s3): theorem 2.1 of Lee 1710.03746 in 25 digits (v = 1-u)."""
+    """log ∫ exp tr(diag(s) R) dμ(R) - (s1+s2+s3): theorem 2.1 of Lee 1710.03746 in 25 digits (v =
+    1-u)."""
     with mpmath.workdps(25):
         s1, s2, s3 = map(mpmath.mpf, (s1, s2, s3))
 
@@ -29,12 +31,17 @@ def lee(s1, s2, s3):
 
         def f(v):
             return (
-                scaled((s1 - s2) * v / 2) * scaled((s1 + s2) * (2 - v) / 2) * mpmath.exp(-(s2 + s3) * v) / 2
+                scaled((s1 - s2) * v / 2)
+                * scaled((s1 + s2) * (2 - v) / 2)
+                * mpmath.exp(-(s2 + s3) * v)
+                / 2
             )
 
         ends = [mpmath.mpf(10) ** k for k in range(-10, 0)]
         ends = sorted({mpmath.mpf(0), *ends, mpmath.mpf(1), *(2 - e for e in ends), mpmath.mpf(2)})
-        return float(mpmath.log(mpmath.quad(f, [e for e in ends if (s2 + s3) * e < 200 or e < 1e-9])))
+        return float(
+            mpmath.log(mpmath.quad(f, [e for e in ends if (s2 + s3) * e < 200 or e < 1e-9]))
+        )
 
 
 @pytest.mark.parametrize(
@@ -78,11 +85,14 @@ def test_quadrature_has_converged_everywhere():
 
 
 def euler_grid(n_turn, n_tilt):
-    """Product quadrature on SO(3): trapezoid in two angles, Gauss-Legendre in the cosine of the third."""
+    """Product quadrature on SO(3): trapezoid in two angles, Gauss-Legendre in the cosine of the
+    third."""
     turn = torch.arange(n_turn, dtype=torch.float64) * 2 * math.pi / n_turn
     cosine, weight = map(torch.from_numpy, np.polynomial.legendre.leggauss(n_tilt))
     zero, one = torch.zeros_like(turn), torch.ones_like(turn)
-    about_z = torch.stack([turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero, zero, zero, one], -1)
+    about_z = torch.stack(
+        [turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero, zero, zero, one], -1
+    )
     sine, z, o = (1 - cosine**2).sqrt(), torch.zeros(n_tilt).double(), torch.ones(n_tilt).double()
     about_y = torch.stack([cosine, z, sine, z, o, z, -sine, z, cosine], -1).view(-1, 3, 3)
     about_z = about_z.view(-1, 3, 3)
@@ -142,11 +152,13 @@ def test_mean_at_high_concentration(size):
 
 
 def test_mean_at_a_reflection_of_high_concentration():
-    """s = (k, k, -k): only r = s1+s2 binds. The quaternion is uniform on the sphere of the top three
-    eigenvectors, so E[q_k²] = 1/3 there, and E[R] = U diag(1/3, 1/3, -1/3) Vᵀ."""
+    """s = (k, k, -k): only r = s1+s2 binds. The quaternion is uniform on the sphere of the top
+    three eigenvectors, so E[q_k²] = 1/3 there, and E[R] = U diag(1/3, 1/3, -1/3) Vᵀ."""
     F, U, V = proper((1e8, 1e8, -1e8))
     _, mean = MatrixFisher.of(F).moments()
-    assert torch.allclose(U.T @ mean @ V, torch.diag(torch.tensor([1, 1, -1]) / 3).double(), atol=1e-7)
+    assert torch.allclose(
+        U.T @ mean @ V, torch.diag(torch.tensor([1, 1, -1]) / 3).double(), atol=1e-7
+    )
 
 
 def test_equal_and_nearly_equal_singular_values_are_continuous():
@@ -161,7 +173,9 @@ def test_equal_and_nearly_equal_singular_values_are_continuous():
         F, _, _ = proper(s, 3)
         _, mean = MatrixFisher.of(F).moments()
         for step in (1e-15, 1e-12, 1e-9, 1e-6):
-            nudge = torch.randn(20, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            nudge = torch.randn(
+                20, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+            )
             _, near = MatrixFisher.of(F + step * nudge).moments()
             assert (near - mean).abs().max() < 5 * step + 2e-15
 
@@ -196,7 +210,8 @@ def test_mode_is_the_procrustes_solution():
     ],
 )
 def test_sampler_moments(gaps):
-    """Second moments to 5 standard errors; fourth moments through the derivative of the second ones."""
+    """Second moments to 5 standard errors; fourth moments through the derivative of the second
+    ones."""
     gaps = torch.tensor(gaps, dtype=torch.float64)
     count = 100_000
     x = sample_bingham(gaps.expand(count, 3), torch.Generator().manual_seed(0))
@@ -219,7 +234,9 @@ def test_sampler_moments(gaps):
 
 
 def test_sampled_rotations_have_the_right_mean():
-    F = torch.stack([proper(s, k)[0] for k, s in enumerate([(3, 2, 1), (10, 10, -10), (1e4, 1, 0)])])
+    F = torch.stack(
+        [proper(s, k)[0] for k, s in enumerate([(3, 2, 1), (10, 10, -10), (1e4, 1, 0)])]
+    )
     law = MatrixFisher.of(F)
     R = law.sample(100_000, torch.Generator().manual_seed(0))
     assert R.shape == (100_000, 3, 3, 3)

@@ -1,4 +1,5 @@
-"""Assignment, Gibbs and importance sampling over permutations, against enumeration and Ryser's permanent."""
+"""Assignment, Gibbs and importance sampling over permutations, against enumeration and Ryser's
+permanent."""
 
 import itertools
 import math
@@ -68,11 +69,14 @@ def test_mode_is_the_best_of_all(process, t):
 @processes
 @pytest.mark.parametrize("t", [0.05, 0.4, 0.7, 0.95])
 def test_gibbs_agrees_with_enumeration(process, t):
-    """Mean over 64 independent runs of the same problem, within five of their standard errors (+ 1 % for bias)."""
+    """Mean over 64 independent runs of the same problem, within five of their standard errors (+ 1
+    % for bias)."""
     x1, xt, times = noised(process, 1, 5, t, seed=3)
     exact = ow.orbit_posterior(Permutation(5), process, x1, xt, times)
     many = [x.expand(64, *x.shape[1:]) for x in (x1, xt, times)]
-    post = ow.orbit_posterior(Permutation(5), process, *many, method="gibbs", proposals=400, generator=rng(1))
+    post = ow.orbit_posterior(
+        Permutation(5), process, *many, method="gibbs", proposals=400, generator=rng(1)
+    )
     scale = exact.score.abs().max()
     error = post.score.std(0) / 8
     assert ((post.score.mean(0) - exact.score[0]).abs() <= 5 * error + 0.01 * scale).all()
@@ -104,9 +108,14 @@ def test_gibbs_on_a_larger_cloud_against_ryser():
     total = permanent(a)
     keep = [[k for k in range(12) if k != i] for i in range(12)]
     marginals = torch.tensor(
-        [[a[i, j] * permanent(a[keep[i]][:, keep[j]]) / total for j in range(12)] for i in range(12)]
+        [
+            [a[i, j] * permanent(a[keep[i]][:, keep[j]]) / total for j in range(12)]
+            for i in range(12)
+        ]
     ).double()
-    assert abs(marginals.sum(1) - 1).max() < 1e-6 and marginals.amax(1).median() < 0.7  # a real mixture
+    assert (
+        abs(marginals.sum(1) - 1).max() < 1e-6 and marginals.amax(1).median() < 0.7
+    )  # a real mixture
     many = [x.expand(32, *x.shape[1:]) for x in (x1, xt, times)]
     post = ow.orbit_posterior(
         Permutation(12), process, *many, method="gibbs", proposals=512, generator=rng(6)
@@ -114,7 +123,9 @@ def test_gibbs_on_a_larger_cloud_against_ryser():
     expected = marginals @ x1[0]
     error = post.mean.std(0) / 32**0.5
     assert ((post.mean.mean(0) - expected).abs() <= 5 * error + 2e-3).all()
-    evidence = total.log() + logits.amax(1).sum() - math.lgamma(13) - 18 * math.log(2 * math.pi * sigma**2)
+    evidence = (
+        total.log() + logits.amax(1).sum() - math.lgamma(13) - 18 * math.log(2 * math.pi * sigma**2)
+    )
     assert (post.log_evidence <= evidence + 1e-9).all() and (
         post.log_evidence > evidence - 6 * math.log(2)
     ).all()
@@ -125,9 +136,13 @@ def test_importance_sampling_converges_where_the_posterior_is_wide(process):
     x1, xt, times = noised(process, 1, 6, 0.1, seed=7)
     exact = ow.orbit_posterior(Permutation(6), process, x1, xt, times)
     many = [x.expand(64, *x.shape[1:]) for x in (x1, xt, times)]
-    post = ow.orbit_posterior(Permutation(6), process, *many, method="snis", proposals=2000, generator=rng(8))
+    post = ow.orbit_posterior(
+        Permutation(6), process, *many, method="snis", proposals=2000, generator=rng(8)
+    )
     error = post.score.std(0) / 8
-    assert ((post.score.mean(0) - exact.score[0]).abs() <= 5 * error + 2e-3 * exact.score.abs().max()).all()
+    assert (
+        (post.score.mean(0) - exact.score[0]).abs() <= 5 * error + 2e-3 * exact.score.abs().max()
+    ).all()
     spread = post.log_evidence.std() / 8
     assert abs(post.log_evidence.mean() - exact.log_evidence) <= 5 * spread + 2e-3
 
@@ -135,7 +150,8 @@ def test_importance_sampling_converges_where_the_posterior_is_wide(process):
 @processes
 @pytest.mark.parametrize("method", ["exact", "mode", "gibbs", "snis"])
 def test_labels_are_kept_apart(process, method):
-    """Permutations within species: never a draw that mixes them, and the sum over the twelve elements."""
+    """Permutations within species: never a draw that mixes them, and the sum over the twelve
+    elements."""
     labels = torch.tensor([6, 6, 8, 8, 8, -1])
     x1, xt, times = noised(process, 3, 6, 0.6, seed=9)
     group = Permutation(6, labels)
@@ -153,13 +169,16 @@ def test_labels_are_kept_apart(process, method):
     scores = process.score(xt, images, times)
     mean = torch.einsum("mb,mbnd->bnd", logits.softmax(0), scores)
     if method in ("exact", "gibbs"):
-        assert (post.score - mean).abs().max() < (1e-9 if method == "exact" else 0.15) * mean.abs().max()
+        assert (post.score - mean).abs().max() < (
+            1e-9 if method == "exact" else 0.15
+        ) * mean.abs().max()
 
 
 @processes
 @pytest.mark.parametrize("method", ["mode", "gibbs", "snis"])
 def test_padding_is_left_alone(process, method):
-    """A padded item gives what the same item without padding gives, and the group acts on real points only."""
+    """A padded item gives what the same item without padding gives, and the group acts on real
+    points only."""
     mask = torch.tensor([[True, True, False, True, True], [True] * 5])
     x1, xt, times = noised(process, 2, 5, 0.5, seed=10, mask=mask)
     dirty = torch.where(mask[..., None], xt, math.nan)
@@ -184,7 +203,9 @@ def test_padding_is_left_alone(process, method):
 def test_permuting_the_reference_changes_nothing_but_the_elements(process, method):
     x1, xt, times = noised(process, 2, 7, 0.6, seed=11)
     group, p = Permutation(7), torch.tensor([3, 1, 0, 6, 5, 2, 4])
-    a = ow.orbit_posterior(group, process, x1, xt, times, method=method, generator=rng(1), proposals=800)
+    a = ow.orbit_posterior(
+        group, process, x1, xt, times, method=method, generator=rng(1), proposals=800
+    )
     b = ow.orbit_posterior(
         group, process, group.act(p, x1), xt, times, method=method, generator=rng(1), proposals=800
     )
@@ -221,7 +242,9 @@ def test_odd_sizes_single_points_and_coincident_points():
         assert (post.mean - exact.mean).abs().max() < 0.03
     same = torch.zeros(2, 4, 3, dtype=torch.float64)
     for method in ("mode", "gibbs"):
-        post = ow.orbit_posterior(Permutation(4), process, same, same, 0.5, method=method, generator=rng(1))
+        post = ow.orbit_posterior(
+            Permutation(4), process, same, same, 0.5, method=method, generator=rng(1)
+        )
         assert torch.isfinite(post.log_evidence).all() and (post.mean == 0).all()
 
 
@@ -230,7 +253,9 @@ def test_no_noise_at_all_is_finite():
     x1 = torch.rand(2, 9, 3, generator=rng(15), dtype=torch.float64)
     xt = x1[:, torch.randperm(9, generator=rng(16))]
     for method in ("mode", "gibbs"):
-        post = ow.orbit_posterior(Permutation(9), process, x1, xt, 1.0, method=method, generator=rng(1))
+        post = ow.orbit_posterior(
+            Permutation(9), process, x1, xt, 1.0, method=method, generator=rng(1)
+        )
         assert (post.mean - xt).abs().max() < 1e-12 and torch.isfinite(post.log_evidence).all()
 
 
@@ -242,10 +267,18 @@ def test_reproducible_single_precision_and_untouched_global_state():
         ow.orbit_posterior(Permutation(8), process, x1, xt, times, method="gibbs", generator=rng(s))
         for s in (1, 1, 2)
     ]
-    assert torch.equal(runs[0].score, runs[1].score) and not torch.equal(runs[0].score, runs[2].score)
+    assert torch.equal(runs[0].score, runs[1].score) and not torch.equal(
+        runs[0].score, runs[2].score
+    )
     assert torch.equal(before, torch.random.get_rng_state())
     single = ow.orbit_posterior(
-        Permutation(8), process, x1.float(), xt.float(), times.float(), method="gibbs", generator=rng(1)
+        Permutation(8),
+        process,
+        x1.float(),
+        xt.float(),
+        times.float(),
+        method="gibbs",
+        generator=rng(1),
     )
     assert single.mean.dtype == torch.float32
     assert (single.mean.double() - runs[0].mean).abs().max() < 0.05

@@ -1,4 +1,5 @@
-"""SO(3) and O(3) posteriors of point clouds: against Haar samples, special cases, symmetries, limits."""
+"""SO(3) and O(3) posteriors of point clouds: against Haar samples, special cases, symmetries,
+limits."""
 
 import math
 
@@ -51,7 +52,9 @@ def test_against_a_million_images(group, zero_com, t):
     assert (((mean - post.mean).abs() < 5 * error + 1e-12) | ~real).all()
     assert (post.mean[~mask] == 0).all() and (post.score[~mask] == 0).all()
     score = (w * process.score(xt, images, t, mask)).mean(0)
-    assert torch.allclose(post.score[mask], score[mask], atol=5 * error.max().item() / (1 - t.item()) ** 2)
+    assert torch.allclose(
+        post.score[mask], score[mask], atol=5 * error.max().item() / (1 - t.item()) ** 2
+    )
 
 
 def von_mises_fisher(kappa):
@@ -64,8 +67,8 @@ def von_mises_fisher(kappa):
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("shape", ["one", "two", "collinear", "coincident"])
 def test_one_direction_is_von_mises_fisher(shape, sigma):
-    """F = a bᵀ: the evidence has sinh κ/κ, κ = |a||b|, and b turns towards a by coth κ - 1/κ; the mean of the
-    points is along Σ_i h_i x_t,i for x1 = h bᵀ."""
+    """F = a bᵀ: the evidence has sinh κ/κ, κ = |a||b|, and b turns towards a by coth κ - 1/κ; the
+    mean of the points is along Σ_i h_i x_t,i for x1 = h bᵀ."""
     heights = {
         "one": [1.0],
         "two": [0.7, -0.7],
@@ -111,19 +114,26 @@ def test_mirror_images_mix_by_evidence():
     weight = torch.exp(mirrored.log_evidence - math.log(2) - total)[:, None, None]
     assert torch.allclose(both.mean, weight * mirrored.mean + (1 - weight) * same.mean, atol=1e-12)
     g = both.sample(1000, gen(1))
-    assert ((torch.linalg.det(g) < 0).double().mean(0) - weight[:, 0, 0]).abs().max() < 5 * 0.5 / 1000**0.5
+    assert (
+        (torch.linalg.det(g) < 0).double().mean(0) - weight[:, 0, 0]
+    ).abs().max() < 5 * 0.5 / 1000**0.5
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.3, 3.0])
 @pytest.mark.parametrize("atoms", [1, 2])
 def test_evidence_integrates_to_one(atoms, sigma):
-    """One atom, or two of zero centre of mass: three dimensions, a radial evidence, 4π∫ r² p dr = 1."""
+    """One atom, or two of zero centre of mass: three dimensions, a radial evidence, 4π∫ r² p dr =
+    1."""
     process = ow.GaussianProcess.ve(sigma_min=1e-3, sigma_max=1e2, zero_com=atoms == 2)
     x1 = torch.tensor([[0.3, 1.0, -0.2], [-0.3, -1.0, 0.2]], dtype=torch.float64)[:atoms]
     size = x1.square().sum().sqrt()
     r = torch.linspace(max(0, size - 14 * sigma), size + 14 * sigma, 20001, dtype=torch.float64)
-    direction = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)[:atoms] / atoms**0.5
-    xt = r[:, None, None] * direction  # |x_t| = r: in the zero-mass subspace (x_t1 - x_t2)/√2 has length r
+    direction = (
+        torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)[:atoms] / atoms**0.5
+    )
+    xt = (
+        r[:, None, None] * direction
+    )  # |x_t| = r: in the zero-mass subspace (x_t1 - x_t2)/√2 has length r
     p = ow.orbit_posterior(
         ow.SO3(), process, x1.expand(len(r), -1, -1), xt, time_at(sigma)
     ).log_evidence.exp()
@@ -132,7 +142,8 @@ def test_evidence_integrates_to_one(atoms, sigma):
 
 @pytest.mark.parametrize("group", [ow.SO3(), ow.O3()], ids=repr)
 def test_evidence_integrates_to_one_for_three_atoms(group):
-    """Six dimensions (zero centre of mass), importance sampling from a Gaussian that covers the orbit."""
+    """Six dimensions (zero centre of mass), importance sampling from a Gaussian that covers the
+    orbit."""
     process = ow.GaussianProcess.flow(zero_com=True)
     x1, t = process.project(randn(3, 3)), torch.tensor(0.6, dtype=torch.float64)
     width = (x1.square().sum() * 0.36 / 6 + 0.16).sqrt()
@@ -150,7 +161,8 @@ def test_score_is_the_gradient_of_the_evidence():
         post = ow.orbit_posterior(group, FLOW, x1, xt, 0.4)
         direction, step = randn(3, 4, 3, seed=2), 1e-5
         up, down = (
-            ow.orbit_posterior(group, FLOW, x1, xt + s * direction, 0.4).log_evidence for s in (step, -step)
+            ow.orbit_posterior(group, FLOW, x1, xt + s * direction, 0.4).log_evidence
+            for s in (step, -step)
         )
         slope = (post.score * direction).sum((-2, -1))
         assert torch.allclose((up - down) / (2 * step), slope, rtol=1e-7, atol=1e-7)
@@ -160,7 +172,8 @@ def test_score_is_the_gradient_of_the_evidence():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("method", ["exact", "mode"])
 def test_equivariance(group, dtype, tolerance, method):
-    """mean(x1, h·x_t) = h·mean(x1, x_t) and mean(h·x1, x_t) = mean(x1, x_t); the evidence does not move."""
+    """mean(x1, h·x_t) = h·mean(x1, x_t) and mean(h·x1, x_t) = mean(x1, x_t); the evidence does not
+    move."""
     x1, noise = randn(200, 12, 3, dtype=dtype), randn(200, 12, 3, seed=1, dtype=dtype)
     sigma = torch.logspace(-1, 1, 200, dtype=dtype)
     t = math.log(1e5) ** -1 * (math.log(1e2) - sigma.log())
@@ -173,7 +186,9 @@ def test_equivariance(group, dtype, tolerance, method):
     assert (turned.mean - group.act(h, base.mean)).abs().max() < tolerance * scale
     assert (other.mean - base.mean).abs().max() < tolerance * scale
     for post in (turned, other):
-        assert torch.allclose(post.log_evidence, base.log_evidence, rtol=30 * tolerance, atol=30 * tolerance)
+        assert torch.allclose(
+            post.log_evidence, base.log_evidence, rtol=30 * tolerance, atol=30 * tolerance
+        )
 
 
 @pytest.mark.parametrize("group", [ow.SO3(), ow.O3()], ids=repr)
@@ -202,7 +217,9 @@ def test_ends_of_time():
         assert torch.allclose(one.mean, xt, atol=1e-9)
         assert torch.allclose(one.sample(3, gen(2)), g.expand(3, 6, 3, 3), atol=1e-7)
         assert torch.isfinite(one.log_evidence).all() and torch.isfinite(one.score).all()
-    aligned = ow.orbit_posterior(ow.SO3(), FLOW, x1, xt + 0.1 * randn(6, 7, 3, seed=3), 0.5, method="mode")
+    aligned = ow.orbit_posterior(
+        ow.SO3(), FLOW, x1, xt + 0.1 * randn(6, 7, 3, seed=3), 0.5, method="mode"
+    )
     limit = ow.orbit_posterior(ow.SO3(), FLOW, x1, xt + 0.1 * randn(6, 7, 3, seed=3), 1.0)
     assert torch.allclose(limit.mean, aligned.mean, atol=1e-9)  # the mode does not depend on t
 
@@ -210,7 +227,9 @@ def test_ends_of_time():
 @pytest.mark.parametrize("group", [ow.SO3(), ow.O3()], ids=repr)
 def test_draws_reproduce_the_mean(group):
     x1, xt = randn(4, 5, 3), randn(4, 5, 3, seed=1)
-    mask = torch.tensor([[True] * 5, [True] * 4 + [False], [True, False, True, True, True], [True] * 5])
+    mask = torch.tensor(
+        [[True] * 5, [True] * 4 + [False], [True, False, True, True, True], [True] * 5]
+    )
     post = ow.orbit_posterior(group, FLOW, x1, xt, torch.tensor([0.1, 0.4, 0.6, 0.9]), mask)
     points = group.act(post.sample(20_000, gen(2)), x1, mask=mask)
     error = points.std(0) / 20_000**0.5
@@ -236,7 +255,10 @@ def test_any_batch_shape():
     assert post.mean.shape == x1.shape and post.log_evidence.shape == (2, 3, 4)
     assert post.sample(2, gen()).shape == (2, 2, 3, 4, 3, 3)
     single = ow.orbit_posterior(ow.O3(), FLOW, x1[1, 2, 3], xt[1, 2, 3], t[1, 2, 3])
-    assert torch.allclose(single.mean, post.mean[1, 2, 3], atol=1e-13) and single.log_evidence.shape == ()
+    assert (
+        torch.allclose(single.mean, post.mean[1, 2, 3], atol=1e-13)
+        and single.log_evidence.shape == ()
+    )
     nothing = ow.orbit_posterior(ow.SO3(), FLOW, x1[:, :0], xt[:, :0], t[:, :0])
     assert nothing.mean.shape == (2, 0, 4, 5, 3)
 

@@ -21,7 +21,9 @@ def randn(*shape, seed=0):
     return torch.randn(*shape, generator=gen(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("group", [ow.SO3(), ow.O3(), ow.Product(ow.SO3(), ow.Permutation(4))], ids=repr)
+@pytest.mark.parametrize(
+    "group", [ow.SO3(), ow.O3(), ow.Product(ow.SO3(), ow.Permutation(4))], ids=repr
+)
 def test_snis_tends_to_the_exact_posterior(group):
     x1, xt = randn(8, 4, 3), randn(8, 4, 3, seed=1)
     exact = ow.orbit_posterior(group, FLOW, x1, xt, 0.4)
@@ -54,13 +56,22 @@ def test_weights_through_F_are_those_of_the_images(group, identity):
 
 
 def test_identity_among_the_proposals():
-    """At little noise the identity takes all the weight: the estimate is x1 itself, whatever else is drawn."""
+    """At little noise the identity takes all the weight: the estimate is x1 itself, whatever else
+    is drawn."""
     x1 = randn(4, 6, 3)
     xt = x1 + 1e-3 * randn(4, 6, 3, seed=1)
     ve = ow.GaussianProcess.ve(sigma_min=1e-3)
     for group in (ow.SO3(), ow.Product(ow.SO3(), ow.Permutation(6))):
         post = ow.orbit_posterior(
-            group, ve, x1, xt, 1.0, method="snis", proposals=16, include_identity=True, generator=gen()
+            group,
+            ve,
+            x1,
+            xt,
+            1.0,
+            method="snis",
+            proposals=16,
+            include_identity=True,
+            generator=gen(),
         )
         assert torch.allclose(post.mean, x1, atol=1e-12)
         assert torch.allclose(post.ess, torch.ones(4).double())
@@ -102,7 +113,8 @@ def test_translation(process):
 
 
 def test_translation_evidence_is_the_integral():
-    """∫ p_t(x_t | x1 + τ) dτ times alpha √N (per dimension): the centre of mass in orthonormal coordinates."""
+    """∫ p_t(x_t | x1 + τ) dτ times alpha √N (per dimension): the centre of mass in orthonormal
+    coordinates."""
     x1, xt, t = randn(3, 1), randn(3, 1, seed=1), torch.tensor(0.6, dtype=torch.float64)
     tau = torch.linspace(-15, 15, 20001, dtype=torch.float64)
     p = FLOW.log_density(xt, x1 + tau[:, None, None], t).exp()

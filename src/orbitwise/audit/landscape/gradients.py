@@ -15,12 +15,15 @@ TERMS = ("total", "twirled", "equivariance")
 
 
 def term_gradients(model: nn.Module, terms: Terms) -> dict[str, Tensor]:
-    """Gradients ``(P,)`` of the batch means of twirled error and equivariance error, and their sum."""
+    """Gradients ``(P,)`` of the batch means of twirled error and equivariance error, and their
+    sum."""
     if not isinstance(model, nn.Module):
         raise InputError("gradient norms need a torch.nn.Module; this model is another callable")
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters or not terms.total.requires_grad:
-        raise InputError("gradient norms: the loss does not depend on parameters that require gradients")
+        raise InputError(
+            "gradient norms: the loss does not depend on parameters that require gradients"
+        )
 
     def flat(loss: Tensor, keep: bool) -> Tensor:
         found = torch.autograd.grad(
@@ -35,8 +38,9 @@ def term_gradients(model: nn.Module, terms: Terms) -> dict[str, Tensor]:
 def gradient_norms(found: list[dict[str, Tensor]]) -> GradientNorms:
     """From the gradients of independent batches.
 
-    ``|E g|²`` is estimated by the mean of ``g_a · g_b`` over pairs of different batches; errors by the jackknife over
-    batches. Of a single batch the plain norms, which noise makes too large, without errors.
+    ``|E g|²`` is estimated by the mean of ``g_a · g_b`` over pairs of different batches; errors by
+    the jackknife over batches. Of a single batch the plain norms, which noise makes too large,
+    without errors.
     """
     n = len(found)
     products = {name: torch.stack([g[name] for g in found]) for name in TERMS}
@@ -45,9 +49,13 @@ def gradient_norms(found: list[dict[str, Tensor]]) -> GradientNorms:
     whole = _norms(gram, keep)
     if n < 3:
         return GradientNorms(*(Estimate(v, math.nan) for v in whole), batches=n)
-    left = torch.stack([torch.tensor(_norms(gram, keep & (torch.arange(n) != j))) for j in range(n)])
+    left = torch.stack(
+        [torch.tensor(_norms(gram, keep & (torch.arange(n) != j))) for j in range(n)]
+    )
     error = ((n - 1) / n * (left - left.mean(0)).square().sum(0)).sqrt()
-    return GradientNorms(*(Estimate(v, float(e)) for v, e in zip(whole, error, strict=True)), batches=n)
+    return GradientNorms(
+        *(Estimate(v, float(e)) for v, e in zip(whole, error, strict=True)), batches=n
+    )
 
 
 def _norms(gram: dict[str, Tensor], keep: Tensor) -> list[float]:

@@ -1,4 +1,5 @@
-"""The two loss terms of an audit as functions of the model's parameters, with everything random held fixed."""
+"""The two loss terms of an audit as functions of the model's parameters, with everything random
+held fixed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ TERMS: tuple[Term, ...] = ("total", "twirled", "equivariance")
 
 @dataclass(frozen=True)
 class LossPoint:
-    """The terms at one point of parameter space, averaged over items: scalars, ``total = twirled + equivariance``."""
+    """The terms at one point of parameter space, averaged over items: scalars, ``total = twirled +
+    equivariance``."""
 
     total: Tensor
     twirled: Tensor
@@ -34,22 +36,25 @@ class LossPoint:
 
 
 class LossTerms:
-    """The squared loss of a model and its two terms as differentiable functions of a vector ``theta: (P,)`` of its
-    parameters, on fixed batches and fixed group elements (common random numbers: the same ``theta`` gives the same
-    numbers, and differences between points are those of the model).
+    """The squared loss of a model and its two terms as differentiable functions of a vector
+    ``theta: (P,)`` of its parameters, on fixed batches and fixed group elements (common random
+    numbers: the same ``theta`` gives the same numbers, and differences between points are those of
+    the model).
 
-    For every set of group elements the terms are those of ``loss_terms``: ``total`` the mean over elements,
-    ``twirled`` the product of means over *different* blocks (a U-statistic, unbiased), ``equivariance`` their
-    difference. The unbiased ``twirled`` need not be convex where the loss is: with few blocks its Hessian has small
-    negative eigenvalues, which are noise of the group elements.
+    For every set of group elements the terms are those of ``loss_terms``: ``total`` the mean over
+    elements, ``twirled`` the product of means over *different* blocks (a U-statistic, unbiased),
+    ``equivariance`` their difference. The unbiased ``twirled`` need not be convex where the loss
+    is: with few blocks its Hessian has small negative eigenvalues, which are noise of the group
+    elements.
 
-    ``model``: an ``nn.Module`` called as ``audit_equivariance`` does; a copy in evaluation mode is kept, as it is now.
-    ``parameters``: names or prefixes of names (``"head"`` for ``head.weight`` and ``head.bias``); None: all that
-    require gradients. ``output``: which one of several outputs. ``chunk``: most items in one call of the model.
-    Precision is that of the model and batches: for eigenvalues below 10⁻⁶ of the largest give both in float64.
+    ``model``: an ``nn.Module`` called as ``audit_equivariance`` does; a copy in evaluation mode is
+    kept, as it is now. ``parameters``: names or prefixes of names (``"head"`` for ``head.weight``
+    and ``head.bias``); None: all that require gradients. ``output``: which one of several outputs.
+    ``chunk``: most items in one call of the model. Precision is that of the model and batches: for
+    eigenvalues below 10⁻⁶ of the largest give both in float64.
 
-    Raises ``InputError`` for a model that is no module, names that fit nothing, and what ``audit_equivariance`` refuses
-    in batches and answers.
+    Raises ``InputError`` for a model that is no module, names that fit nothing, and what
+    ``audit_equivariance`` refuses in batches and answers.
     """
 
     def __init__(
@@ -97,7 +102,8 @@ class LossTerms:
         return items / items.sum()
 
     def redrawn(self, generator: torch.Generator | None = None) -> LossTerms:
-        """The same loss with fresh randomness: items of every batch drawn with replacement, new group elements."""
+        """The same loss with fresh randomness: items of every batch drawn with replacement, new
+        group elements."""
         other = copy.copy(self)
         other.batches = [batch[_again(batch, generator)] for batch in self.batches]
         other.elements = [other._draw(batch, generator) for batch in other.batches]
@@ -123,7 +129,9 @@ class LossTerms:
 
         # the fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH):
-            answers = over_orbit(model, self.group, self.elements[k], batch, self.outputs, chunk=self.chunk)
+            answers = over_orbit(
+                model, self.group, self.elements[k], batch, self.outputs, chunk=self.chunk
+            )
         found = loss_terms(
             answers[self.output], batch.targets[self.output], squared, self.nodes.blocks, batch.mask
         )
@@ -132,11 +140,15 @@ class LossTerms:
     def gradient(self, term: Term, theta: Tensor | None = None) -> Tensor:
         """``(P,)``."""
         slopes = (self._slope(k, term, theta) for k in range(len(self.batches)))
-        return sum(float(w) * slope.detach() for w, (_, slope) in zip(self.weights, slopes, strict=True))
+        return sum(
+            float(w) * slope.detach() for w, (_, slope) in zip(self.weights, slopes, strict=True)
+        )
 
     def hessian_product(self, term: Term, vector: Tensor, theta: Tensor | None = None) -> Tensor:
         """``H v`` of ``v: (P,)`` at ``theta``; one batch at a time is in memory."""
-        return sum(float(w) * self._product(k, term, vector, theta) for k, w in enumerate(self.weights))
+        return sum(
+            float(w) * self._product(k, term, vector, theta) for k, w in enumerate(self.weights)
+        )
 
     def curvature(self, term: Term, vector: Tensor, theta: Tensor | None = None) -> Tensor:
         """``vᵀ H_k v`` of every batch k, ``(n,)``."""
@@ -144,12 +156,17 @@ class LossTerms:
         found = [vector @ self._product(k, term, vector, theta) for k in range(len(self.batches))]
         return torch.stack(found).double()
 
-    def dense_hessian(self, k: int, term: Term, theta: Tensor | None = None, columns: int = 64) -> Tensor:
-        """The Hessian ``(P, P)`` of batch ``k``, ``columns`` at a time; for a few thousand parameters at most."""
+    def dense_hessian(
+        self, k: int, term: Term, theta: Tensor | None = None, columns: int = 64
+    ) -> Tensor:
+        """The Hessian ``(P, P)`` of batch ``k``, ``columns`` at a time; for a few thousand
+        parameters at most."""
         theta, slope = self._slope(k, term, theta)
         rows = []
         for part in torch.eye(len(theta), dtype=slope.dtype, device=slope.device).split(columns):
-            (found,) = torch.autograd.grad(slope, theta, part, retain_graph=True, is_grads_batched=True)
+            (found,) = torch.autograd.grad(
+                slope, theta, part, retain_graph=True, is_grads_batched=True
+            )
             rows.append(found)
         dense = torch.cat(rows).double()
         return (dense + dense.mT) / 2
@@ -165,7 +182,8 @@ class LossTerms:
             value = getattr(self.of_batch(k, theta), term)
             if not value.requires_grad:
                 raise InputError(
-                    f"the loss does not depend on {', '.join(self.names[:4])}: choose other parameters"
+                    f"the loss does not depend on {', '.join(self.names[:4])}: choose other"
+                    " parameters"
                 )
             (slope,) = torch.autograd.grad(value, theta, create_graph=True)
         # a loss that is linear in theta has a gradient without graph; its Hessian is zero
@@ -176,7 +194,8 @@ class LossTerms:
 
 
 def quadratic_in(loss: LossTerms, tolerance: float = 1e-3, seed: int = 0) -> bool:
-    """Whether the total loss is quadratic in its parameters: whether ``H v`` stays the same far from the point."""
+    """Whether the total loss is quadratic in its parameters: whether ``H v`` stays the same far
+    from the point."""
     generator = torch.Generator().manual_seed(seed)
 
     def random() -> Tensor:
@@ -200,17 +219,23 @@ def _chosen(model: nn.Module, wanted: Sequence[str] | None) -> list[str]:
     names = [name for name, _ in getattr(model, "_orig_mod", model).named_parameters()]
     if wanted is None:
         learned = {id(p) for p in model.parameters() if p.requires_grad}
-        found = [n for n, p in getattr(model, "_orig_mod", model).named_parameters() if id(p) in learned]
+        found = [
+            n for n, p in getattr(model, "_orig_mod", model).named_parameters() if id(p) in learned
+        ]
     else:
         wanted = [wanted] if isinstance(wanted, str) else list(wanted)
         fits: Callable[[str, str], bool] = lambda name, w: name == w or name.startswith(w + ".")  # noqa: E731
         missing = [w for w in wanted if not any(fits(name, w) for name in names)]
         if missing:
             shown = ", ".join(names[-8:])
-            raise InputError(f"no parameter is called {missing[0]!r} or begins so; the last ones are {shown}")
+            raise InputError(
+                f"no parameter is called {missing[0]!r} or begins so; the last ones are {shown}"
+            )
         found = [name for name in names if any(fits(name, w) for w in wanted)]
     if not found:
-        raise InputError("the model has no parameters that require gradients: name them with parameters=[…]")
+        raise InputError(
+            "the model has no parameters that require gradients: name them with parameters=[…]"
+        )
     return found
 
 

@@ -1,4 +1,5 @@
-"""The loss terms on a plane of parameter space, and how much of their roughness is noise of the evaluation."""
+"""The loss terms on a plane of parameter space, and how much of their roughness is noise of the
+evaluation."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from orbitwise.errors import InputError
 class QuadraticFit:
     """Least-squares quadratic through a grid of values.
 
-    ``curvatures: (2,)`` second derivatives along the two axes, with standard errors ``curvature_errors`` (as of white
-    noise); ``r_squared``; ``residual``: standard deviation of what is left, ``relative_residual``: over the mean of the
-    values; ``neighbour_correlation``: of residuals of neighbouring points, near 1 for a smooth surface that is not a
-    quadratic, near 0 for noise drawn anew at every point (NaN where nothing is left).
+    ``curvatures: (2,)`` second derivatives along the two axes, with standard errors
+    ``curvature_errors`` (as of white noise); ``r_squared``; ``residual``: standard deviation of
+    what is left, ``relative_residual``: over the mean of the values; ``neighbour_correlation``: of
+    residuals of neighbouring points, near 1 for a smooth surface that is not a quadratic, near 0
+    for noise drawn anew at every point (NaN where nothing is left).
     """
 
     curvatures: Tensor
@@ -33,9 +35,9 @@ class QuadraticFit:
 
 @dataclass(frozen=True)
 class Landscape:
-    """Values ``(count, count)`` of the terms, first index along the first direction; ``axis: (count,)`` the steps from
-    the point along the unit directions, in units of parameters. ``fresh``: whether every point had items and group
-    elements of its own."""
+    """Values ``(count, count)`` of the terms, first index along the first direction; ``axis:
+    (count,)`` the steps from the point along the unit directions, in units of parameters.
+    ``fresh``: whether every point had items and group elements of its own."""
 
     axis: Tensor
     total: Tensor
@@ -59,9 +61,10 @@ def loss_landscape(
     """Both terms on a square grid around the model along two ``directions: (P, 2)``, as
     ``Spectrum.extreme_directions``, made orthonormal.
 
-    ``span``: half the side, in units of parameters; None: where the quadratic of the first direction has doubled the
-    total loss. The same items and group elements serve every point. ``fresh``: draw both anew at every point, as
-    published landscapes do, to see how much of their roughness that makes.
+    ``span``: half the side, in units of parameters; None: where the quadratic of the first
+    direction has doubled the total loss. The same items and group elements serve every point.
+    ``fresh``: draw both anew at every point, as published landscapes do, to see how much of their
+    roughness that makes.
 
     Raises ``InputError`` for parallel directions, or where no span can be chosen.
     """
@@ -73,7 +76,9 @@ def loss_landscape(
         raise InputError(f"count: at least 4 points along each axis, got {count}")
     axes, upper = torch.linalg.qr(directions.double())
     if upper.diagonal().abs().min() < 1e-6 * upper.abs().max():
-        raise InputError("the two directions are parallel: choose eigenvectors of different eigenvalues")
+        raise InputError(
+            "the two directions are parallel: choose eigenvectors of different eigenvalues"
+        )
     axes = (axes * upper.diagonal().sign()).to(loss.point)
     if span is None:
         span = _span(loss, axes[:, 0])

@@ -24,7 +24,11 @@ _OPERATIONS = (
     "_symmetry_equiv_pos_as_xyz_",
 )
 _GROUPS = ("_symmetry_Int_Tables_number", "_space_group_IT_number", "_space_group.it_number")
-_SYMBOLS = ("_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt", "_symmetry_space_group_name_H_M")
+_SYMBOLS = (
+    "_symmetry_space_group_name_H-M",
+    "_space_group_name_H-M_alt",
+    "_symmetry_space_group_name_H_M",
+)
 _UNKNOWN = ("", ".", "?")
 
 
@@ -38,7 +42,8 @@ class CifText:
 
 
 def cif_blocks(text: str) -> list[CifText]:
-    """The data blocks of a CIF; ``data_`` inside text fields (between lines that start with ``;``) is no block."""
+    """The data blocks of a CIF; ``data_`` inside text fields (between lines that start with ``;``)
+    is no block."""
     starts, names, inside = [], [], False
     lines = text.splitlines()
     for k, line in enumerate(lines):
@@ -61,8 +66,9 @@ def cif_blocks(text: str) -> list[CifText]:
 def crystal_from_cif(text: str, name: str = "", max_atoms: int = 500) -> Crystal:
     """The crystal of a CIF with one data block, symmetry applied (sites sorted as pymatgen does).
 
-    Raises ``InputError`` for text that is no CIF, a missing cell, numbers that are missing or not finite, partial
-    occupancy or disorder, an unknown element, implicit hydrogens, and more than ``max_atoms`` atoms in the cell.
+    Raises ``InputError`` for text that is no CIF, a missing cell, numbers that are missing or not
+    finite, partial occupancy or disorder, an unknown element, implicit hydrogens, and more than
+    ``max_atoms`` atoms in the cell.
     """
     require_pymatgen()
     from pymatgen.io.cif import CifBlock, CifParser
@@ -92,7 +98,9 @@ def crystal_from_cif(text: str, name: str = "", max_atoms: int = 500) -> Crystal
         raise InputError(_too_many(len(structure), max_atoms))
     crystal = from_structure(structure, name)
     if set(crystal.species.tolist()) != elements:
-        raise InputError("the elements of its atom sites cannot be told; give _atom_site_type_symbol")
+        raise InputError(
+            "the elements of its atom sites cannot be told; give _atom_site_type_symbol"
+        )
     return crystal
 
 
@@ -109,12 +117,15 @@ def cif_texts(crystals: Sequence[Crystal]) -> Iterator[tuple[str, str]]:
         text = str(CifWriter(to_structure(crystal), significant_figures=10))
         yield (
             name,
-            re.sub(r"^data_.*$", lambda _, name=name: f"data_{name}", text, count=1, flags=re.MULTILINE),
+            re.sub(
+                r"^data_.*$", lambda _, name=name: f"data_{name}", text, count=1, flags=re.MULTILINE
+            ),
         )
 
 
 def _check(block: dict, max_atoms: int) -> set[int]:
-    """Everything that pymatgen would repair, drop or guess in silence; the elements of the sites."""
+    """Everything that pymatgen would repair, drop or guess in silence; the elements of the
+    sites."""
     absent = [key for key in _CELL if key not in block]
     if absent:
         raise InputError(f"there is no cell: {', '.join(absent)} missing")
@@ -123,7 +134,9 @@ def _check(block: dict, max_atoms: int) -> set[int]:
         raise InputError(f"the cell {cell[:3]} Å, {cell[3:]}° is none")
     columns = [block.get(key) for key in _PLACES]
     if not all(isinstance(column, list) and column for column in columns):
-        raise InputError("there are no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)")
+        raise InputError(
+            "there are no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)"
+        )
     labels = block.get("_atom_site_label", [])
     symbols = block.get("_atom_site_type_symbol", labels)
     sizes = {len(column) for column in (*columns, symbols)} | {len(labels or symbols)}
@@ -137,19 +150,21 @@ def _check(block: dict, max_atoms: int) -> set[int]:
     for k, value in enumerate(block.get("_atom_site_occupancy", [])):
         if str(value).strip() not in _UNKNOWN and abs(_number(value, "an occupancy") - 1) > 1e-3:
             raise InputError(
-                f"atom site {k + 1} ({symbols[k]}) has occupancy {value}: partial occupancy is not supported; "
-                "give an ordered structure"
+                f"atom site {k + 1} ({symbols[k]}) has occupancy {value}: partial occupancy is not"
+                " supported; give an ordered structure"
             )
     for k, value in enumerate(block.get("_atom_site_disorder_group", [])):
         if str(value).strip() not in _UNKNOWN:
             raise InputError(
-                f"atom site {k + 1} ({symbols[k]}) belongs to disorder group {value}; give an ordered structure"
+                f"atom site {k + 1} ({symbols[k]}) belongs to disorder group {value}; give an"
+                " ordered structure"
             )
     return {_element(symbol, k) for k, symbol in enumerate(symbols)}
 
 
 def _element(symbol: str, site: int) -> int:
-    """Atomic number of ``Sr``, ``Sr2+``, ``SR1``, ``O1`` or ``OA1``; ``Xx`` is no element, and no element X."""
+    """Atomic number of ``Sr``, ``Sr2+``, ``SR1``, ``O1`` or ``OA1``; ``Xx`` is no element, and no
+    element X."""
     letters = re.match(r"[A-Za-z]*", symbol.strip()).group()
     word = letters[:2].capitalize()
     if word not in atomic_numbers and letters[1:2].isupper():
@@ -172,13 +187,16 @@ def _number(value: object, what: str) -> float:
 
 
 def _without_symmetry(block: dict) -> bool:
-    """Whether the sites are all atoms of the cell; their coordinates are then taken as they stand."""
+    """Whether the sites are all atoms of the cell; their coordinates are then taken as they
+    stand."""
     for key in _OPERATIONS:
         if key in block:
             value = block[key]
             return isinstance(value, str) or len(value) == 1
     number = next((str(block[k]).strip() for k in _GROUPS if k in block), "1")
-    symbol = next((str(block[k]).replace(" ", "").strip("'\"") for k in _SYMBOLS if k in block), "P1")
+    symbol = next(
+        (str(block[k]).replace(" ", "").strip("'\"") for k in _SYMBOLS if k in block), "P1"
+    )
     return number in ("1", *_UNKNOWN) and symbol in ("P1", *_UNKNOWN)
 
 

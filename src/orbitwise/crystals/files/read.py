@@ -1,4 +1,5 @@
-"""Files of crystals: CIF, folders of CIF, CSV, NPZ and extended XYZ; what cannot be used is named."""
+"""Files of crystals: CIF, folders of CIF, CSV, NPZ and extended XYZ; what cannot be used is
+named."""
 
 from __future__ import annotations
 
@@ -40,8 +41,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CrystalFile:
-    """``crystals`` in the order of the file, ``skipped``: one message for each record that was left out, ``columns``:
-    what else the file says of each crystal, ``(len(crystals),)`` each (numbers where every value is one)."""
+    """``crystals`` in the order of the file, ``skipped``: one message for each record that was left
+    out, ``columns``: what else the file says of each crystal, ``(len(crystals),)`` each (numbers
+    where every value is one)."""
 
     crystals: list[Crystal]
     skipped: list[str] = field(default_factory=list)
@@ -58,16 +60,18 @@ def read_crystals(
     skip_bad: bool = False,
     max_atoms: int = 500,
 ) -> CrystalFile:
-    """Crystals of a ``.cif`` (any number of blocks), a folder of them, a ``.csv`` with columns ``material_id`` and
-    ``cif`` (CDVAE, DiffCSP), an ``.npz`` of flat arrays (see ``npz_records``), or an ``.extxyz``.
+    """Crystals of a ``.cif`` (any number of blocks), a folder of them, a ``.csv`` with columns
+    ``material_id`` and ``cif`` (CDVAE, DiffCSP), an ``.npz`` of flat arrays (see ``npz_records``),
+    or an ``.extxyz``.
 
-    ``split``: only records whose column ``split`` has this value (or one of these). Sites of a CIF without symmetry
-    keep their coordinates exactly; with symmetry they are completed by pymatgen.
+    ``split``: only records whose column ``split`` has this value (or one of these). Sites of a CIF
+    without symmetry keep their coordinates exactly; with symmetry they are completed by pymatgen.
 
-    Raises ``InputError`` naming file and line or record for a malformed or empty file, a missing column or array,
-    and for a record with partial occupancy or disorder, without a cell, with an unknown element, a number that is
-    not finite, or more than ``max_atoms`` atoms. With ``skip_bad`` such a record is left out and its message kept
-    (a file of which nothing is left is still an error). Raises ``MissingExtraError`` where a CIF needs pymatgen.
+    Raises ``InputError`` naming file and line or record for a malformed or empty file, a missing
+    column or array, and for a record with partial occupancy or disorder, without a cell, with an
+    unknown element, a number that is not finite, or more than ``max_atoms`` atoms. With
+    ``skip_bad`` such a record is left out and its message kept (a file of which nothing is left is
+    still an error). Raises ``MissingExtraError`` where a CIF needs pymatgen.
     """
     path = Path(path)
     wanted = None if split is None else {split} if isinstance(split, str) else set(split)
@@ -101,8 +105,9 @@ def read_crystals(
 
 
 def write_cif(path: str | Path, crystals: Crystal | Sequence[Crystal]) -> list[Path]:
-    """Write crystals in P1: into one file where ``path`` ends in ``.cif``, else one file each, named by the crystal,
-    into the folder ``path``. Returns the files. Raises ``MissingExtraError`` without pymatgen."""
+    """Write crystals in P1: into one file where ``path`` ends in ``.cif``, else one file each,
+    named by the crystal, into the folder ``path``. Returns the files. Raises ``MissingExtraError``
+    without pymatgen."""
     path = Path(path)
     texts = list(cif_texts([crystals] if isinstance(crystals, Crystal) else crystals))
     if path.suffix.lower() == ".cif":
@@ -118,11 +123,14 @@ def write_cif(path: str | Path, crystals: Crystal | Sequence[Crystal]) -> list[P
 def write_crystal_extxyz(
     path: str | Path, crystals: Sequence[Crystal], properties: Mapping[str, Sequence] | None = None
 ) -> Path:
-    """Write crystals as extended XYZ (positions in Å, cell, ``name``); ``properties``: values for each crystal."""
+    """Write crystals as extended XYZ (positions in Å, cell, ``name``); ``properties``: values for
+    each crystal."""
     frames = [to_atoms(crystal) for crystal in crystals]
     for name, values in (properties or {}).items():
         if len(values) != len(frames):
-            raise InputError(f"property {name!r} has {len(values)} values for {len(frames)} crystals")
+            raise InputError(
+                f"property {name!r} has {len(values)} values for {len(frames)} crystals"
+            )
         for atoms, value in zip(frames, values, strict=True):
             atoms.info[name] = value
     with replacing(path) as temporary:
@@ -152,12 +160,15 @@ def _records(path: Path, max_atoms: int) -> Iterator[Record]:
     else:
         known = ".cif, .csv, .npz, .extxyz, or a folder of .cif"
         raise InputError(
-            f"{path}: cannot tell the format; give {known}" if path.exists() else f"{path}: no such file"
+            f"{path}: cannot tell the format; give {known}"
+            if path.exists()
+            else f"{path}: no such file"
         )
 
 
 def _whole_file(file: Path, max_atoms: int) -> Iterator[Record]:
-    """The blocks of a file; a file without any is one bad record, so that a folder can be read past it."""
+    """The blocks of a file; a file without any is one bad record, so that a folder can be read past
+    it."""
     try:
         yield from list(_cif_records(file, _text(file), max_atoms))
     except InputError as error:
@@ -173,7 +184,8 @@ def _cif_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
     blocks = cif_blocks(text)
     if not blocks:
         raise InputError(
-            f"{path}: this is no CIF: there is no data block (a line that starts with data_) with content"
+            f"{path}: this is no CIF: there is no data block (a line that starts with data_) with"
+            " content"
         )
     for block in blocks:
         name = block.name if len(blocks) > 1 and block.name else path.stem
@@ -195,7 +207,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
         try:
             count = int(lines[at])
         except ValueError:
-            raise InputError(f"{where}: expected the number of atoms, found {lines[at][:40]!r}") from None
+            raise InputError(
+                f"{where}: expected the number of atoms, found {lines[at][:40]!r}"
+            ) from None
         text = lines[at : at + 2 + count]
         if count < 1 or len(text) < 2 + count or not all(line.strip() for line in text[2:]):
             raise InputError(f"{where}: the file is truncated, {count} atoms announced")
@@ -209,7 +223,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
             yield Record(where, make)
         else:
             atoms, problem = _frame(text)
-            values = {} if atoms is None else {k: v for k, v in atoms.info.items() if np.ndim(v) == 0}
+            values = (
+                {} if atoms is None else {k: v for k, v in atoms.info.items() if np.ndim(v) == 0}
+            )
             name = str(values.pop("name", ""))
 
             def make(atoms=atoms, problem=problem, name=name) -> Crystal:
@@ -224,7 +240,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
 def _frame(lines: list[str]):
     """ASE atoms, or None and what is wrong."""
     unknown = [
-        word for line in lines[2:] if (word := line.split()[0]).isalpha() and word not in atomic_numbers
+        word
+        for line in lines[2:]
+        if (word := line.split()[0]).isalpha() and word not in atomic_numbers
     ]
     if unknown and "Properties" not in lines[1]:
         return None, f"unknown element {unknown[0]!r}"

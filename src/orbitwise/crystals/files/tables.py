@@ -20,7 +20,8 @@ ARRAYS = ("lengths_angles", "num_atoms", "offsets", "atomic_numbers", "frac_coor
 
 @dataclass(frozen=True)
 class Record:
-    """One structure of a file: where it stands, how to make it (may raise ``InputError``), its other columns."""
+    """One structure of a file: where it stands, how to make it (may raise ``InputError``), its
+    other columns."""
 
     where: str
     make: Callable[[], Crystal]
@@ -28,13 +29,17 @@ class Record:
 
 
 def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
-    """Rows with columns ``material_id`` and ``cif``; all others are values (a nameless index column is not)."""
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 26))  # a CIF is longer than the default allows
+    """Rows with columns ``material_id`` and ``cif``; all others are values (a nameless index column
+    is not)."""
+    csv.field_size_limit(
+        max(csv.field_size_limit(), 1 << 26)
+    )  # a CIF is longer than the default allows
     rows = csv.DictReader(io.StringIO(text))
     absent = [name for name in ("material_id", "cif") if name not in (rows.fieldnames or ())]
     if absent:
         raise InputError(
-            f"{path}, line 1: column {' and '.join(map(repr, absent))} missing; found {', '.join(rows.fieldnames)}"
+            f"{path}, line 1: column {' and '.join(map(repr, absent))} missing; found"
+            f" {', '.join(rows.fieldnames)}"
         )
     last = rows.line_num
     while True:
@@ -47,7 +52,9 @@ def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
             raise InputError(f"{where}: the CSV is malformed ({error})") from error
         last = rows.line_num
         name, cif = row.pop("material_id") or "", row.pop("cif")
-        values = {key: value for key, value in row.items() if key and key.strip() and value is not None}
+        values = {
+            key: value for key, value in row.items() if key and key.strip() and value is not None
+        }
 
         def make(name=name, cif=cif) -> Crystal:
             if not cif or not cif.strip():
@@ -58,8 +65,9 @@ def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
 
 
 def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:
-    """Flat arrays: ``lengths_angles (M, 6)`` Å and degrees, ``num_atoms (M,)``, ``offsets (M + 1,)``,
-    ``atomic_numbers`` and ``frac_coords`` of all atoms; every other array of length M is a column."""
+    """Flat arrays: ``lengths_angles (M, 6)`` Å and degrees, ``num_atoms (M,)``, ``offsets (M +
+    1,)``, ``atomic_numbers`` and ``frac_coords`` of all atoms; every other array of length M is a
+    column."""
     arrays = _load(path)
     size, offsets = len(arrays["num_atoms"]), arrays["offsets"]
     total = len(arrays["atomic_numbers"])
@@ -77,24 +85,31 @@ def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:
     lattice = cell_from_parameters(arrays["lengths_angles"])
     names = arrays.get("material_id", np.arange(1, size + 1)).astype(str)
     others = {
-        k: v for k, v in arrays.items() if k not in (*ARRAYS, "material_id") and v.ndim and len(v) == size
+        k: v
+        for k, v in arrays.items()
+        if k not in (*ARRAYS, "material_id") and v.ndim and len(v) == size
     }
     for i in range(size):
 
         def make(i=i) -> Crystal:
             if arrays["num_atoms"][i] > max_atoms:
                 raise InputError(
-                    f"{arrays['num_atoms'][i]:,} atoms in the cell, the limit is {max_atoms} (argument max_atoms)"
+                    f"{arrays['num_atoms'][i]:,} atoms in the cell, the limit is {max_atoms}"
+                    " (argument max_atoms)"
                 )
             atoms = slice(offsets[i], offsets[i + 1])
             if not np.isfinite(lattice[i]).all():
-                raise InputError(f"lengths and angles {arrays['lengths_angles'][i].tolist()} span no cell")
+                raise InputError(
+                    f"lengths and angles {arrays['lengths_angles'][i].tolist()} span no cell"
+                )
             if not np.isfinite(arrays["frac_coords"][atoms]).all():
                 raise InputError("a coordinate is not finite")
             species = arrays["atomic_numbers"][atoms].astype(np.int64)
             return Crystal(wrapped(arrays["frac_coords"][atoms]), lattice[i], species, names[i])
 
-        yield Record(f"{path}, record {i + 1} ({names[i]})", make, {k: v[i] for k, v in others.items()})
+        yield Record(
+            f"{path}, record {i + 1} ({names[i]})", make, {k: v[i] for k, v in others.items()}
+        )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -1,1 +1,2 @@
-"""Whether two crystals are the same structure: match rates, ceilings, and the choice among many guesses."""
+"""Whether two crystals are the same structure: match rates, ceilings, and the choice among many
+guesses."""

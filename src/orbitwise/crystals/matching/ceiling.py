@@ -1,4 +1,5 @@
-"""What a guesser can reach at best where one composition has several structures (or arrangements of its atoms)."""
+"""What a guesser can reach at best where one composition has several structures (or arrangements of
+its atoms)."""
 
 from __future__ import annotations
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 class Ceiling:
     """Match rates that guessers without and with memory reach on ``structures`` test structures.
 
-    ``one_guess``: the best that one fixed guess for each composition can do, were the test set known (for each
-    composition the test structure that matches most of its test structures). ``compositions``: how many there are in
-    the test set; ``several``: share of them with more than one distinct structure among all that are known.
-    ``drawn``: expected rate of drawing one of the distinct structures known anywhere with equal chance.
-    ``in_training``: share of test structures whose composition is in the training set; ``repeated``: rate *among these*
-    of repeating (one of) the training set's; ``other``: rate among these of guessing a distinct structure of the
+    ``one_guess``: the best that one fixed guess for each composition can do, were the test set
+    known (for each composition the test structure that matches most of its test structures).
+    ``compositions``: how many there are in the test set; ``several``: share of them with more than
+    one distinct structure among all that are known. ``drawn``: expected rate of drawing one of the
+    distinct structures known anywhere with equal chance. ``in_training``: share of test structures
+    whose composition is in the training set; ``repeated``: rate *among these* of repeating (one of)
+    the training set's; ``other``: rate among these of guessing a distinct structure of the
     composition that the training set does *not* have (of those known anywhere, with equal chance).
     """
 
@@ -48,11 +50,13 @@ def ceiling(
     max_group: int = 60,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ceiling:
-    """Rates that can be reached, given that structures of one composition differ (groups by reduced formula).
+    """Rates that can be reached, given that structures of one composition differ (groups by reduced
+    formula).
 
-    Two structures are the same where they match by the tolerances (as in ``match``); distinct structures are found
-    greedily in the given order, test first. Raises ``InputError`` for an empty test set, and for a composition with
-    more than ``max_group`` structures, of which all pairs would be compared (as in sets of one element).
+    Two structures are the same where they match by the tolerances (as in ``match``); distinct
+    structures are found greedily in the given order, test first. Raises ``InputError`` for an empty
+    test set, and for a composition with more than ``max_group`` structures, of which all pairs
+    would be compared (as in sets of one element).
     """
     if not len(test):
         raise InputError("the test set is empty")
@@ -66,12 +70,15 @@ def ceiling(
     largest = max(groups, key=lambda name: sum(map(len, groups[name])))
     if sum(map(len, groups[largest])) > max_group:
         raise InputError(
-            f"{sum(map(len, groups[largest]))} structures of {largest}: every composition would be compared with "
-            f"itself; a ceiling makes sense for compositions with few structures (max_group={max_group})"
+            f"{sum(map(len, groups[largest]))} structures of {largest}: every composition would be"
+            " compared with itself; a ceiling makes sense for compositions with few structures"
+            f" (max_group={max_group})"
         )
     rows = []
     for done, (first, second) in enumerate(groups.values(), 1):
-        rows.append(_group(matcher, [matcher.reduce(s) for s in first], [matcher.reduce(s) for s in second]))
+        rows.append(
+            _group(matcher, [matcher.reduce(s) for s in first], [matcher.reduce(s) for s in second])
+        )
         if progress is not None:
             progress(done, len(groups))
     size, best, kinds, drawn, known, repeated, other = np.array(rows, dtype=float).T
@@ -89,9 +96,11 @@ def ceiling(
     )
 
 
-def _group(matcher: CellMatcher, test: list[ReducedCell], training: list[ReducedCell]) -> tuple[float, ...]:
-    """Of one composition: test structures, matched by the best fixed guess, distinct structures, and the expected
-    matches of the three guessers (see ``Ceiling``)."""
+def _group(
+    matcher: CellMatcher, test: list[ReducedCell], training: list[ReducedCell]
+) -> tuple[float, ...]:
+    """Of one composition: test structures, matched by the best fixed guess, distinct structures,
+    and the expected matches of the three guessers (see ``Ceiling``)."""
     cells = test + training
     same = np.eye(len(cells), dtype=bool)
     for i, a in enumerate(cells):

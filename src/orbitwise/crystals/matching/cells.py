@@ -1,4 +1,5 @@
-"""RMS distance of two crystals by the algorithm of pymatgen's ``StructureMatcher``, all cell mappings at once."""
+"""RMS distance of two crystals by the algorithm of pymatgen's ``StructureMatcher``, all cell
+mappings at once."""
 
 from __future__ import annotations
 
@@ -32,11 +33,13 @@ class ReducedCell:
 
 @dataclass(frozen=True)
 class CellMatcher:
-    """``StructureMatcher(stol=, ltol=, angle_tol=)`` of pymatgen with its other settings as they stand there
-    (primitive cells, volumes scaled to each other, no supercells), several times faster.
+    """``StructureMatcher(stol=, ltol=, angle_tol=)`` of pymatgen with its other settings as they
+    stand there (primitive cells, volumes scaled to each other, no supercells), several times
+    faster.
 
-    ``stol``: largest rms distance in units of the free length per atom (V/N)^⅓; ``ltol``: relative tolerance of
-    lengths; ``angle_tol`` in degrees. Tested against pymatgen, whose answers it repeats.
+    ``stol``: largest rms distance in units of the free length per atom (V/N)^⅓; ``ltol``: relative
+    tolerance of lengths; ``angle_tol`` in degrees. Tested against pymatgen, whose answers it
+    repeats.
     """
 
     stol: float = 0.5
@@ -50,7 +53,8 @@ class CellMatcher:
         return ReducedCell(np.array(cell.lattice.matrix), np.array(cell.frac_coords), species)
 
     def rms(self, first: ReducedCell, second: ReducedCell) -> float:
-        """Smallest rms distance of paired atoms after the best translation, in units of (V/N)^⅓; NaN: no match."""
+        """Smallest rms distance of paired atoms after the best translation, in units of (V/N)^⅓;
+        NaN: no match."""
         if not np.array_equal(np.sort(first.species), np.sort(second.species)):
             return math.nan
         ratio = (second.volume / first.volume) ** (1 / 6)
@@ -58,7 +62,8 @@ class CellMatcher:
         aligned = self._mappings(first.lattice * ratio, target)
         if not len(aligned):
             return math.nan
-        # the same points in every cell that is like the target's, and the mean of that cell and the target
+        # the same points in every cell that is like the target's, and the mean of that cell and the
+        # target
         places = (first.frac @ (first.lattice * ratio)) @ np.linalg.inv(aligned)
         places -= np.floor(places)
         means = _lattices((_parameters(aligned) + _parameters(target)) / 2)
@@ -66,7 +71,9 @@ class CellMatcher:
         counts = (second.species[:, None] == second.species).sum(1)
         anchor = int(counts.argmin())
         onto = np.flatnonzero(first.species == second.species[anchor])
-        moved = second.frac + (places[:, onto] - second.frac[anchor])[:, :, None, :]  # (mappings, onto, N, 3)
+        moved = (
+            second.frac + (places[:, onto] - second.frac[anchor])[:, :, None, :]
+        )  # (mappings, onto, N, 3)
         pairs = int(counts.sum())
         step = max(1, _CHUNK // (27 * pairs * len(onto)))
         best = math.inf
@@ -112,16 +119,20 @@ class CellMatcher:
         return float(np.where(allowed, values, math.inf).min())
 
     def _tolerance(self, lattices: np.ndarray, unit: np.ndarray) -> np.ndarray:
-        """Fractional coordinates ``(M, 3)`` within which two atoms may be paired: 2 stol (V/N)^⅓ across planes."""
+        """Fractional coordinates ``(M, 3)`` within which two atoms may be paired: 2 stol (V/N)^⅓
+        across planes."""
         across = np.linalg.norm(np.linalg.inv(lattices), axis=-2)  # 1 / spacing of the planes
         return 2 * self.stol * unit[:, None] * across
 
     def _mappings(self, lattice: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """All cells ``(M, 3, 3)`` of the lattice, of its own volume, with lengths and angles like the target's."""
+        """All cells ``(M, 3, 3)`` of the lattice, of its own volume, with lengths and angles like
+        the target's."""
         *lengths, alpha, beta, gamma = _parameters(target)
         reach = max(lengths) * (1 + self.ltol)
         most = np.ceil(reach * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
-        grid = np.stack(np.meshgrid(*[np.arange(-m, m + 1) for m in most], indexing="ij"), -1).reshape(-1, 3)
+        grid = np.stack(
+            np.meshgrid(*[np.arange(-m, m + 1) for m in most], indexing="ij"), -1
+        ).reshape(-1, 3)
         points = grid @ lattice
         norms = np.linalg.norm(points, axis=-1)
         sides = []
@@ -133,7 +144,11 @@ class CellMatcher:
         def close(u: np.ndarray, v: np.ndarray, angle: float) -> np.ndarray:
             return np.abs(np.degrees(np.arccos(np.clip(u @ v.T, -1, 1))) - angle) <= self.angle_tol
 
-        like = close(a, b, gamma)[:, :, None] & close(b, c, alpha)[None] & close(a, c, beta)[:, None, :]
+        like = (
+            close(a, b, gamma)[:, :, None]
+            & close(b, c, alpha)[None]
+            & close(a, c, beta)[:, None, :]
+        )
         i, j, k = np.nonzero(like)
         whole = np.abs(np.linalg.det(np.stack([ga[i], gb[j], gc[k]], -2).astype(float)))
         same = np.abs(whole - 1) <= 0.5
@@ -145,11 +160,14 @@ def _parameters(lattice: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(lattice, axis=-1)
     units = lattice / lengths[..., None]
     cosines = [(units[..., i, :] * units[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))]
-    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(np.stack(cosines, -1), -1, 1)))], -1)
+    return np.concatenate(
+        [lengths, np.degrees(np.arccos(np.clip(np.stack(cosines, -1), -1, 1)))], -1
+    )
 
 
 def _lattices(parameters: np.ndarray) -> np.ndarray:
-    """Some orientation of cells with lengths and angles ``(*B, 6)``: a along x, b in the xy plane."""
+    """Some orientation of cells with lengths and angles ``(*B, 6)``: a along x, b in the xy
+    plane."""
     a, b, c = np.moveaxis(parameters[..., :3], -1, 0)
     ca, cb, cg = np.moveaxis(np.cos(np.radians(parameters[..., 3:])), -1, 0)
     sg = np.sqrt(1 - cg**2)
@@ -161,7 +179,8 @@ def _lattices(parameters: np.ndarray) -> np.ndarray:
 
 
 def _lll(lattices: np.ndarray) -> np.ndarray:
-    """LLL-reduced cells; those that the reduction would leave alone are told apart first, all at once."""
+    """LLL-reduced cells; those that the reduction would leave alone are told apart first, all at
+    once."""
     a, b, c = np.moveaxis(lattices, -2, 0)
     aa = (a * a).sum(-1)
     mu_ba = (b * a).sum(-1) / aa

@@ -12,15 +12,17 @@ from orbitwise.crystals.crystal import CrystalBatch
 from orbitwise.crystals.matching.cells import NEXT_CELLS
 
 _IMAGES = 4  # nearest images of each pair of atoms
-_FAR = 0.05  # rms difference of signatures, in (V/N)^⅓, from which one structure says nothing about another
+# rms difference of signatures, in (V/N)^⅓, from which one structure says nothing about another
+_FAR = 0.05
 
 
 def signatures(frac: np.ndarray, lattice: np.ndarray, species: np.ndarray) -> np.ndarray:
-    """``(M, F)`` for M structures of the same atoms: sorted distances of the nearest images, for each pair of
-    elements, in units of (V/N)^⅓, so that equal structures have equal numbers however they are placed and numbered.
+    """``(M, F)`` for M structures of the same atoms: sorted distances of the nearest images, for
+    each pair of elements, in units of (V/N)^⅓, so that equal structures have equal numbers however
+    they are placed and numbered.
 
-    ``frac (M, N, 3)``, ``lattice (M, 3, 3)`` in Å, ``species (N,)``. Infinite for a structure that is not finite or has
-    no volume.
+    ``frac (M, N, 3)``, ``lattice (M, 3, 3)`` in Å, ``species (N,)``. Infinite for a structure that
+    is not finite or has no volume.
     """
     with np.errstate(invalid="ignore"):
         volume = np.abs(np.linalg.det(lattice))
@@ -33,19 +35,22 @@ def signatures(frac: np.ndarray, lattice: np.ndarray, species: np.ndarray) -> np
     apart /= np.cbrt(volume[sound] / len(species))[:, None, None]
     kinds = np.sort(np.stack([species[first], species[second]]), 0)
     groups = [(kinds == kind[:, None]).all(0) for kind in np.unique(kinds, axis=1).T]
-    found = [np.sort(apart[:, group].reshape(len(apart), _IMAGES * group.sum()), -1) for group in groups]
+    found = [
+        np.sort(apart[:, group].reshape(len(apart), _IMAGES * group.sum()), -1) for group in groups
+    ]
     out = np.full((len(frac), sum(f.shape[1] for f in found)), np.inf)
     out[sound] = np.concatenate(found, 1)
     return out
 
 
 def representatives(signature: np.ndarray, k: int) -> list[int]:
-    """Which k of M draws stand for all: chosen one after the other, each as the one that most reduces the mean distance
-    of a draw to the nearest chosen one (greedy k-medoids; Kaufman & Rousseeuw 1990, the BUILD phase of PAM).
+    """Which k of M draws stand for all: chosen one after the other, each as the one that most
+    reduces the mean distance of a draw to the nearest chosen one (greedy k-medoids; Kaufman &
+    Rousseeuw 1990, the BUILD phase of PAM).
 
-    The first is the medoid, the draw that the others agree with most. ``signature (M, F)``; distances are their rms
-    differences, cut at 0.05: the middle of a common answer comes before a compromise between two, and of two answers
-    that are as common the one that is surer.
+    The first is the medoid, the draw that the others agree with most. ``signature (M, F)``;
+    distances are their rms differences, cut at 0.05: the middle of a common answer comes before a
+    compromise between two, and of two answers that are as common the one that is surer.
     """
     with np.errstate(invalid="ignore"):
         apart = np.sqrt(((signature[:, None] - signature) ** 2).mean(-1))
@@ -61,14 +66,17 @@ def representatives(signature: np.ndarray, k: int) -> list[int]:
 
 
 def chosen(rounds: Sequence[CrystalBatch], k: int) -> Tensor:
-    """``(k, B)``: for each item of several draws for the same atoms the rounds that represent it, best first."""
+    """``(k, B)``: for each item of several draws for the same atoms the rounds that represent it,
+    best first."""
     if len(rounds) == k:
         return torch.arange(k)[:, None].expand(k, len(rounds[0].frac))
     frac = np.stack([batch.frac.double().cpu().numpy() for batch in rounds], 1)
     lattice = np.stack([batch.lattice.double().cpu().numpy() for batch in rounds], 1)
     species, real = rounds[0].species.cpu().numpy(), rounds[0].mask.cpu().numpy()
     items = zip(frac, lattice, species, real, strict=True)
-    return torch.tensor([representatives(signatures(f[:, m], c, s[m]), k) for f, c, s, m in items]).T
+    return torch.tensor(
+        [representatives(signatures(f[:, m], c, s[m]), k) for f, c, s, m in items]
+    ).T
 
 
 def picked(rounds: Sequence[CrystalBatch], which: Tensor) -> tuple[Tensor, Tensor]:

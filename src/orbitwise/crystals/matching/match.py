@@ -1,4 +1,5 @@
-"""Crystal structure prediction: match rate and RMSE of one to k guesses, as DiffCSP reports them."""
+"""Crystal structure prediction: match rate and RMSE of one to k guesses, as DiffCSP reports
+them."""
 
 from __future__ import annotations
 
@@ -39,9 +40,10 @@ class Measured:
 class MatchResult:
     """What every guess is worth.
 
-    ``rms (M, K)``: normalised rms distance of guess k from truth m, NaN where it does not match or is not valid (and
-    where there are fewer guesses); ``valid (M, K)`` and ``truth_valid (M,)``; ``failed (M, K)``: pairs that were given
-    up (an exception or more than the time allowed) and count as no match.
+    ``rms (M, K)``: normalised rms distance of guess k from truth m, NaN where it does not match or
+    is not valid (and where there are fewer guesses); ``valid (M, K)`` and ``truth_valid (M,)``;
+    ``failed (M, K)``: pairs that were given up (an exception or more than the time allowed) and
+    count as no match.
     """
 
     rms: np.ndarray
@@ -53,18 +55,23 @@ class MatchResult:
         return len(self.rms)
 
     def best(self, guesses: int | None = None) -> np.ndarray:
-        """Smallest rms distance among the first ``guesses`` (all by default), ``(M,)``, NaN where none matches."""
-        rms = np.where(np.isnan(self.rms[:, :guesses]), np.inf, self.rms[:, :guesses]).min(1, initial=np.inf)
+        """Smallest rms distance among the first ``guesses`` (all by default), ``(M,)``, NaN where
+        none matches."""
+        rms = np.where(np.isnan(self.rms[:, :guesses]), np.inf, self.rms[:, :guesses]).min(
+            1, initial=np.inf
+        )
         return np.where(np.isinf(rms), np.nan, rms)
 
     def rate(self, guesses: int | None = None) -> Measured:
-        """Share of items that one of the first guesses matches; binomial error (of (x+1)/(n+2), so never zero)."""
+        """Share of items that one of the first guesses matches; binomial error (of (x+1)/(n+2), so
+        never zero)."""
         matched = ~np.isnan(self.best(guesses))
         p = (matched.sum() + 1) / (len(matched) + 2)
         return Measured(float(matched.mean()), math.sqrt(p * (1 - p) / len(matched)), len(matched))
 
     def rmse(self, guesses: int | None = None) -> Measured:
-        """Mean over the matched items of the smallest rms distance (the papers' RMSE), with its standard error."""
+        """Mean over the matched items of the smallest rms distance (the papers' RMSE), with its
+        standard error."""
         best = self.best(guesses)
         best = best[~np.isnan(best)]
         error = float(best.std(ddof=1) / math.sqrt(len(best))) if len(best) > 1 else math.nan
@@ -72,10 +79,14 @@ class MatchResult:
 
 
 def structurally_valid(structure: Structure, cutoff: float = 0.5, volume: float = 0.1) -> bool:
-    """CDVAE's test (arXiv 2110.06197, section 5.2): no two atoms nearer than ``cutoff`` Å under periodic boundary
-    conditions, cell of at least ``volume`` Å³, everything finite. An atom's own images are not looked at, as there."""
+    """CDVAE's test (arXiv 2110.06197, section 5.2): no two atoms nearer than ``cutoff`` Å under
+    periodic boundary conditions, cell of at least ``volume`` Å³, everything finite. An atom's own
+    images are not looked at, as there."""
     lattice, frac = np.asarray(structure.lattice.matrix), np.asarray(structure.frac_coords)
-    if not (np.isfinite(lattice).all() and np.isfinite(frac).all()) or abs(np.linalg.det(lattice)) < volume:
+    if (
+        not (np.isfinite(lattice).all() and np.isfinite(frac).all())
+        or abs(np.linalg.det(lattice)) < volume
+    ):
         return False
     distances = structure.distance_matrix
     return bool((distances + np.diag(np.full(len(distances), cutoff + 10.0))).min() >= cutoff)
@@ -93,17 +104,20 @@ def match(
     timeout: float = 60.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> MatchResult:
-    """Compare guesses with the truth, ``predicted[m][k]`` with ``truth[m]`` (None: a guess that could not be made).
+    """Compare guesses with the truth, ``predicted[m][k]`` with ``truth[m]`` (None: a guess that
+    could not be made).
 
-    The distance is that of pymatgen's ``StructureMatcher(stol, ltol, angle_tol).get_rms_dist`` (see ``CellMatcher``).
-    As in DiffCSP (arXiv 2309.04475, section 5.1, and its published ``RecEval``) a guess counts only where it and the
-    truth are structurally valid. DiffCSP asks both for a charge-neutral composition too (by SMACT), which in structure
-    prediction is a property of the given formula: pass ``valid_composition`` for that.
+    The distance is that of pymatgen's ``StructureMatcher(stol, ltol, angle_tol).get_rms_dist`` (see
+    ``CellMatcher``). As in DiffCSP (arXiv 2309.04475, section 5.1, and its published ``RecEval``) a
+    guess counts only where it and the truth are structurally valid. DiffCSP asks both for a
+    charge-neutral composition too (by SMACT), which in structure prediction is a property of the
+    given formula: pass ``valid_composition`` for that.
 
-    ``workers`` processes share the work (a script that calls this with more than one needs the usual
-    ``if __name__ == "__main__":``); a pair that takes more than ``timeout`` seconds or raises is given up and counted.
-    ``progress(done, items)`` is called as items are finished. Raises ``InputError`` for inputs of different lengths,
-    and ``OrbitwiseError`` where a worker process dies.
+    ``workers`` processes share the work (a script that calls this with more than one needs the
+    usual ``if __name__ == "__main__":``); a pair that takes more than ``timeout`` seconds or raises
+    is given up and counted. ``progress(done, items)`` is called as items are finished. Raises
+    ``InputError`` for inputs of different lengths, and ``OrbitwiseError`` where a worker process
+    dies.
     """
     if len(predicted) != len(truth) or not len(truth):
         raise InputError(
@@ -139,7 +153,9 @@ def match(
     return result
 
 
-_Arrays = tuple[np.ndarray, list[int], np.ndarray]  # a structure as it travels: lattice, numbers, coordinates
+_Arrays = tuple[
+    np.ndarray, list[int], np.ndarray
+]  # a structure as it travels: lattice, numbers, coordinates
 
 
 @dataclass(frozen=True)
@@ -199,7 +215,9 @@ def _answers(jobs: list[_Job], workers: int) -> Iterator[tuple[int, _Answer]]:
             yield job.item, _compare(job)
         return
     with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_compare_all, jobs[k : k + _CHUNK]) for k in range(0, len(jobs), _CHUNK)}
+        waiting = {
+            pool.submit(_compare_all, jobs[k : k + _CHUNK]) for k in range(0, len(jobs), _CHUNK)
+        }
         try:
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -207,8 +225,8 @@ def _answers(jobs: list[_Job], workers: int) -> Iterator[tuple[int, _Answer]]:
                     yield from future.result()
         except BrokenProcessPool as error:
             raise OrbitwiseError(
-                "a worker process died while structures were compared (out of memory, or the calling script lacks "
-                'if __name__ == "__main__":); try workers=1'
+                "a worker process died while structures were compared (out of memory, or the"
+                ' calling script lacks if __name__ == "__main__":); try workers=1'
             ) from error
         finally:
             for future in waiting:
@@ -229,7 +247,8 @@ def _one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """``TimeoutError`` after so many seconds, where the system can interrupt (POSIX, main thread of a process)."""
+    """``TimeoutError`` after so many seconds, where the system can interrupt (POSIX, main thread of
+    a process)."""
     possible = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
     if not possible:
         yield

@@ -1,5 +1,5 @@
-"""Drawn crystals put in order: duplicates merged, space groups, energies by CHGNet where it is installed, else how well
-bonds fit charges."""
+"""Drawn crystals put in order: duplicates merged, space groups, energies by CHGNet where it is
+installed, else how well bonds fit charges."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SAME = CellMatcher(stol=0.3, ltol=0.2, angle_tol=5.0)  # pymatgen's defaults
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct structure: drawn ``count`` times, ``energy`` in eV per atom, ``instability`` index in valence units
-    (None: not computed, NaN: could not be), ``space_group`` and its ``number`` within ``SYMPREC`` (``?``, 0: not
-    found)."""
+    """One distinct structure: drawn ``count`` times, ``energy`` in eV per atom, ``instability``
+    index in valence units (None: not computed, NaN: could not be), ``space_group`` and its
+    ``number`` within ``SYMPREC`` (``?``, 0: not found)."""
 
     crystal: Crystal
     count: int
@@ -38,8 +38,9 @@ class Candidate:
 
 
 def merged(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Duplicates merged, counts added: two are the same where ``SAME`` matches them. Each group keeps its member of
-    lowest energy, or where there are no energies the one nearest to the others; groups in the order they appear."""
+    """Duplicates merged, counts added: two are the same where ``SAME`` matches them. Each group
+    keeps its member of lowest energy, or where there are no energies the one nearest to the others;
+    groups in the order they appear."""
     if not candidates:
         return []
     cells = [SAME.reduce(to_structure(c.crystal)) for c in candidates]
@@ -65,8 +66,8 @@ def merged(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Lowest energy first where there are energies (those without one last), else lowest instability index, else what
-    was drawn most often."""
+    """Lowest energy first where there are energies (those without one last), else lowest
+    instability index, else what was drawn most often."""
 
     def last(value: float | None) -> float:
         return np.inf if value is None or np.isnan(value) else value
@@ -83,15 +84,17 @@ def with_space_group(candidate: Candidate) -> Candidate:
             warnings.simplefilter("ignore")
             found = SpacegroupAnalyzer(to_structure(candidate.crystal), symprec=SYMPREC)
             return replace(
-                candidate, space_group=found.get_space_group_symbol(), number=found.get_space_group_number()
+                candidate,
+                space_group=found.get_space_group_symbol(),
+                number=found.get_space_group_number(),
             )
     except Exception:  # spglib gives up on some cells, pymatgen then raises many kinds
         return candidate
 
 
 class ChgnetEnergies:
-    """Energies of crystals by CHGNet (Deng, Nature Machine Intelligence 5, 1031 (2023)), whose weights come with its
-    package. Raises ``MissingExtraError`` where it is not installed."""
+    """Energies of crystals by CHGNet (Deng, Nature Machine Intelligence 5, 1031 (2023)), whose
+    weights come with its package. Raises ``MissingExtraError`` where it is not installed."""
 
     def __init__(self):
         try:
@@ -113,7 +116,8 @@ class ChgnetEnergies:
         return find_spec("chgnet") is not None
 
     def energies(self, crystals: Sequence[Crystal]) -> list[float]:
-        """eV per atom; NaN for a crystal that the model cannot take (an atom without neighbours)."""
+        """eV per atom; NaN for a crystal that the model cannot take (an atom without
+        neighbours)."""
         return [self._energy(crystal) for crystal in crystals]
 
     def _energy(self, crystal: Crystal) -> float:
@@ -126,11 +130,14 @@ class ChgnetEnergies:
             return float("nan")
 
     def relaxed(self, crystal: Crystal, steps: int = 100, force: float = 0.1) -> Crystal:
-        """Atoms and cell relaxed, at most so many ``steps``, down to ``force`` eV/Å; as it was where that fails."""
+        """Atoms and cell relaxed, at most so many ``steps``, down to ``force`` eV/Å; as it was
+        where that fails."""
         try:
             with warnings.catch_warnings(), redirect_stdout(StringIO()):
                 warnings.simplefilter("ignore")
-                done = self._optimizer.relax(to_structure(crystal), fmax=force, steps=steps, verbose=False)
+                done = self._optimizer.relax(
+                    to_structure(crystal), fmax=force, steps=steps, verbose=False
+                )
             self.energy_calls += len(done["trajectory"])
             self.gradient_calls += len(done["trajectory"])
             return from_structure(done["final_structure"], crystal.name)
@@ -144,14 +151,17 @@ def rank(
     relax: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Candidate]:
-    """Distinct structures in order, with energies where there is a model for them, else with instability indices;
-    ``relax`` moves the distinct ones to the nearest minimum first (those that then coincide are merged)."""
+    """Distinct structures in order, with energies where there is a model for them, else with
+    instability indices; ``relax`` moves the distinct ones to the nearest minimum first (those that
+    then coincide are merged)."""
     found = merged([Candidate(crystal, 1) for crystal in crystals])
     if energies is not None:
         moved = []
         for k, candidate in enumerate(found, 1):
             crystal = energies.relaxed(candidate.crystal) if relax else candidate.crystal
-            moved.append(replace(candidate, crystal=crystal, energy=energies.energies([crystal])[0]))
+            moved.append(
+                replace(candidate, crystal=crystal, energy=energies.energies([crystal])[0])
+            )
             if progress is not None:
                 progress(k, len(found))
         found = merged(moved) if relax else moved
@@ -161,8 +171,11 @@ def rank(
 
 
 def settled(candidate: Candidate) -> Candidate:
-    """With the origin at an atom of the rarest species (of these the heaviest): the model knows no origin."""
+    """With the origin at an atom of the rarest species (of these the heaviest): the model knows no
+    origin."""
     crystal = candidate.crystal
     counts = (crystal.species[:, None] == crystal.species).sum(1)
     first = np.lexsort((-crystal.species, counts))[0]
-    return replace(candidate, crystal=replace(crystal, frac=wrapped(crystal.frac - crystal.frac[first])))
+    return replace(
+        candidate, crystal=replace(crystal, frac=wrapped(crystal.frac - crystal.frac[first]))
+    )

@@ -1,4 +1,5 @@
-"""Texts as vectors, by a sentence encoder that is installed with its weights and needs no network."""
+"""Texts as vectors, by a sentence encoder that is installed with its weights and needs no
+network."""
 
 from __future__ import annotations
 
@@ -35,12 +36,14 @@ def encode(
 ) -> Tensor:
     """Vectors ``(len(texts), 384)`` of length one, float32 on the CPU, by all-MiniLM-L6-v2.
 
-    ``keep``: a file (.safetensors) of vectors by the hash of their text: what is in it is not encoded again, what is
-    new is added to it as it is made. Equal texts are encoded once; the same set of texts gives the same numbers, other
-    sets agree to about 1e-6. ``warn`` takes a line about texts that are too long (default: ``warnings.warn``);
-    ``progress(done, all)`` counts texts. No network is used.
+    ``keep``: a file (.safetensors) of vectors by the hash of their text: what is in it is not
+    encoded again, what is new is added to it as it is made. Equal texts are encoded once; the same
+    set of texts gives the same numbers, other sets agree to about 1e-6. ``warn`` takes a line about
+    texts that are too long (default: ``warnings.warn``); ``progress(done, all)`` counts texts. No
+    network is used.
 
-    Raises ``InputError`` for an entry that is no text or has no letter or digit in it, and ``MissingExtraError``.
+    Raises ``InputError`` for an entry that is no text or has no letter or digit in it, and
+    ``MissingExtraError``.
     """
     if isinstance(texts, str):
         raise InputError("give a list of texts, not one text")
@@ -109,7 +112,9 @@ def _encoder(device: str):
     logging.disable_progress_bar()
     try:
         with torch.random.fork_rng(devices=[]):  # loading draws numbers
-            return SentenceTransformer(str(get_model_path()), device=device, local_files_only=True).eval()
+            return SentenceTransformer(
+                str(get_model_path()), device=device, local_files_only=True
+            ).eval()
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -130,8 +135,9 @@ def _tell_cut(model, texts: list[str], warn: Callable[[str], None]) -> None:
     if ends:
         most = max(ends, key=len)
         warn(
-            f"{len(ends)} of {len(texts)} texts are longer than the {LIMIT} word pieces that the encoder reads; "
-            f"most is lost where {len(most)} characters are cut, from {most[:60]!r} on"
+            f"{len(ends)} of {len(texts)} texts are longer than the {LIMIT} word pieces that the"
+            f" encoder reads; most is lost where {len(most)} characters are cut, from"
+            f" {most[:60]!r} on"
         )
 
 

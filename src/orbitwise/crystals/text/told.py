@@ -33,14 +33,17 @@ class CrystalSet:
 def with_texts(data: CrystalSet, form: str, run: Path) -> tuple[CrystalSet, list[str]]:
     """``data`` with the vectors of its texts in the batch, and lines about texts that are too long.
 
-    ``form`` as for ``data.crystal_text.prompts``, or ``"none"``: ``data`` as it is. Vectors are kept in the folder
-    ``run``, so that each text is encoded once. Raises ``InputError`` as ``prompts`` does, and ``MissingExtraError``.
+    ``form`` as for ``data.crystal_text.prompts``, or ``"none"``: ``data`` as it is. Vectors are
+    kept in the folder ``run``, so that each text is encoded once. Raises ``InputError`` as
+    ``prompts`` does, and ``MissingExtraError``.
     """
     if form == "none":
         return data, []
     lines: list[str] = []
     with ProgressBar("describing") as bar:
-        texts = prompts(data.crystals, form, data.file.columns, lambda done, of: bar(Progress(done, of)))
+        texts = prompts(
+            data.crystals, form, data.file.columns, lambda done, of: bar(Progress(done, of))
+        )
     with ProgressBar("encoding texts") as bar:
         vectors = text_vectors(
             texts,
@@ -53,10 +56,12 @@ def with_texts(data: CrystalSet, form: str, run: Path) -> tuple[CrystalSet, list
 
 
 def text_vectors(texts: Sequence[str], species: Tensor, **options) -> Tensor:
-    """``(B, 1 + N, 384)``: of each text, and of what it says about the element of each atom of ``species (B, N)``;
-    zeros for padding and for elements of which nothing is said. ``options`` are those of ``encode``.
+    """``(B, 1 + N, 384)``: of each text, and of what it says about the element of each atom of
+    ``species (B, N)``; zeros for padding and for elements of which nothing is said. ``options`` are
+    those of ``encode``.
 
-    One vector of a whole text hardly tells which of two metals is in the octahedra; one of what is said about it does.
+    One vector of a whole text hardly tells which of two metals is in the octahedra; one of what is
+    said about it does.
     """
     said: dict[str, int] = {text: k for k, text in enumerate(dict.fromkeys(texts))}
     rows = []

@@ -1,4 +1,5 @@
-"""Texts about crystals: made from a structure in few or many words, or taken from a column of its file."""
+"""Texts about crystals: made from a structure in few or many words, or taken from a column of its
+file."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SYMPREC = 0.1  # Å, tolerance of space groups
-GAP, REACH = 1.15, 1.4  # a shell of neighbours ends at a gap of 15 %, at the latest at 1.4 times the nearest
+GAP, REACH = (
+    1.15,
+    1.4,
+)  # a shell of neighbours ends at a gap of 15 %, at the latest at 1.4 times the nearest
 ANGLE = 15.0  # degrees, rms of sorted angles up to which a geometry has its name
 
 _NUMBERS = (
@@ -60,22 +64,24 @@ _SHAPES = {
 
 
 def short_prompt(crystal: Crystal) -> str:
-    """Formula, space group and crystal system: ``SrTiO3, space group Pm-3m (221), cubic crystal system.``
+    """Formula, space group and crystal system: ``SrTiO3, space group Pm-3m (221), cubic crystal
+    system.``
 
-    The space group is that of spglib, through pymatgen, at ``SYMPREC``; where it finds none, nothing is said of it.
-    Raises ``MissingExtraError`` without pymatgen.
+    The space group is that of spglib, through pymatgen, at ``SYMPREC``; where it finds none,
+    nothing is said of it. Raises ``MissingExtraError`` without pymatgen.
     """
     return _symmetry(to_structure(crystal))
 
 
 def long_prompt(crystal: Crystal) -> str:
-    """The short prompt, cell lengths and angles, volume per atom, and what surrounds each element: the numbers of its
-    neighbours, the geometry, shortest bonds in Å. In the manner of robocrystallographer (Ganose & Jain 2019), whose
-    texts TGDMat (Das 2503.00522) uses, by a few lines of our own.
+    """The short prompt, cell lengths and angles, volume per atom, and what surrounds each element:
+    the numbers of its neighbours, the geometry, shortest bonds in Å. In the manner of
+    robocrystallographer (Ganose & Jain 2019), whose texts TGDMat (Das 2503.00522) uses, by a few
+    lines of our own.
 
-    The neighbours of an atom are those up to the first gap of 15 % in their distances, and not farther than 1.4 times
-    the nearest one. A text of this kind tells much of the answer: which atom sits in the octahedra, and where the
-    others are from there.
+    The neighbours of an atom are those up to the first gap of 15 % in their distances, and not
+    farther than 1.4 times the nearest one. A text of this kind tells much of the answer: which atom
+    sits in the octahedra, and where the others are from there.
     """
     structure = to_structure(crystal)
     shells = _shells(structure)
@@ -84,8 +90,10 @@ def long_prompt(crystal: Crystal) -> str:
     kind = "dense" if volume < 11 else "medium" if volume < 18 else "open"
     words = [
         _symmetry(structure),
-        f"Cell lengths {', '.join(f'{x:.1f}' for x in lengths)} Å, angles {', '.join(f'{x:.0f}' for x in angles)}, "
-        f"volume {volume:.0f} Å3 per atom, {kind}.",
+        (
+            f"Cell lengths {', '.join(f'{x:.1f}' for x in lengths)} Å, angles"
+            f" {', '.join(f'{x:.0f}' for x in angles)}, volume {volume:.0f} Å3 per atom, {kind}."
+        ),
     ]
     words += [_surroundings(element, sites) for element, sites in shells.items()]
     words += [f"Shortest bonds {_shortest(shells)} Å."]
@@ -99,7 +107,9 @@ def check_form(form: str) -> str:
     """``form`` where it is none, short, long or column:NAME; raises ``InputError``."""
     if form in ("none", *FORMS) or (form.startswith("column:") and form != "column:"):
         return form
-    raise InputError(f"prompt {form!r}: give none, short, long, or column:NAME for a column of the file")
+    raise InputError(
+        f"prompt {form!r}: give none, short, long, or column:NAME for a column of the file"
+    )
 
 
 def prompts(
@@ -108,10 +118,11 @@ def prompts(
     columns: Mapping[str, np.ndarray] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """One text for each crystal: ``form`` is ``"short"``, ``"long"`` or ``"column:NAME"``, a column of ``columns``.
+    """One text for each crystal: ``form`` is ``"short"``, ``"long"`` or ``"column:NAME"``, a column
+    of ``columns``.
 
-    Of a list of texts, as ``"['one', 'another']"``, the first is taken. Raises ``InputError`` for a column that does
-    not exist, or that holds no text at some record (which is named).
+    Of a list of texts, as ``"['one', 'another']"``, the first is taken. Raises ``InputError`` for a
+    column that does not exist, or that holds no text at some record (which is named).
     """
     if check_form(form) == "none":
         raise InputError("prompt 'none' makes no texts; give short, long or column:NAME")
@@ -134,14 +145,17 @@ def prompts(
         text = _first(value) if isinstance(value, str) else ""
         if not text.strip():
             who = f" ({crystal.name})" if crystal.name else ""
-            raise InputError(f"column {name!r}, crystal {i + 1}{who}: expected a text, found {value!r}")
+            raise InputError(
+                f"column {name!r}, crystal {i + 1}{who}: expected a text, found {value!r}"
+            )
         texts.append(text.strip())
     return texts
 
 
 def about_element(text: str, number: int) -> str:
-    """The sentences of a text that are about the element of an atomic number: those with its symbol or English name
-    among their first two words, or, where there are none, all that name it; empty where none does."""
+    """The sentences of a text that are about the element of an atomic number: those with its symbol
+    or English name among their first two words, or, where there are none, all that name it; empty
+    where none does."""
     from ase.data import atomic_names, chemical_symbols
 
     named = re.compile(rf"\b(?:{chemical_symbols[number]}|(?i:{atomic_names[number]}))\b")
@@ -172,12 +186,15 @@ def _symmetry(structure: Structure) -> str:
         symbol, number = found.get_space_group_symbol(), found.get_space_group_number()
     except SymmetryUndeterminedError:
         return f"{formula}."
-    return f"{formula}, space group {symbol} ({number}), {found.get_crystal_system()} crystal system."
+    return (
+        f"{formula}, space group {symbol} ({number}), {found.get_crystal_system()} crystal system."
+    )
 
 
 def _shells(structure: Structure) -> dict[str, list[tuple[tuple, str, dict[str, float]]]]:
-    """For each element, the least electronegative first, and each of its atoms: neighbours ``((element, count), ...)``,
-    the geometry in words, and the shortest distance to each of these elements."""
+    """For each element, the least electronegative first, and each of its atoms: neighbours
+    ``((element, count), ...)``, the geometry in words, and the shortest distance to each of these
+    elements."""
     symbols = np.array([site.specie.symbol for site in structure])
     order = sorted(set(symbols), key=lambda s: (_electronegativity(s), s))
     found = {symbol: [] for symbol in order}
@@ -207,7 +224,8 @@ def _shells(structure: Structure) -> dict[str, list[tuple[tuple, str, dict[str, 
 
 
 def _geometry(arrows: np.ndarray) -> str:
-    """The name of the arrangement of unit vectors ``(K, 3)`` by the sorted angles between them; empty: none fits."""
+    """The name of the arrangement of unit vectors ``(K, 3)`` by the sorted angles between them;
+    empty: none fits."""
     mine = _angles(arrows)
     best, name = ANGLE, ""
     for shape, corners in _SHAPES.items():
@@ -233,7 +251,9 @@ def _surroundings(element: str, sites: list[tuple[tuple, str, dict[str, float]]]
         atoms = " and ".join(f"{_number(n)} {other}" for other, n in neighbours)
         plural = "s" if neighbours[-1][1] > 1 else ""
         be = "is" if len(kinds) == 1 or count == 1 else "are"
-        parts.append(f"{who} {be} bonded to {atoms} atom{plural}" + (f" in {shape}" if shape else ""))
+        parts.append(
+            f"{who} {be} bonded to {atoms} atom{plural}" + (f" in {shape}" if shape else "")
+        )
     text = ", ".join(parts)
     return text[0].upper() + text[1:] + "."
 

@@ -1,4 +1,5 @@
-"""Whether a composition can be charge neutral with anions more electronegative than cations, in the sense of SMACT."""
+"""Whether a composition can be charge neutral with anions more electronegative than cations, in the
+sense of SMACT."""
 
 from __future__ import annotations
 
@@ -17,17 +18,20 @@ _ALSO_METALS = ("Ge", "Sb", "Po")  # in SMACT's list, not in pymatgen's
 
 
 def charge_neutral(structure: Structure | Composition) -> bool:
-    """CDVAE's compositional validity (arXiv 2110.06197, section 5.2) after SMACT (Davies, Chem 1, 617 (2016)).
+    """CDVAE's compositional validity (arXiv 2110.06197, section 5.2) after SMACT (Davies, Chem 1,
+    617 (2016)).
 
-    True where one oxidation state for each element sums to zero over the formula unit and every cation is less
-    electronegative (Pauling) than every anion; also for one element alone and for metals among themselves. Raises
-    ``MissingExtraError`` without pymatgen.
+    True where one oxidation state for each element sums to zero over the formula unit and every
+    cation is less electronegative (Pauling) than every anion; also for one element alone and for
+    metals among themselves. Raises ``MissingExtraError`` without pymatgen.
 
-    The oxidation states are pymatgen's complete lists, which are close to SMACT's but not equal, so figures differ a
-    little from published ones (see docs/crystals.md for the measured agreement).
+    The oxidation states are pymatgen's complete lists, which are close to SMACT's but not equal, so
+    figures differ a little from published ones (see docs/crystals.md for the measured agreement).
     """
     composition = getattr(structure, "composition", structure)
-    counts = {str(element): round(amount) for element, amount in composition.get_el_amt_dict().items()}
+    counts = {
+        str(element): round(amount) for element, amount in composition.get_el_amt_dict().items()
+    }
     if len(counts) == 1:
         return True
     elements = [_element(symbol) for symbol in counts]
@@ -38,7 +42,8 @@ def charge_neutral(structure: Structure | Composition) -> bool:
     if any(element.electronegativity is None for element in elements):
         return False
     rows = sorted(zip(elements, units, strict=True), key=lambda row: row[0].electronegativity)
-    # cations are the less electronegative ones: some place in this order divides them from the anions
+    # cations are the less electronegative ones: some place in this order divides them from the
+    # anions
     for cut, (left, right) in enumerate(pairwise(rows), 1):
         if left[0].electronegativity == right[0].electronegativity:
             continue
@@ -56,7 +61,9 @@ class _Element:
         try:
             from pymatgen.core import Element
         except ImportError as error:
-            raise MissingExtraError("crystals need pymatgen: pip install 'orbitwise[crystals]'") from error
+            raise MissingExtraError(
+                "crystals need pymatgen: pip install 'orbitwise[crystals]'"
+            ) from error
         element = Element(symbol)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # there is none for noble gases, as a warning and a NaN

@@ -1,4 +1,5 @@
-"""Fingerprints of crystals for coverage: of the arrangement whatever the elements, and of the composition."""
+"""Fingerprints of crystals for coverage: of the arrangement whatever the elements, and of the
+composition."""
 
 from __future__ import annotations
 
@@ -20,24 +21,34 @@ _REACH = 2.5  # radius of an environment in units of (V/N)^⅓: about 65 atoms
 _RADII = np.linspace(0.3, _REACH, 23)
 _WIDTH = 0.1
 _ORDERS = (2, 3, 4, 6, 8)
-_PROPERTIES = ("Z", "group", "row", "X", "mendeleev_no", "atomic_radius_calculated", "ionization_energy")
+_PROPERTIES = (
+    "Z",
+    "group",
+    "row",
+    "X",
+    "mendeleev_no",
+    "atomic_radius_calculated",
+    "ionization_energy",
+)
 
 
 def structure_fingerprints(structures: Sequence[Structure]) -> np.ndarray:
     """``(M, 56)``: mean and standard deviation over the atoms of each one's environment.
 
-    An environment is a radial distribution (Gaussians of width 0.1 (V/N)^⅓, smooth cutoff, relative to the uniform
-    density) and Steinhardt's bond-order parameters Q_2, Q_3, Q_4, Q_6, Q_8 with smooth weights (Phys. Rev. B 28, 784,
-    eq. 1.3) of the near shell. Species are not looked at; lengths are in units of (V/N)^⅓. Entries are scaled so that
-    distances of the two parts are of one order.
+    An environment is a radial distribution (Gaussians of width 0.1 (V/N)^⅓, smooth cutoff, relative
+    to the uniform density) and Steinhardt's bond-order parameters Q_2, Q_3, Q_4, Q_6, Q_8 with
+    smooth weights (Phys. Rev. B 28, 784, eq. 1.3) of the near shell. Species are not looked at;
+    lengths are in units of (V/N)^⅓. Entries are scaled so that distances of the two parts are of
+    one order.
     """
     return np.stack([_structure_fingerprint(structure) for structure in structures])
 
 
 def composition_fingerprints(structures: Sequence[Structure]) -> np.ndarray:
-    """``(M, 28)``: mean, standard deviation, smallest and largest over the atoms of seven properties of the elements
-    (number, group, row, Pauling electronegativity, Mendeleev number, radius, first ionisation energy), each in units of
-    its standard deviation over the elements up to bismuth."""
+    """``(M, 28)``: mean, standard deviation, smallest and largest over the atoms of seven
+    properties of the elements (number, group, row, Pauling electronegativity, Mendeleev number,
+    radius, first ionisation energy), each in units of its standard deviation over the elements up
+    to bismuth."""
     table = _element_table()
     rows = []
     for structure in structures:
@@ -85,7 +96,9 @@ def _element_table() -> np.ndarray:
     try:
         from pymatgen.core import Element
     except ImportError as error:
-        raise MissingExtraError("crystals need pymatgen: pip install 'orbitwise[crystals]'") from error
+        raise MissingExtraError(
+            "crystals need pymatgen: pip install 'orbitwise[crystals]'"
+        ) from error
     table = np.full((119, len(_PROPERTIES)), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

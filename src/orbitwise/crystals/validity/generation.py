@@ -1,4 +1,5 @@
-"""Crystals generated from nothing against a reference set, after CDVAE: validity, coverage, property distances."""
+"""Crystals generated from nothing against a reference set, after CDVAE: validity, coverage,
+property distances."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from scipy.stats import wasserstein_distance
 
 from orbitwise.crystals.matching.match import Measured, structurally_valid
 from orbitwise.crystals.validity.charge_neutrality import charge_neutral
-from orbitwise.crystals.validity.fingerprints import composition_fingerprints, structure_fingerprints
+from orbitwise.crystals.validity.fingerprints import (
+    composition_fingerprints,
+    structure_fingerprints,
+)
 from orbitwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +28,8 @@ _RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Distances of fingerprints within which two crystals are alike, of structure and of composition."""
+    """Distances of fingerprints within which two crystals are alike, of structure and of
+    composition."""
 
     structure: float
     composition: float
@@ -32,12 +37,14 @@ class Cutoffs:
 
 @dataclass(frozen=True)
 class GenerationMetrics:
-    """``structure_valid``, ``composition_valid``, ``valid`` (both): shares of all that were generated.
+    """``structure_valid``, ``composition_valid``, ``valid`` (both): shares of all that were
+    generated.
 
-    ``recall``: share of the reference that a valid generated crystal is like; ``precision``: share of the valid
-    generated crystals that are like one of the reference; ``cutoffs`` that were used. ``density`` (g/cm³) and
-    ``elements``: Wasserstein-1 distance of density and number of different elements between valid generated crystals
-    and the reference, with bootstrap errors. ``count``s say over how many crystals.
+    ``recall``: share of the reference that a valid generated crystal is like; ``precision``: share
+    of the valid generated crystals that are like one of the reference; ``cutoffs`` that were used.
+    ``density`` (g/cm³) and ``elements``: Wasserstein-1 distance of density and number of different
+    elements between valid generated crystals and the reference, with bootstrap errors. ``count``s
+    say over how many crystals.
     """
 
     structure_valid: Measured
@@ -60,18 +67,22 @@ def generation_metrics(
 ) -> GenerationMetrics:
     """The ab-initio generation metrics of CDVAE (arXiv 2110.06197, section 5.2 and appendix B).
 
-    None among ``generated``: a crystal that could not be made; it counts as invalid. Coverage follows CDVAE: the
-    nearest crystal by structure and the nearest by composition are found apart, and both must lie within the cutoffs.
+    None among ``generated``: a crystal that could not be made; it counts as invalid. Coverage
+    follows CDVAE: the nearest crystal by structure and the nearest by composition are found apart,
+    and both must lie within the cutoffs.
 
-    **Not comparable with published coverage**: its fingerprints (matminer's CrystalNN and Magpie) are replaced by
-    ``structure_fingerprints`` and ``composition_fingerprints``, so its cutoffs mean nothing here. Without ``cutoffs``
-    they are set by the reference itself (``natural_cutoffs``): another draw of the same kind would reach about 95 %.
+    **Not comparable with published coverage**: its fingerprints (matminer's CrystalNN and Magpie)
+    are replaced by ``structure_fingerprints`` and ``composition_fingerprints``, so its cutoffs mean
+    nothing here. Without ``cutoffs`` they are set by the reference itself (``natural_cutoffs``):
+    another draw of the same kind would reach about 95 %.
 
-    Raises ``InputError`` without references or generated crystals; ``seed`` is that of the bootstrap.
+    Raises ``InputError`` without references or generated crystals; ``seed`` is that of the
+    bootstrap.
     """
     if not len(generated) or len(reference) < 2:
         raise InputError(
-            f"{len(generated)} generated and {len(reference)} references; give some, and at least two references"
+            f"{len(generated)} generated and {len(reference)} references; give some, and at least"
+            " two references"
         )
     sound = np.array([s is not None and structurally_valid(s) for s in generated])
     neutral = np.array([s is not None and bool(valid_composition(s)) for s in generated])
@@ -83,8 +94,12 @@ def generation_metrics(
     alike = np.zeros(len(kept), dtype=bool)
     if kept:
         drawn = structure_fingerprints(kept), composition_fingerprints(kept)
-        found = np.all([_nearest(a, b) <= c for a, b, c in zip(known, drawn, limits, strict=True)], 0)
-        alike = np.all([_nearest(b, a) <= c for a, b, c in zip(known, drawn, limits, strict=True)], 0)
+        found = np.all(
+            [_nearest(a, b) <= c for a, b, c in zip(known, drawn, limits, strict=True)], 0
+        )
+        alike = np.all(
+            [_nearest(b, a) <= c for a, b, c in zip(known, drawn, limits, strict=True)], 0
+        )
     rng = np.random.default_rng(seed)
     return GenerationMetrics(
         structure_valid=_share(sound),
@@ -99,8 +114,8 @@ def generation_metrics(
 
 
 def natural_cutoffs(reference: Sequence[Structure], share: float = 0.975) -> Cutoffs:
-    """Cutoffs within which this ``share`` of the reference has another member of it, for structure and composition
-    each."""
+    """Cutoffs within which this ``share`` of the reference has another member of it, for structure
+    and composition each."""
     return _natural(structure_fingerprints(reference), composition_fingerprints(reference), share)
 
 
@@ -125,7 +140,10 @@ def _distance(values: list[float], known: list[float], rng: np.random.Generator)
     if not values:
         return Measured(math.nan, math.nan, 0)
     a, b = np.asarray(values, dtype=float), np.asarray(known, dtype=float)
-    draws = [wasserstein_distance(rng.choice(a, len(a)), rng.choice(b, len(b))) for _ in range(_RESAMPLES)]
+    draws = [
+        wasserstein_distance(rng.choice(a, len(a)), rng.choice(b, len(b)))
+        for _ in range(_RESAMPLES)
+    ]
     return Measured(float(wasserstein_distance(a, b)), float(np.std(draws, ddof=1)), len(a))
 
 

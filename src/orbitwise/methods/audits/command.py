@@ -1,4 +1,5 @@
-"""`orbitwise audit`: which share of a model's loss is imperfect symmetry, for our runs and for anyone's models."""
+"""`orbitwise audit`: which share of a model's loss is imperfect symmetry, for our runs and for
+anyone's models."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.registry import binding, cards
 from orbitwise.training.progress import Progress, ProgressBar
 
-VERB = "audit_subject"  # what a method's binding calls the function that prepares its runs for an audit
+# what a method's binding calls the function that prepares its runs for an audit
+VERB = "audit_subject"
 
 
 def audit_config(what: str | None, ase: str | None, data: Path | None, **settings) -> dict:
-    """The keys of ``AuditConfig`` from how the command is called: RUN, package.module:name, or --ase and a file."""
+    """The keys of ``AuditConfig`` from how the command is called: RUN, package.module:name, or
+    --ase and a file."""
     if ase is not None:
         if what is not None and data is not None:
             raise InputError(f"two files of structures are given: {what} and --data {data}")
@@ -48,7 +51,8 @@ def audit_config(what: str | None, ase: str | None, data: Path | None, **setting
 
 
 def subject(config: AuditConfig) -> AuditSubject:
-    """What ``config`` asks to audit; raises ``InputError`` where it does not exist or cannot be audited."""
+    """What ``config`` asks to audit; raises ``InputError`` where it does not exist or cannot be
+    audited."""
     if config.ase is not None:
         return calculator_subject(config)
     if config.model is not None:
@@ -58,8 +62,8 @@ def subject(config: AuditConfig) -> AuditSubject:
     if prepare is None:
         able = ", ".join(c for c in cards() if hasattr(binding(c), VERB))
         raise InputError(
-            f"{config.run}: runs of {name} cannot be audited, they have no held-out data to be judged on; "
-            f"runs of these methods can: {able}"
+            f"{config.run}: runs of {name} cannot be audited, they have no held-out data to be"
+            f" judged on; runs of these methods can: {able}"
         )
     return narrowed(prepare(config.run, config), config)
 
@@ -96,7 +100,10 @@ def run(config: AuditConfig) -> Outcome:
     )
     report = replace(report, evaluations=report.evaluations + spent)
     cost = Cost(
-        time.monotonic() - clock, time.process_time() - processor, _nodes_in_words(nodes, found), where
+        time.monotonic() - clock,
+        time.process_time() - processor,
+        _nodes_in_words(nodes, found),
+        where,
     )
     words = Words(found, config, report, getattr(found.model, "single_precision", False))
     page = write_audit(folder, words, cost)
@@ -128,4 +135,7 @@ def _nodes_in_words(nodes, found: AuditSubject) -> str:
         return f"all {size} elements of the group"
     if isinstance(nodes, Haar):
         return f"{nodes.blocks} random elements of the group"
-    return f"{nodes.blocks} random turns of the {nodes.polyhedron} rotation group, {nodes.blocks * size} poses in all"
+    return (
+        f"{nodes.blocks} random turns of the {nodes.polyhedron} rotation group,"
+        f" {nodes.blocks * size} poses in all"
+    )

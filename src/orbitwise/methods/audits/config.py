@@ -11,10 +11,11 @@ from orbitwise.runs.config import Config
 
 
 class AuditConfig(Config):
-    """``run`` of a trained model, or ``model`` ("package.module:name") or ``ase`` calculator with ``data`` (extended
-    XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2", "icosahedral:2", "all" of a finite group,
-    or a number of random ones; ``items``: at most so many structures; ``levels``: those of a run to look at (noise
-    levels t in (0, 1) of a diffusion model); ``budget``: seconds after which no further batch is begun."""
+    """``run`` of a trained model, or ``model`` ("package.module:name") or ``ase`` calculator with
+    ``data`` (extended XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2",
+    "icosahedral:2", "all" of a finite group, or a number of random ones; ``items``: at most so many
+    structures; ``levels``: those of a run to look at (noise levels t in (0, 1) of a diffusion
+    model); ``budget``: seconds after which no further batch is begun."""
 
     run: Path | None = None
     model: str | None = None

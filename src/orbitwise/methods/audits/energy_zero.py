@@ -13,11 +13,12 @@ from orbitwise.audit.subject import AuditSubject
 
 
 def with_common_zero(subject: AuditSubject, seconds: float) -> tuple[AuditSubject, int]:
-    """The subject with its reference energies moved to the zero of its model, and the answers that this took.
+    """The subject with its reference energies moved to the zero of its model, and the answers that
+    this took.
 
-    A constant per element is fitted by least squares to the differences of the energies per atom in the poses of the
-    file, on as many structures as ``seconds`` allow. Where there are fewer than two structures for every constant,
-    nothing is moved, and a note says so.
+    A constant per element is fitted by least squares to the differences of the energies per atom in
+    the poses of the file, on as many structures as ``seconds`` allow. Where there are fewer than
+    two structures for every constant, nothing is moved, and a note says so.
     """
     if not subject.reference or "energy" not in subject.outputs:
         return subject, 0
@@ -32,13 +33,18 @@ def with_common_zero(subject: AuditSubject, seconds: float) -> tuple[AuditSubjec
     share, difference = torch.cat(rows), torch.cat(differences)
     rank = int(torch.linalg.matrix_rank(share))
     if len(share) < 2 * rank:
-        note = "There are too few structures to find the common zero of the energies: they are compared as they are."
+        note = (
+            "There are too few structures to find the common zero of the energies: they are"
+            " compared as they are."
+        )
         return replace(subject, notes=(*subject.notes, note)), len(share)
     constants = torch.linalg.pinv(share) @ difference
-    batches = [_moved(batch, (_fractions(batch, elements) @ constants)) for batch in subject.batches]
+    batches = [
+        _moved(batch, (_fractions(batch, elements) @ constants)) for batch in subject.batches
+    ]
     note = (
-        "Reference energies and those of the calculator count from different zeros; a constant per element, fitted to "
-        f"{len(share)} structures, is taken off before they are compared."
+        "Reference energies and those of the calculator count from different zeros; a constant per"
+        f" element, fitted to {len(share)} structures, is taken off before they are compared."
     )
     return replace(subject, batches=batches, notes=(*subject.notes, note)), len(share)
 

@@ -16,8 +16,9 @@ _FLOOR = 1e-16
 
 @dataclass(frozen=True)
 class AuditPoint:
-    """One output at one level: ``percent`` of the loss with its standard error, the loss ``total`` and its two parts,
-    and the ``deviation`` of the answers relative to their size. ``symmetric``: to rounding or convergence."""
+    """One output at one level: ``percent`` of the loss with its standard error, the loss ``total``
+    and its two parts, and the ``deviation`` of the answers relative to their size. ``symmetric``:
+    to rounding or convergence."""
 
     name: str
     level: float | None
@@ -32,16 +33,22 @@ class AuditPoint:
 
 @styled
 def levels_figure(points: Sequence[AuditPoint], level: str, unit: str):
-    """Percent of the loss, and the loss with its two parts, against the level (``unit`` of the losses)."""
+    """Percent of the loss, and the loss with its two parts, against the level (``unit`` of the
+    losses)."""
     fig, (left, right) = figure(9.6, 3.7, 1, 2)
     points = sorted(points, key=lambda p: p.level)
     t = np.array([p.level for p in points])
     percent = np.array([p.percent for p in points])
     error = np.nan_to_num(np.array([p.percent_error for p in points]))
-    left.axhspan(0, ENOUGH, color=FILL, alpha=0.35, lw=0, label=f"symmetric enough (below {ENOUGH:g} %)")
+    left.axhspan(
+        0, ENOUGH, color=FILL, alpha=0.35, lw=0, label=f"symmetric enough (below {ENOUGH:g} %)"
+    )
     left.errorbar(t, percent, error, color=SAMPLES, marker="o", ms=4.5, lw=1.4, capsize=2.5)
-    left.set(xlabel=level, ylabel="orientation noise (% of the loss)",
-             ylim=(0, max(1.25 * (percent + error).max(), 1.5 * ENOUGH)))  # fmt: skip
+    left.set(
+        xlabel=level,
+        ylabel="orientation noise (% of the loss)",
+        ylim=(0, max(1.25 * (percent + error).max(), 1.5 * ENOUGH)),
+    )
     legend(left, "upper left")
     for name, colour, values in (
         ("loss over all poses", REFERENCE, [p.total for p in points]),
@@ -50,17 +57,28 @@ def levels_figure(points: Sequence[AuditPoint], level: str, unit: str):
     ):
         values = np.array(values)
         shown = values > 0
-        right.plot(t[shown], values[shown], marker="o", ms=4, lw=1.4, color=colour, label=name,
-                   ls="--" if name.startswith("after") else "-")  # fmt: skip
+        right.plot(
+            t[shown],
+            values[shown],
+            marker="o",
+            ms=4,
+            lw=1.4,
+            color=colour,
+            label=name,
+            ls="--" if name.startswith("after") else "-",
+        )
     right.set(xlabel=level, ylabel=f"loss ({unit})", yscale="log")
     legend(right)
     return fig
 
 
 @styled
-def outputs_figure(points: Sequence[AuditPoint], reference: bool, marks: Sequence[tuple[str, float]]):
-    """Per output: the share of the loss that is noise, and the deviation of the answers relative to their size on a
-    logarithmic axis, with ``marks`` (name, value) of where precision ends. Without a ``reference`` only the latter."""
+def outputs_figure(
+    points: Sequence[AuditPoint], reference: bool, marks: Sequence[tuple[str, float]]
+):
+    """Per output: the share of the loss that is noise, and the deviation of the answers relative to
+    their size on a logarithmic axis, with ``marks`` (name, value) of where precision ends. Without
+    a ``reference`` only the latter."""
     height = 1.5 + 0.55 * len(points)
     columns = 2 if reference else 1
     fig, axes = figure(9.6 if reference else 6.4, height, 1, columns)
@@ -71,8 +89,15 @@ def outputs_figure(points: Sequence[AuditPoint], reference: bool, marks: Sequenc
         percent = np.array([p.percent for p in points])
         error = np.nan_to_num(np.array([p.percent_error for p in points]))
         left.barh(place, 100 - percent, 0.55, left=percent, color=FILL, label="wrong in every pose")
-        left.barh(place, percent, 0.55, color=SEARCHER, label="orientation noise",
-                  xerr=np.where(percent > 0.05, error, 0), error_kw={"lw": 1, "ecolor": INK})  # fmt: skip
+        left.barh(
+            place,
+            percent,
+            0.55,
+            color=SEARCHER,
+            label="orientation noise",
+            xerr=np.where(percent > 0.05, error, 0),
+            error_kw={"lw": 1, "ecolor": INK},
+        )
         for y, p in zip(place, points, strict=True):
             text = "none" if p.symmetric else f"{p.percent:.2g} %"
             left.text(101, y, text, va="center", fontsize=8.5, color=INK)
@@ -84,7 +109,11 @@ def outputs_figure(points: Sequence[AuditPoint], reference: bool, marks: Sequenc
         )
         left.set_yticks(place, [p.name for p in points])
         fig.legend(
-            *left.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False, fontsize=8
+            *left.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=2,
+            frameon=False,
+            fontsize=8,
         )
     right = axes[-1]
     deviation = np.array([max(p.deviation, _FLOOR) for p in points])
@@ -94,9 +123,20 @@ def outputs_figure(points: Sequence[AuditPoint], reference: bool, marks: Sequenc
     for name, value in marks:
         right.axvline(value, color=INK, lw=0.8, ls=":")
         right.text(
-            value, len(points) - 0.45, name, fontsize=7.5, rotation=0, ha="center", va="bottom", color=INK
+            value,
+            len(points) - 0.45,
+            name,
+            fontsize=7.5,
+            rotation=0,
+            ha="center",
+            va="bottom",
+            color=INK,
         )
-    right.set(xscale="log", xlim=(low, 3), ylim=(-0.6, len(points) - 0.4),
-              xlabel="scatter of the answers relative to their size")  # fmt: skip
+    right.set(
+        xscale="log",
+        xlim=(low, 3),
+        ylim=(-0.6, len(points) - 0.4),
+        xlabel="scatter of the answers relative to their size",
+    )
     right.set_yticks(place, [p.name for p in points] if not reference else [""] * len(points))
     return fig

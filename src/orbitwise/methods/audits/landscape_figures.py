@@ -1,7 +1,9 @@
-"""Static figures of the loss terms as functions of the parameters (matplotlib): spectra and landscapes.
+"""Static figures of the loss terms as functions of the parameters (matplotlib): spectra and
+landscapes.
 
-They take what ``orbitwise.audit`` returns: ``Conditioning``, ``Spectrum``, ``Landscape``, or anything with the same
-attributes. Every function returns a ``matplotlib.figure.Figure``; ``canvas.save`` writes it.
+They take what ``orbitwise.audit`` returns: ``Conditioning``, ``Spectrum``, ``Landscape``, or
+anything with the same attributes. Every function returns a ``matplotlib.figure.Figure``;
+``canvas.save`` writes it.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ NAMES = {
 
 @styled
 def conditioning_figure(conditioning: Any, title: str = ""):
-    """Eigenvalues of the last layer's Hessian for the three terms, largest first, and the condition numbers with their
-    errors; eigenvalues that are not above the floor are pale, lower bounds are triangles."""
+    """Eigenvalues of the last layer's Hessian for the three terms, largest first, and the condition
+    numbers with their errors; eigenvalues that are not above the floor are pale, lower bounds are
+    triangles."""
     fig, (left, right) = figure(9.8, 3.7, 1, 2, width_ratios=[1.7, 1])
     bottom = math.inf
     for name, colour in COLOURS.items():
@@ -37,9 +40,13 @@ def conditioning_figure(conditioning: Any, title: str = ""):
         style = {"color": colour, "lw": 1.5, "marker": "o", "ms": 2.6 if len(values) > 40 else 4}
         left.plot(rank[:kept], values[:kept], label=NAMES[name], **style)
         hidden = values[kept:] > 0
-        left.plot(rank[kept:][hidden], values[kept:][hidden], "o", color=colour, ms=2.2, alpha=0.22, mew=0)
+        left.plot(
+            rank[kept:][hidden], values[kept:][hidden], "o", color=colour, ms=2.2, alpha=0.22, mew=0
+        )
         bottom = min(bottom, term.smallest)
-    left.set(xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue (loss per squared parameter)")
+    left.set(
+        xscale="log", yscale="log", xlabel="rank", ylabel="eigenvalue (loss per squared parameter)"
+    )
     top = max(getattr(conditioning, name).largest for name in COLOURS)
     left.set_ylim(bottom / 5, 3 * top)
     left.grid(which="major", color="#e6eaf0", lw=0.8, zorder=0)
@@ -47,7 +54,9 @@ def conditioning_figure(conditioning: Any, title: str = ""):
     terms = [getattr(conditioning, name) for name in COLOURS]
     _with_errors(right, terms, list(COLOURS.values()))
     right.set_xticks(range(3), ["total", "twirled", "equivariance"])
-    right.set(ylabel=f"condition number (floor {conditioning.floor:g})", yscale="log", xlim=(-0.6, 2.6))
+    right.set(
+        ylabel=f"condition number (floor {conditioning.floor:g})", yscale="log", xlim=(-0.6, 2.6)
+    )
     low, high = min(t.value.value for t in terms), max(t.value.value for t in terms)
     right.set_ylim(10 ** math.floor(math.log10(low / 1.5)), 10 ** math.ceil(math.log10(high * 1.5)))
     right.grid(axis="y", color="#e6eaf0", lw=0.8, zorder=0)
@@ -59,22 +68,36 @@ def conditioning_figure(conditioning: Any, title: str = ""):
 
 @styled
 def spectrum_figure(spectra: Mapping[str, Any] | Sequence[Any], title: str = ""):
-    """Extreme eigenvalues of the whole network's Hessian for each term, with their errors over batches, on an axis that
-    is linear near zero; effective rank and stretch in the labels."""
+    """Extreme eigenvalues of the whole network's Hessian for each term, with their errors over
+    batches, on an axis that is linear near zero; effective rank and stretch in the labels."""
     given = list(spectra.values()) if isinstance(spectra, Mapping) else list(spectra)
     fig, axis = figure(7.6, 0.75 * len(given) + 1.5)
     sizes = np.concatenate([np.abs(np.asarray(s.values)) for s in given])
     small = float(np.quantile(sizes[sizes > 0], 0.1)) if (sizes > 0).any() else 1.0
     labels = []
     for row, spectrum in enumerate(given):
-        values, errors = np.asarray(spectrum.values, dtype=float), np.asarray(spectrum.errors, dtype=float)
+        values, errors = (
+            np.asarray(spectrum.values, dtype=float),
+            np.asarray(spectrum.errors, dtype=float),
+        )
         colour = COLOURS.get(spectrum.term, REFERENCE)
         axis.axhline(row, color=PALE, lw=0.6, zorder=1)
-        axis.errorbar(values, np.full(len(values), row), xerr=np.nan_to_num(errors), fmt="|", ms=15, mew=1.6,
-                      color=colour, elinewidth=1.0, capsize=2, zorder=3)  # fmt: skip
+        axis.errorbar(
+            values,
+            np.full(len(values), row),
+            xerr=np.nan_to_num(errors),
+            fmt="|",
+            ms=15,
+            mew=1.6,
+            color=colour,
+            elinewidth=1.0,
+            capsize=2,
+            zorder=3,
+        )
         labels.append(
-            f"{NAMES.get(spectrum.term, spectrum.term)}\n"
-            f"effective rank {spectrum.effective_rank:.3g} of {spectrum.dimension:,}, λmax/rms {spectrum.stretch:.3g}"
+            f"{NAMES.get(spectrum.term, spectrum.term)}\neffective rank"
+            f" {spectrum.effective_rank:.3g} of {spectrum.dimension:,}, λmax/rms"
+            f" {spectrum.stretch:.3g}"
         )
     axis.axvline(0, color=INK, lw=0.7, zorder=2)
     axis.set_xscale("symlog", linthresh=small)
@@ -92,8 +115,9 @@ def spectrum_figure(spectra: Mapping[str, Any] | Sequence[Any], title: str = "")
 
 @styled
 def landscape_figure(landscape: Any, fresh: Any = None, title: str = ""):
-    """Both terms on the plane of two eigenvectors, side by side, with curvatures and R² of the quadratic fit. With
-    ``fresh``: in a second row the same plane with random numbers drawn anew at every point."""
+    """Both terms on the plane of two eigenvectors, side by side, with curvatures and R² of the
+    quadratic fit. With ``fresh``: in a second row the same plane with random numbers drawn anew at
+    every point."""
     rows = [(landscape, "common random numbers")]
     if fresh is not None:
         rows.append((fresh, "random numbers drawn anew"))
@@ -108,7 +132,10 @@ def landscape_figure(landscape: Any, fresh: Any = None, title: str = ""):
 
 def _surface(fig, axis, surface: Any, name: str, how: str) -> None:
     plain(axis)
-    steps, values = np.asarray(surface.axis, dtype=float), np.asarray(getattr(surface, name), dtype=float)
+    steps, values = (
+        np.asarray(surface.axis, dtype=float),
+        np.asarray(getattr(surface, name), dtype=float),
+    )
     fit = surface.fit(name)
     fitted = np.asarray(fit.fitted, dtype=float)
     middle = float(fitted[len(steps) // 2, len(steps) // 2])
@@ -123,7 +150,9 @@ def _surface(fig, axis, surface: Any, name: str, how: str) -> None:
         axis.contour(shown, shown, fitted.T, levels=8, colors="white", linewidths=0.7, alpha=0.85)
     axis.plot(0, 0, "+", color=SEARCHER, ms=9, mew=1.6)
     unit = f" (10$^{{{power}}}$)" if power else ""
-    axis.set(xlabel=f"along the first direction{unit}", ylabel=f"along the second{unit}", aspect="equal")
+    axis.set(
+        xlabel=f"along the first direction{unit}", ylabel=f"along the second{unit}", aspect="equal"
+    )
     bar = fig.colorbar(mesh, ax=axis, shrink=0.8, pad=0.03, aspect=28, label="change (%)")
     bar.ax.tick_params(labelsize=7.5)
     bar.ax.locator_params(nbins=6)
@@ -142,14 +171,27 @@ def _with_errors(axis, terms: Sequence[Any], colours: Sequence[str]) -> None:
     for k, (term, colour) in enumerate(zip(terms, colours, strict=True)):
         value = term.value.value
         error = term.value.error if math.isfinite(term.value.error) else 0.0
-        axis.errorbar(k, value, [[min(error, 0.9 * value)], [error]], fmt="^" if term.lower_bound else "o", ms=6,
-                      color=colour, elinewidth=1.2, capsize=3, zorder=3)  # fmt: skip
+        axis.errorbar(
+            k,
+            value,
+            [[min(error, 0.9 * value)], [error]],
+            fmt="^" if term.lower_bound else "o",
+            ms=6,
+            color=colour,
+            elinewidth=1.2,
+            capsize=3,
+            zorder=3,
+        )
         text = f"{'≥ ' if term.lower_bound else ''}{value:.3g}"
-        axis.annotate(text, (k, value), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(
+            text, (k, value), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
+        )
 
 
 def _said(estimate: Any) -> str:
-    return f"{estimate.value:.3g}" + (f" ± {estimate.error:.2g}" if math.isfinite(estimate.error) else "")
+    return f"{estimate.value:.3g}" + (
+        f" ± {estimate.error:.2g}" if math.isfinite(estimate.error) else ""
+    )
 
 
 def _few_ticks(axis, sizes: np.ndarray, small: float) -> None:

@@ -23,14 +23,16 @@ from orbitwise.runs import provenance
 
 CITATIONS = (
     Citation(
-        "Training dynamics of learning 3D-rotational equivariance (2025)", "https://arxiv.org/abs/2512.02303"
+        "Training dynamics of learning 3D-rotational equivariance (2025)",
+        "https://arxiv.org/abs/2512.02303",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the audit took: ``seconds`` on the clock and of the processor, and the ``nodes`` per item in words."""
+    """What the audit took: ``seconds`` on the clock and of the processor, and the ``nodes`` per
+    item in words."""
 
     seconds: float
     cpu_seconds: float
@@ -114,11 +116,18 @@ def _figure(words: Words):
 def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> ReportData:
     subject, report, config = words.subject, words.report, words.config
     head, *rows = words.table()
-    worst = max(report.rows, key=lambda r: r.percent.value if math.isfinite(r.percent.value) else -1)
+    worst = max(
+        report.rows, key=lambda r: r.percent.value if math.isfinite(r.percent.value) else -1
+    )
     judged = words.verdicts[report.rows.index(worst)]
-    unit = ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction") or words.long_unit
+    unit = (
+        ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction")
+        or words.long_unit
+    )
     settings = [
-        (k, str(v)) for k, v in config.resolved().items() if v is not None and k not in ("seed", "out")
+        (k, str(v))
+        for k, v in config.resolved().items()
+        if v is not None and k not in ("seed", "out")
     ]
     return ReportData(
         title=subject.title,
@@ -130,13 +139,19 @@ def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> Rep
         subtitle=f"how much of {subject.what} changes with {words.moves}",
         key_figures=(
             KeyFigure(
-                f"{words.noise} noise" if subject.reference else f"{words.noise} noise, of the size squared",
+                (
+                    f"{words.noise} noise"
+                    if subject.reference
+                    else f"{words.noise} noise, of the size squared"
+                ),
                 f"{_percent(share(worst, judged))} %",
                 f"{words.name(worst)}: {judged.word}",
             ),
             KeyFigure("structures", f"{worst.items:,}", f"{worst.nodes} poses of each"),
             KeyFigure(
-                "answers of the model", f"{report.evaluations:,}", f"{duration(cost.cpu_seconds)} of CPU time"
+                "answers of the model",
+                f"{report.evaluations:,}",
+                f"{duration(cost.cpu_seconds)} of CPU time",
             ),
         ),
         summary=tuple(words.summary()),
@@ -146,19 +161,25 @@ def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> Rep
                 "What was found",
                 head,
                 tuple(rows),
-                f"{'Root mean squares' if words.squared else f'Mean {config.loss} losses'} over components"
-                f"{f' ({unit})' if unit else ''}; ± one standard error over structures. The relative deviation is that "
-                "of the answers about their mean, over their size.",
+                f"{'Root mean squares' if words.squared else f'Mean {config.loss} losses'} over"
+                f" components{f' ({unit})' if unit else ''}; ± one standard error over structures."
+                " The relative deviation is that of the answers about their mean, over their"
+                " size.",
             ),
         ),
         pictures=(Picture((folder / "audit.png").read_bytes(), "Figure", _caption(words)),),
         meanings=tuple(MEANINGS),
         method=(
-            "Every structure is shown in several poses, the answers are turned back, and the loss is split into that "
-            "of their mean and what they scatter about it. Poses: " + cost.nodes + ".",
+            "Every structure is shown in several poses, the answers are turned back, and the loss"
+            " is split into that of their mean and what they scatter about it. Poses: "
+            + cost.nodes
+            + ".",
             *subject.notes,
         ),
-        files=(("audit.json", "every number on this page, with provenance"), ("audit.png", "the figure")),
+        files=(
+            ("audit.json", "every number on this page, with provenance"),
+            ("audit.png", "the figure"),
+        ),
         settings=tuple(settings),
         versions=tuple(origin["versions"].items()),
         seed=config.seed,
@@ -175,8 +196,14 @@ def _percent(text: str) -> str:
 
 def _caption(words: Words) -> str:
     if words.subject.levels:
-        return "Left: the share with its standard error. Right: the loss itself and its two parts, which add up to it."
+        return (
+            "Left: the share with its standard error. Right: the loss itself and its two parts,"
+            " which add up to it."
+        )
     marks = "Dotted: the precision of float64 and float32 numbers, and one percent."
     if not words.subject.reference:
         return marks
-    return f"Left: orientation noise in the loss. Right: how far answers for one structure lie apart. {marks}"
+    return (
+        "Left: orientation noise in the loss. Right: how far answers for one structure lie apart."
+        f" {marks}"
+    )

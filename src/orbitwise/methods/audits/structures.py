@@ -32,7 +32,8 @@ from orbitwise.runs.named import load_named
 
 
 def force_field_subject(config: AuditConfig) -> AuditSubject:
-    """A force field in torch, ``config.model``; the convention is that of ``orbitwise.audit.calculator``."""
+    """A force field in torch, ``config.model``; the convention is that of
+    ``orbitwise.audit.calculator``."""
     model = force_field(config.model)
     structures, found = _structures(config)
     dtype = dtype_of(model)
@@ -98,7 +99,8 @@ def _shared(group: Group, outputs: Sequence[str], compared: Sequence[str]) -> di
 
 
 def _structures(config: AuditConfig) -> tuple[list[Structure], tuple[str, ...]]:
-    """A random choice of the file's structures, in random order, and the reference values that all of it has."""
+    """A random choice of the file's structures, in random order, and the reference values that all
+    of it has."""
     if config.data is None:
         raise InputError("say on which structures: --data FILE.extxyz")
     structures = read_structures(config.data)
@@ -112,16 +114,18 @@ def _group(name: str, structures: Sequence[Structure]) -> Group:
     sizes = sorted({len(s) for s in structures})
     if len(sizes) > 1:
         raise InputError(
-            f"the structures have {sizes[0]} to {sizes[-1]} atoms; permutations are audited for one size at a time"
+            f"the structures have {sizes[0]} to {sizes[-1]} atoms; permutations are audited for one"
+            " size at a time"
         )
     return Permutation(sizes[0])
 
 
 def force_field(name: str) -> Callable[..., Any]:
-    """The model behind ``package.module:name``: what stands there, or what it returns when called with nothing.
+    """The model behind ``package.module:name``: what stands there, or what it returns when called
+    with nothing.
 
-    Something that can be called without arguments (a function, a class) is taken for a function that returns the
-    model. Raises ``InputError`` where neither can be called as a model.
+    Something that can be called without arguments (a function, a class) is taken for a function
+    that returns the model. Raises ``InputError`` where neither can be called as a model.
     """
     found = load_named(name, "model")
     if not callable(found):
@@ -129,7 +133,9 @@ def force_field(name: str) -> Callable[..., Any]:
     if not isinstance(found, nn.Module) and _needs(found) == 0:
         found = _made(found, name, "model")
     if not callable(found) or isinstance(found, type):
-        raise InputError(f"model {name}: returned {type(found).__name__}, not a model that can be called")
+        raise InputError(
+            f"model {name}: returned {type(found).__name__}, not a model that can be called"
+        )
     return found
 
 
@@ -140,15 +146,17 @@ def named_calculator(name: str) -> BaseCalculator:
             near = get_close_matches(name, CALCULATORS, 1, 0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(
-                f"unknown calculator {name!r}; {hint}use {', '.join(CALCULATORS)}, or package.module:function that "
-                "returns an ASE calculator"
+                f"unknown calculator {name!r}; {hint}use {', '.join(CALCULATORS)}, or"
+                " package.module:function that returns an ASE calculator"
             )
         return CALCULATORS[name]()
     found = load_named(name, "calculator")
     if callable(found) and not _is_calculator(found):
         found = _made(found, name, "calculator")
     if not _is_calculator(found):
-        raise InputError(f"calculator {name}: returned {type(found).__name__}, not an ASE calculator")
+        raise InputError(
+            f"calculator {name}: returned {type(found).__name__}, not an ASE calculator"
+        )
     return found
 
 

@@ -1,4 +1,5 @@
-"""What an audit found, in words: what it says about the choice between an equivariant model and a plain one."""
+"""What an audit found, in words: what it says about the choice between an equivariant model and a
+plain one."""
 
 from __future__ import annotations
 
@@ -11,10 +12,16 @@ from orbitwise.audit.subject import AuditSubject
 from orbitwise.methods.audits.config import AuditConfig
 
 ENOUGH, LARGE = 2.0, 10.0  # percent of the loss; 2 % is the mark of 2512.02303
-CONVERGED = 1e-5  # relative: self-consistent fields and neighbour lists in single precision end about here
+CONVERGED = (
+    1e-5  # relative: self-consistent fields and neighbour lists in single precision end about here
+)
 SINGLE = 1.2e-4  # a thousand times the precision of float32, as the audit judges rounding
 EXACT = 4e-6  # relative: thirty times the precision of float32
-NOTHING = {"energy": 1e-11, "forces": 1e-10, "stress": 1e-12}  # rms in eV and Å below which all is rounding
+NOTHING = {
+    "energy": 1e-11,
+    "forces": 1e-10,
+    "stress": 1e-12,
+}  # rms in eV and Å below which all is rounding
 GROUPS = {
     "so3": ("orientation", "rotations"),
     "o3": ("orientation", "rotations and reflections"),
@@ -35,8 +42,11 @@ def verdict(row: Audit, single_precision: bool = False, calculator: bool = False
     """The judgement on one output at one level; ``single_precision`` of the answers."""
     deviation = rms(row.total.value) * row.relative_deviation if row.total.value > 0 else 0.0
     fine = row.rounding or (single_precision and row.relative_deviation <= SINGLE)
-    # a denoiser passes most of its input on: what its network adds can be small in the answer, yet all of the error
-    if (fine and (row.relative_deviation <= EXACT or not row.percent.value > 0.01)) or _nothing(row):
+    # a denoiser passes most of its input on: what its network adds can be small in the answer, yet
+    # all of the error
+    if (fine and (row.relative_deviation <= EXACT or not row.percent.value > 0.01)) or _nothing(
+        row
+    ):
         return Verdict("rounding", True)
     if calculator and row.relative_deviation <= CONVERGED:
         return Verdict("to convergence", True)
@@ -44,13 +54,19 @@ def verdict(row: Audit, single_precision: bool = False, calculator: bool = False
         return Verdict("no loss", True)
     error = 0.0 if math.isnan(row.percent.error) else 2 * row.percent.error
     if row.percent.value <= ENOUGH:
-        return Verdict("symmetric enough" if row.percent.value + error <= ENOUGH else "about 2 %", True)
+        return Verdict(
+            "symmetric enough" if row.percent.value + error <= ENOUGH else "about 2 %", True
+        )
     return Verdict("large" if row.percent.value > LARGE else "not symmetric", False)
 
 
 def _nothing(row: Audit) -> bool:
     limit = NOTHING.get(row.output)
-    return limit is not None and rms(row.equivariance.value) < limit and rms(row.total.value) < 1e3 * limit
+    return (
+        limit is not None
+        and rms(row.equivariance.value) < limit
+        and rms(row.total.value) < 1e3 * limit
+    )
 
 
 def rms(square: float) -> float:
@@ -103,26 +119,42 @@ class Words:
         return text if row.level is None else f"{text} at {self.subject.levels} = {row.level:g}"
 
     def table(self) -> list[tuple[str, ...]]:
-        """Header and rows: output or level, items, size of the loss and of its parts, percent, deviation, verdict."""
+        """Header and rows: output or level, items, size of the loss and of its parts, percent,
+        deviation, verdict."""
         squared, reference = self.squared, self.subject.reference
         measure = "rms" if squared else self.config.loss
         gradients = any(row.gradients for row in self.report.rows)
         first = self.subject.levels or "output"
-        rows = [(
-            first, "items", f"{measure} {'error' if reference else 'size'}",
-            "after averaging", f"{self.noise} noise", "% of loss" if reference else "% of size²", "relative deviation",
-            *(["gradient ratio"] if gradients else []), "verdict",
-        )]  # fmt: skip
+        rows = [
+            (
+                first,
+                "items",
+                f"{measure} {'error' if reference else 'size'}",
+                "after averaging",
+                f"{self.noise} noise",
+                "% of loss" if reference else "% of size²",
+                "relative deviation",
+                *(["gradient ratio"] if gradients else []),
+                "verdict",
+            )
+        ]
         for row, found in zip(self.report.rows, self.verdicts, strict=True):
             values = [e.value for e in (row.total, row.twirled, row.equivariance)]
             sizes = [self.number(v) if self.long_unit else self.size(row, v) for v in values]
             if found.word == "rounding":
                 sizes[-1] = "rounding"
             ratio = f"{row.gradients.ratio.value:.2g}" if row.gradients else "–"
-            rows.append((
-                row.output if row.level is None else f"{row.level:g}", str(row.items), *sizes, share(row, found),
-                f"{row.relative_deviation:.2g}", *([ratio] if gradients else []), found.word,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    row.output if row.level is None else f"{row.level:g}",
+                    str(row.items),
+                    *sizes,
+                    share(row, found),
+                    f"{row.relative_deviation:.2g}",
+                    *([ratio] if gradients else []),
+                    found.word,
+                )
+            )
         return rows
 
     @property
@@ -155,7 +187,8 @@ class Words:
 
     @property
     def cautions(self) -> list[str]:
-        """Warnings of the audit; how well a number is known does not matter where it is rounding."""
+        """Warnings of the audit; how well a number is known does not matter where it is
+        rounding."""
         fine = [
             row.output if row.level is None else f"{row.output} at {row.level}"
             for row, v in zip(self.report.rows, self.verdicts, strict=True)
@@ -172,17 +205,25 @@ class Words:
             where, _, what = text.partition(": ")
             common.setdefault(what if what.startswith(quiet) else text, []).append(where)
         return [
-            f"{what} ({len(places)} rows)"
-            if len(places) > 1
-            else what
-            if not what.startswith(quiet)
-            else f"{places[0]}: {what}"
+            (
+                f"{what} ({len(places)} rows)"
+                if len(places) > 1
+                else what
+                if not what.startswith(quiet)
+                else f"{places[0]}: {what}"
+            )
             for what, places in common.items()
         ]
 
     def summary(self) -> list[str]:
         """The finding, and what it means for the choice of a model."""
-        text = [self._finding(), *self._small_share(), *self._gain(), *self._levels(), *self._pose()]
+        text = [
+            self._finding(),
+            *self._small_share(),
+            *self._gain(),
+            *self._levels(),
+            *self._pose(),
+        ]
         return [line for line in text if line]
 
     def _finding(self) -> str:
@@ -193,12 +234,15 @@ class Words:
             extra = (
                 ""
                 if how == "to rounding"
-                else f" (relative deviations below {CONVERGED:g}, where iterative and single-precision "
-                "calculations end; no broken symmetry)"
+                else (
+                    f" (relative deviations below {CONVERGED:g}, where iterative and"
+                    " single-precision calculations end; no broken symmetry)"
+                )
             )
             return (
-                f"Symmetric under {self.moves} {how}{extra}. Nothing is to be gained from averaging, from canonical "
-                "frames, or from another architecture as far as this symmetry goes."
+                f"Symmetric under {self.moves} {how}{extra}. Nothing is to be gained from"
+                " averaging, from canonical frames, or from another architecture as far as this"
+                " symmetry goes."
             )
         worst = max(
             (r for r, v in zip(rows, found, strict=True) if v.word not in SYMMETRIC),
@@ -206,34 +250,38 @@ class Words:
         )
         if not self.subject.reference:
             return (
-                f"Without reference values there is no error to take a share of. Turned and turned back, the answers "
-                f"for the {self.name(worst)} scatter by {100 * worst.relative_deviation:.3g} % of their own size "
-                f"({self.size(worst, worst.equivariance.value)} rms)."
+                "Without reference values there is no error to take a share of. Turned and turned"
+                f" back, the answers for the {self.name(worst)} scatter by"
+                f" {100 * worst.relative_deviation:.3g} % of their own size"
+                f" ({self.size(worst, worst.equivariance.value)} rms)."
             )
         most = f"{share(worst, verdict(worst))} % of the loss ({self.name(worst)})"
         if all(v.enough for v in found):
             return (
-                f"Symmetric enough: at most {most} is {self.noise} noise. Exact symmetry, by whatever means, could "
-                "take away this share and no more; choose the model by accuracy and speed instead."
+                f"Symmetric enough: at most {most} is {self.noise} noise. Exact symmetry, by"
+                " whatever means, could take away this share and no more; choose the model by"
+                " accuracy and speed instead."
             )
         return (
-            f"Not symmetric enough to ignore: up to {most} is {self.noise} noise. This is the most that exact "
-            f"symmetry of this model (averaging over {self.moves}) could take away; the rest is error that it makes in "
-            "every pose."
+            f"Not symmetric enough to ignore: up to {most} is {self.noise} noise. This is the most"
+            f" that exact symmetry of this model (averaging over {self.moves}) could take away; the"
+            " rest is error that it makes in every pose."
         )
 
     def _small_share(self) -> list[str]:
         """A share of the loss is small also for a model that is wrong in every respect."""
         rows = self.report.rows if self.subject.reference else ()
         wide = [
-            r for r in rows if r.percent.value <= ENOUGH and r.relative_deviation > 0.5 and not r.rounding
+            r
+            for r in rows
+            if r.percent.value <= ENOUGH and r.relative_deviation > 0.5 and not r.rounding
         ]
         if not wide:
             return []
         return [
-            f"But the answers for the {self.name(wide[0])} scatter by {100 * wide[0].relative_deviation:.2g} % of "
-            "their own size: the share of the loss is small because other errors are larger still. Audit again when "
-            "the model is better."
+            f"But the answers for the {self.name(wide[0])} scatter by"
+            f" {100 * wide[0].relative_deviation:.2g} % of their own size: the share of the loss is"
+            " small because other errors are larger still. Audit again when the model is better."
         ]
 
     def _gain(self) -> list[str]:
@@ -241,15 +289,19 @@ class Words:
         text = []
         rows = list(zip(self.report.rows, self.verdicts, strict=True))
         if not self.subject.reference:
-            missing = "The file has no reference values: percentages are of the mean square of the prediction itself."
+            missing = (
+                "The file has no reference values: percentages are of the mean square of the"
+                " prediction itself."
+            )
             return [missing]
         for row, found in rows if len(rows) <= 3 else []:
             if found.word in (*SYMMETRIC, "no loss"):
                 continue
             text.append(
-                f"Averaged over {self.moves}, the {self.name(row)} would be wrong by "
-                f"{self.size(row, row.twirled.value)} instead of {self.size(row, row.total.value)}"
-                f"{' (rms)' if self.squared else ''}; K random ones buy a share 1 − 1/K of that at K times the cost."
+                f"Averaged over {self.moves}, the {self.name(row)} would be wrong by"
+                f" {self.size(row, row.twirled.value)} instead of"
+                f" {self.size(row, row.total.value)}{' (rms)' if self.squared else ''}; K random"
+                " ones buy a share 1 − 1/K of that at K times the cost."
             )
         return text
 
@@ -260,13 +312,15 @@ class Words:
         low, high = (pick(rows, key=lambda r: r.percent.value) for pick in (min, max))
         low_loss, high_loss = low.total.value, high.total.value
         text = (
-            f"By {self.subject.levels}: the share is largest at {high.level:g} ({high.percent.value:.2g} %) and "
-            f"smallest at {low.level:g} ({low.percent.value:.2g} %)."
+            f"By {self.subject.levels}: the share is largest at {high.level:g}"
+            f" ({high.percent.value:.2g} %) and smallest at {low.level:g}"
+            f" ({low.percent.value:.2g} %)."
         )
         if low_loss > 0 and high_loss > 0 and max(low_loss / high_loss, high_loss / low_loss) > 3:
             text += (
-                f" The errors there are {self.size(high, high_loss)} and {self.size(low, low_loss)}: a share is high "
-                "also where there is little else left to be wrong about."
+                f" The errors there are {self.size(high, high_loss)} and"
+                f" {self.size(low, low_loss)}: a share is high also where there is little else left"
+                " to be wrong about."
             )
         return [text]
 
@@ -276,10 +330,14 @@ class Words:
         for row in self.report.rows if self.subject.reference else ():
             given, total = row.as_given, row.total
             apart = total.value - given.value
-            if apart > 0.2 * total.value and apart > 3 * math.hypot(given.error or 0, total.error or 0):
+            if apart > 0.2 * total.value and apart > 3 * math.hypot(
+                given.error or 0, total.error or 0
+            ):
                 text.append(
-                    f"The {self.name(row)} is better in the pose of the file ({self.size(row, given.value)}) than over "
-                    f"all {self.moves} ({self.size(row, total.value)}): the model has learned the poses of its data."
+                    f"The {self.name(row)} is better in the pose of the file"
+                    f" ({self.size(row, given.value)}) than over all {self.moves}"
+                    f" ({self.size(row, total.value)}): the model has learned the poses of its"
+                    " data."
                 )
         return text[:1]
 
@@ -287,38 +345,56 @@ class Words:
 MEANINGS: Sequence[tuple[str, str]] = (
     (
         "Error over all poses",
-        "The loss of the model when every structure is shown in random poses and the answers are turned back: what a "
-        "user sees who does not choose the pose.",
+        (
+            "The loss of the model when every structure is shown in random poses and the answers"
+            " are turned back: what a user sees who does not choose the pose."
+        ),
     ),
     (
         "After averaging",
-        "The loss of the averaged (twirled) answer: the model asked in all poses, answers turned back, mean taken. It "
-        "is exactly symmetric. This is what the model does not know, in any pose.",
+        (
+            "The loss of the averaged (twirled) answer: the model asked in all poses, answers"
+            " turned back, mean taken. It is exactly symmetric. This is what the model does not"
+            " know, in any pose."
+        ),
     ),
     (
         "Orientation noise",
-        "The equivariance error: what the answers scatter about their own average. For the squared loss the two parts "
-        "add up to the whole, exactly; for other convex losses this is the part that averaging removes (Jensen's gap). "
-        "Both are corrected for the finite number of poses.",
+        (
+            "The equivariance error: what the answers scatter about their own average. For the"
+            " squared loss the two parts add up to the whole, exactly; for other convex losses this"
+            " is the part that averaging removes (Jensen's gap). Both are corrected for the finite"
+            " number of poses."
+        ),
     ),
     (
         "Below 2 %",
-        "Symmetric enough for most purposes: other errors are fifty times larger. An equivariant network may still be "
-        "better or faster, but not because of the symmetry that this model lacks.",
+        (
+            "Symmetric enough for most purposes: other errors are fifty times larger. An"
+            " equivariant network may still be better or faster, but not because of the symmetry"
+            " that this model lacks."
+        ),
     ),
     (
         "Above 2 %",
-        "Averaging at test time, canonical frames, more random poses in training, or an equivariant architecture each "
-        "can take away up to this share; which is cheapest is a matter of measuring.",
+        (
+            "Averaging at test time, canonical frames, more random poses in training, or an"
+            " equivariant architecture each can take away up to this share; which is cheapest is a"
+            " matter of measuring."
+        ),
     ),
     (
         "Rounding, to convergence",
-        "The scatter is what floating-point numbers (or the end of a self-consistent field) explain. No symmetry is "
-        "broken.",
+        (
+            "The scatter is what floating-point numbers (or the end of a self-consistent field)"
+            " explain. No symmetry is broken."
+        ),
     ),
     (
         "A share of a loss that shrinks",
-        "While the rest of the loss falls in training, the share can rise though the noise itself falls. Look at both "
-        "columns.",
+        (
+            "While the rest of the loss falls in training, the share can rise though the noise"
+            " itself falls. Look at both columns."
+        ),
     ),
 )

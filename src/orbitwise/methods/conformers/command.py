@@ -1,9 +1,11 @@
-"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, weigh, draw, relax, judge, report.
+"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, weigh, draw, relax, judge,
+report.
 
-The search is replica exchange (its samples are right in the long run), the learner a diffusion model with exact
-SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890; its samples are independent), and the relaxation a short
-Markov chain from each sample. Free energies of the three are compared with each other, and the learner's paths are
-weighed: where their importance weights hold, they give populations that need neither search nor relaxation.
+The search is replica exchange (its samples are right in the long run), the learner a diffusion
+model with exact SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890; its samples are
+independent), and the relaxation a short Markov chain from each sample. Free energies of the three
+are compared with each other, and the learner's paths are weighed: where their importance weights
+hold, they give populations that need neither search nor relaxation.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ from orbitwise.runs.stages import Pipeline, Stages
 
 
 class ConformersConfig(Config):
-    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run elsewhere;
-    ``workers`` share a slow energy out and do not change what it gives."""
+    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run
+    elsewhere; ``workers`` share a slow energy out and do not change what it gives."""
 
     smiles: str
     n: int = Field(1000, ge=10, le=100_000)
@@ -64,12 +66,15 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
     """Molecule and energy; warnings where the SMILES leaves stereochemistry open."""
     mol = parse_smiles(config.smiles)
     warnings = [
-        f"The SMILES leaves stereochemistry open ({what}); one isomer was chosen by the seed and kept."
+        f"The SMILES leaves stereochemistry open ({what}); one isomer was chosen by the seed and"
+        " kept."
         for what in unspecified_stereo(mol)
     ]
     mol = choose_isomer(mol, config.seed)
     if config.workers > 1 and config.energy != "xtb":
-        raise InputError(f"workers are for slow energies (xtb); {config.energy} needs none: it is batched")
+        raise InputError(
+            f"workers are for slow energies (xtb); {config.energy} needs none: it is batched"
+        )
     if config.energy == "xtb":
         from orbitwise.energies.ase import xtb
 
@@ -113,7 +118,8 @@ def plan(config: ConformersConfig) -> Plan:
 def run(config: ConformersConfig) -> Outcome:
     """Run what is missing, write the ensemble, ``summary.json`` and ``report.html``.
 
-    Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used; finished stages are kept.
+    Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used; finished stages
+    are kept.
     """
     with opened(config) as (system, warnings):
         return stages(config, system, warnings)
@@ -144,7 +150,10 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
 
     def searched():
         found = work.search(system, effort, seed)
-        return {"x": found.x, "energy": found.energy}, {"step_size": found.step_size, "search": found.info}
+        return {"x": found.x, "energy": found.energy}, {
+            "step_size": found.step_size,
+            "search": found.info,
+        }
 
     stage = pipe.stage("search", searched)
     where = system.device
@@ -156,8 +165,11 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
     )
 
     def learned():
-        # a folder for each set of settings: half-finished training is resumed with its own settings only
-        learner = work.learn(system, effort, found, seed, folder / "learner" / Stages.digest(pipe.key)[:8])
+        # a folder for each set of settings: half-finished training is resumed with its own settings
+        # only
+        learner = work.learn(
+            system, effort, found, seed, folder / "learner" / Stages.digest(pipe.key)[:8]
+        )
         return dict(learner.state_dict()), {}
 
     stage = pipe.stage("learn", learned)
@@ -169,7 +181,9 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
         return tensors, {"paths": weighed.paths}
 
     stage = pipe.stage("weigh", weighed_)
-    weighed = Weighed(**{k: v.to(where) for k, v in stage.tensors.items()}, paths=stage.info["paths"])
+    weighed = Weighed(
+        **{k: v.to(where) for k, v in stage.tensors.items()}, paths=stage.info["paths"]
+    )
     pipe.key |= {"n": n}
 
     def drew():
@@ -209,11 +223,15 @@ def stages(config: ConformersConfig, system: System, warnings: list[str]) -> Out
 
 
 def write(case: conformer_summary.Case) -> Outcome:
-    """``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html`` and the picture of the map."""
+    """``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html`` and the picture of
+    the map."""
     folder, relaxed = case.folder, case.relaxed
     kcal = case.kcal(relaxed.energy)
     label = case.verdict.clusters.label[: len(kcal)].tolist()
-    values = {"energy_kcal_mol": [round(float(e), 4) for e in kcal], "conformer": [k + 1 for k in label]}
+    values = {
+        "energy_kcal_mol": [round(float(e), 4) for e in kcal],
+        "conformer": [k + 1 for k in label],
+    }
     positions = relaxed.x.cpu().double().numpy()
     write_sdf(folder / "ensemble.sdf", case.system.mol, positions, values)
     write_extxyz(folder / "ensemble.extxyz", case.system.mol, positions, values)
@@ -240,5 +258,6 @@ def check_reference(reference: Reference, config: ConformersConfig, mol) -> None
         theirs = reference.meta.get(key)
         if theirs != value:
             raise InputError(
-                f"the reference {config.reference} is for {key} {theirs}, this run for {value}; leave --reference out"
+                f"the reference {config.reference} is for {key} {theirs}, this run for {value};"
+                " leave --reference out"
             )

@@ -24,18 +24,22 @@ OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 
 
 def plan_effort(system: System, config) -> Effort:
-    """Share the budget out: a fifth of it searches, an eighth relaxes, a tenth weighs, most of the rest learns and
-    draws."""
+    """Share the budget out: a fifth of it searches, an eighth relaxes, a tenth weighs, most of the
+    rest learns and draws."""
     rungs, chains, leapfrog, batch_size, denoise_steps = system.rungs(), 16, 8, 64, 12
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
     x = x.expand(rungs * chains, -1, -1)
     with system.energy.stage("planning"):
         one = seconds_of(lambda: system.energy.value_and_grad(x[:1]))
-        slow = one * rungs * chains > 2.0  # a calculator without batches: do not ask it for a whole batch
+        slow = (
+            one * rungs * chains > 2.0
+        )  # a calculator without batches: do not ask it for a whole batch
         many = one * rungs * chains if slow else seconds_of(lambda: system.energy.value_and_grad(x))
     budget = 60.0 * config.budget
     steps = 0.2 * budget / (OVERHEAD * many * (leapfrog + 1))
-    while steps < 400 and chains > 2:  # a slow energy: fewer chains rather than chains that go nowhere
+    while (
+        steps < 400 and chains > 2
+    ):  # a slow energy: fewer chains rather than chains that go nowhere
         chains, steps = chains // 2, steps * 2
     relax = 0.12 * budget / (OVERHEAD * many / x.shape[0] * (leapfrog + 1) * config.n)
     step = Probe.of(system, x[:batch_size].cpu()).train_seconds(batch_size)

@@ -1,4 +1,5 @@
-"""What the ensemble of `orbitwise conformers` is worth: populations, comparison with the search and a reference."""
+"""What the ensemble of `orbitwise conformers` is worth: populations, comparison with the search and
+a reference."""
 
 from __future__ import annotations
 
@@ -32,14 +33,16 @@ from orbitwise.molecules.metrics.torsions import Torsion, find_torsions, map_pai
 from orbitwise.search.quench import minimise
 
 RESOLVED = 0.01  # a basin counts above this population
-# Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over the compared atoms)
+# Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over
+# the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
 PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Of the search: split R-hat and effective sample size of the slowest torsion (and of the energy)."""
+    """Of the search: split R-hat and effective sample size of the slowest torsion (and of the
+    energy)."""
 
     rhat: float
     effective_samples: float
@@ -47,8 +50,8 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Against:
-    """One ensemble against the reference: ``js`` of the map (None without a torsion), difference of the mean energy
-    in kT, largest difference of a mean bond length in Å."""
+    """One ensemble against the reference: ``js`` of the map (None without a torsion), difference of
+    the mean energy in kT, largest difference of a mean bond length in Å."""
 
     js: JensenShannon | None
     energy_kT: float
@@ -57,10 +60,11 @@ class Against:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``clusters`` and ``ensemble`` populations of the final samples, ``searched`` those of the search (same
-    conformers, chains as blocks), ``weighted`` those of the learner's paths by their weights where these are usable,
-    free-energy differences from all of them, reference populations ``(C,)`` or None, the share of the reference's
-    basins above 1 % that were found, and the comparisons before and after relaxation."""
+    """``clusters`` and ``ensemble`` populations of the final samples, ``searched`` those of the
+    search (same conformers, chains as blocks), ``weighted`` those of the learner's paths by their
+    weights where these are usable, free-energy differences from all of them, reference populations
+    ``(C,)`` or None, the share of the reference's basins above 1 % that were found, and the
+    comparisons before and after relaxation."""
 
     torsions: tuple[Torsion, ...]
     clusters: Clusters
@@ -85,12 +89,15 @@ def angles(x: Tensor, torsions: tuple[Torsion, ...]) -> Tensor:
 
 def bond_lengths(mol, x: Tensor) -> Tensor:
     """``(*B, N, 3) -> (*B, bonds)`` Å, in RDKit's order."""
-    ends = torch.tensor([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], device=x.device)
+    ends = torch.tensor(
+        [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], device=x.device
+    )
     return (x[..., ends[:, 0], :] - x[..., ends[:, 1], :]).norm(dim=-1)
 
 
 def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixing:
-    """``x: (S, C, N, 3)``, ``energy: (S, C)``. Angles enter by sine and cosine; the worst series counts."""
+    """``x: (S, C, N, 3)``, ``energy: (S, C)``. Angles enter by sine and cosine; the worst series
+    counts."""
     theta = angles(x, torsions)
     series = torch.cat([theta.sin(), theta.cos(), energy[..., None]], -1).double()  # (S, C, 2D+1)
     spread = series.flatten(0, 1).std(0) > 1e-3  # a frozen angle has no mixing to speak of
@@ -98,11 +105,14 @@ def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixin
     return Mixing(float(split_rhat(chains).max()), float(effective_sample_size(chains).min()))
 
 
-def compare(mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], reference: Reference) -> Against:
-    """The map of two torsions (or the histogram of one), energies and bond lengths against the reference.
+def compare(
+    mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], reference: Reference
+) -> Against:
+    """The map of two torsions (or the histogram of one), energies and bond lengths against the
+    reference.
 
-    Which of two equal groups carries which label is a matter of the embedding, and torsions are told by labels: the
-    samples are renumbered as the reference's atoms are.
+    Which of two equal groups carries which label is a matter of the embedding, and torsions are
+    told by labels: the samples are renumbered as the reference's atoms are.
     """
     if len(reference.minima):
         named = relabel(mol, x.detach().cpu().double().numpy(), reference.minima[0])
@@ -121,7 +131,8 @@ def compare(mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], refer
 
 
 def by_population(clusters: Clusters, n: int) -> Clusters:
-    """Conformer 1 is the most populated one among the first ``n`` labels; ties keep the order of energy."""
+    """Conformer 1 is the most populated one among the first ``n`` labels; ties keep the order of
+    energy."""
     count = torch.bincount(clusters.label[:n], minlength=len(clusters))
     order = count.argsort(descending=True, stable=True)
     rank = order.argsort()
@@ -130,9 +141,11 @@ def by_population(clusters: Clusters, n: int) -> Clusters:
     return Clusters(clusters.x[order], clusters.energy[order], rank[clusters.label], mirror)
 
 
-def judge(mol, energy: Counted, found, weighed, drawn, relaxed, reference: Reference | None) -> Verdict:
-    """Quench, cluster and count the samples; the same conformers in the search, before relaxation and, where their
-    weights are usable, among the learner's paths; compare with the reference."""
+def judge(
+    mol, energy: Counted, found, weighed, drawn, relaxed, reference: Reference | None
+) -> Verdict:
+    """Quench, cluster and count the samples; the same conformers in the search, before relaxation
+    and, where their weights are usable, among the learner's paths; compare with the reference."""
     match, torsions = matching(mol), find_torsions(mol)
 
     def quench(x: Tensor, tolerance: float, steps: int):
@@ -194,7 +207,9 @@ def judge(mol, energy: Counted, found, weighed, drawn, relaxed, reference: Refer
         both.label[n:].view(-1, chains),
         len(both),
         weights=by_weights,
-        reference=None if reference is None else from_populations(reference_population, reference_error),
+        reference=None
+        if reference is None
+        else from_populations(reference_population, reference_error),
     )
     return Verdict(
         torsions,

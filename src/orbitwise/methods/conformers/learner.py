@@ -1,4 +1,5 @@
-"""The learner of `orbitwise conformers`: network, symmetry and objective for the frames of one molecule."""
+"""The learner of `orbitwise conformers`: network, symmetry and objective for the frames of one
+molecule."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ CITATIONS = (
         "https://arxiv.org/abs/1905.02939",
     ),
 )
-FORCE_FIELD = Citation("Halgren, Merck molecular force field I-V, J. Comput. Chem. 17, 490-641 (1996)")
+FORCE_FIELD = Citation(
+    "Halgren, Merck molecular force field I-V, J. Comput. Chem. 17, 490-641 (1996)"
+)
 XTB = Citation("Bannwarth, Ehlert, Grimme, GFN2-xTB, J. Chem. Theory Comput. 15, 1652 (2019)")
 
 
@@ -85,14 +87,20 @@ def report_data(case: Case, told: dict) -> ReportData:
         map_pair=map_pair(verdict.torsions),
         energies_kcal=energies,
         conformers=rows,
-        conformers_note="Mirror images are listed apart. Errors are one standard error; those of populations are of "
-        "independent samples, those of free energies hold what the ensemble inherits from the search. Conformers with "
-        "fewer than ten independent samples have a 95 % interval or limit instead.",
+        conformers_note=(
+            "Mirror images are listed apart. Errors are one standard error; those of populations"
+            " are of independent samples, those of free energies hold what the ensemble inherits"
+            " from the search. Conformers with fewer than ten independent samples have a 95 %"
+            " interval or limit instead."
+        ),
         checks=checks(verdict),
         stages=stage_rows(case),
         method=method(case),
         files=(
-            ("ensemble.sdf", "all samples, energies in kcal/mol above the lowest minimum, conformer number"),
+            (
+                "ensemble.sdf",
+                "all samples, energies in kcal/mol above the lowest minimum, conformer number",
+            ),
             ("ensemble.extxyz", "the same for ASE and other tools"),
             ("summary.json", "every number on this page"),
         ),
@@ -100,9 +108,11 @@ def report_data(case: Case, told: dict) -> ReportData:
         versions=tuple(told["versions"].items()),
         seed=config.seed,
         commit=told["commit"] or "",
-        command=f"orbitwise conformers {shlex.quote(config.smiles)} --n {config.n} "
-        f"--temperature {config.temperature:g} --energy {config.energy} --budget {config.budget:g} "
-        f"--seed {config.seed}",
+        command=(
+            f"orbitwise conformers {shlex.quote(config.smiles)} --n {config.n} --temperature"
+            f" {config.temperature:g} --energy {config.energy} --budget {config.budget:g} --seed"
+            f" {config.seed}"
+        ),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         citations=(*CITATIONS, XTB if config.energy == "xtb" else FORCE_FIELD),
     )
@@ -148,7 +158,9 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
             energy_kcal=row["minimum_energy_kcal_mol"],
             positions_angstrom=verdict.clusters.x[k].cpu().double().numpy(),
             torsions=tuple(
-                None if torsion.kind == "amide" and len(verdict.torsions) > 2 else a  # the name says cis
+                (
+                    None if torsion.kind == "amide" and len(verdict.torsions) > 2 else a
+                )  # the name says cis
                 for a, torsion in zip(minima[k], verdict.torsions, strict=True)
             ),
             name=name(minima[k]),
@@ -186,11 +198,15 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
     return (
         KeyFigure("conformers", str(len(rows)), "distinct, at this temperature"),
         KeyFigure(
-            "most populated", f"{100 * rows[0].population:.1f} %", f"± {100 * rows[0].population_error:.1f} %"
+            "most populated",
+            f"{100 * rows[0].population:.1f} %",
+            f"± {100 * rows[0].population_error:.1f} %",
         ),
         KeyFigure("samples", f"{len(case.relaxed.x):,}", f"of {len(case.drawn.x):,} drawn"),
         KeyFigure(
-            "energy evaluations", f"{calls / 1e6:.1f} M" if calls > 1e6 else f"{calls:,}", "all stages"
+            "energy evaluations",
+            f"{calls / 1e6:.1f} M" if calls > 1e6 else f"{calls:,}",
+            "all stages",
         ),
         KeyFigure("time", f"{sum(case.seconds.values()) / 60:.1f} min", device),
     )
@@ -210,16 +226,28 @@ def method(case: Case) -> tuple[str, ...]:
     """What was done, in words with numbers."""
     info, effort = case.found.info, case.effort
     return (
-        f"Search: replica exchange over {effort.rungs} temperatures from {case.config.temperature:g} to "
-        f"{info['temperatures'][-1]:.0f} K with {effort.chains} chains each, Hamiltonian Monte Carlo and torsion "
-        f"moves; {info['steps']} steps after warm-up, {info['round_trips']} round trips, "
-        f"{info['stereo_rejections']} moves refused because they would have changed the stereochemistry.",
-        "Learner: an SO(3)-equivariant diffusion model trained on the frames of the search; the target of every "
-        "training pair is the exact posterior mean over rotations and the molecule's automorphisms.",
-        f"Weights: {case.weighed.paths:,} paths of the learner in {STEPS} steps, each with its importance weight, and "
-        f"{len(case.weighed.backward):,} paths back from frames of the search. Variances of the steps are fitted to "
-        "frames of the search; the weights are exact for any variances.",
-        f"Relaxation: {effort.relax_steps} Markov steps at the target temperature from each sample.",
+        (
+            f"Search: replica exchange over {effort.rungs} temperatures from"
+            f" {case.config.temperature:g} to {info['temperatures'][-1]:.0f} K with {effort.chains}"
+            f" chains each, Hamiltonian Monte Carlo and torsion moves; {info['steps']} steps after"
+            f" warm-up, {info['round_trips']} round trips, {info['stereo_rejections']} moves"
+            " refused because they would have changed the stereochemistry."
+        ),
+        (
+            "Learner: an SO(3)-equivariant diffusion model trained on the frames of the search; the"
+            " target of every training pair is the exact posterior mean over rotations and the"
+            " molecule's automorphisms."
+        ),
+        (
+            f"Weights: {case.weighed.paths:,} paths of the learner in {STEPS} steps, each with its"
+            f" importance weight, and {len(case.weighed.backward):,} paths back from frames of the"
+            " search. Variances of the steps are fitted to frames of the search; the weights are"
+            " exact for any variances."
+        ),
+        (
+            f"Relaxation: {effort.relax_steps} Markov steps at the target temperature from each"
+            " sample."
+        ),
     )
 
 
@@ -233,14 +261,14 @@ def words(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[str, ...]:
     else:
         rest = sum(r.population > 0.01 for r in rows[1:])
         text = [
-            f"{at} {len(rows)} distinct conformers; the most populated one holds {share}, and {rest} more "
-            f"{'is' if rest == 1 else 'are'} above 1 %."
+            f"{at} {len(rows)} distinct conformers; the most populated one holds {share}, and"
+            f" {rest} more {'is' if rest == 1 else 'are'} above 1 %."
         ]
     if case.verdict.after is not None:
         found, known = case.verdict.basins
         text.append(
-            f"Against the reference run {found} of {known} basins above 1 % were found, and the mean energy is "
-            f"off by {case.verdict.after.energy_kT:+.2f} kT."
+            f"Against the reference run {found} of {known} basins above 1 % were found, and the"
+            f" mean energy is off by {case.verdict.after.energy_kT:+.2f} kT."
         )
     if len(rows) > 1:
         line = agreements(case.verdict)

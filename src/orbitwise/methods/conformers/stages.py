@@ -1,4 +1,5 @@
-"""The working stages of `orbitwise conformers`: search, learn, draw, relax. Each is a function of what came before."""
+"""The working stages of `orbitwise conformers`: search, learn, draw, relax. Each is a function of
+what came before."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ UNREACHED = 20.0  # kT above the highest energy of the search
 # ---- search
 @dataclass(frozen=True)
 class Found:
-    """What the search left: ``x: (S, C, N, 3)`` and ``energy: (S, C)`` at the target temperature, in order of time;
-    swap rate per neighbouring pair, round trips, acceptance per rung, moves refused for stereochemistry."""
+    """What the search left: ``x: (S, C, N, 3)`` and ``energy: (S, C)`` at the target temperature,
+    in order of time; swap rate per neighbouring pair, round trips, acceptance per rung, moves
+    refused for stereochemistry."""
 
     x: Tensor
     energy: Tensor
@@ -44,11 +46,13 @@ class Found:
 
 
 def search(system: System, effort: Effort, seed: int, frames: int = FRAMES) -> Found:
-    """Replica exchange from quenched ETKDG embeddings; the first quarter is warm-up and is thrown away.
-    About ``frames`` frames of the target temperature are kept."""
+    """Replica exchange from quenched ETKDG embeddings; the first quarter is warm-up and is thrown
+    away. About ``frames`` frames of the target temperature are kept."""
     betas = geometric_ladder(system.temperature, system.hottest, effort.rungs).to(system.device)
     generator = system.generator(seed)
-    starts = torch.as_tensor(embed(system.mol, effort.chains, seed), device=system.device, dtype=system.dtype)
+    starts = torch.as_tensor(
+        embed(system.mol, effort.chains, seed), device=system.device, dtype=system.dtype
+    )
     stereo = Stereo.from_mol(system.mol, starts[0])
     with system.energy.stage("search"):
         starts = minimise(starts, system.energy, tolerance=5.0, max_steps=100).x
@@ -59,7 +63,12 @@ def search(system: System, effort: Effort, seed: int, frames: int = FRAMES) -> F
         with ProgressBar("search") as show:
             clock = Clock(show, effort.search_steps)
             state = warmup(
-                kernel, state, system.energy, warm, generator=generator, observe=lambda n, s, i: clock(n)
+                kernel,
+                state,
+                system.energy,
+                warm,
+                generator=generator,
+                observe=lambda n, s, i: clock(n),
             )
             steps = effort.search_steps - warm
             thin = max(1, round(steps * effort.chains / frames))
@@ -99,13 +108,16 @@ class Clock:
             self.shown = now
             rate = done / max(now - self.begin, 1e-9)
             self.show(
-                Progress(done, self.steps, rate=rate, seconds_left=(self.steps - done) / max(rate, 1e-9))
+                Progress(
+                    done, self.steps, rate=rate, seconds_left=(self.steps - done) / max(rate, 1e-9)
+                )
             )
 
 
 # ---- learn
 def learn(system: System, effort: Effort, found: Found, seed: int, folder: Path) -> Denoiser:
-    """Train on the frames of the search with exact orbit targets; continues a training that was begun."""
+    """Train on the frames of the search with exact orbit targets; continues a training that was
+    begun."""
     x = found.x.flatten(0, 1)
     batch = to_batch(system.mol, x - x.mean(-2, keepdim=True), dtype=torch.float32)
     learner, objective = build_learner(batch, symmetry(system.mol, x[0]), seed)
@@ -124,8 +136,8 @@ def learn(system: System, effort: Effort, found: Found, seed: int, folder: Path)
 # ---- draw
 @dataclass(frozen=True)
 class Drawn:
-    """All samples of the learner as they came: ``x: (M, N, 3)``, ``energy: (M,)``, ``usable: (M,)`` (finite energy
-    and the right stereochemistry), network evaluations per sample."""
+    """All samples of the learner as they came: ``x: (M, N, 3)``, ``energy: (M,)``, ``usable: (M,)``
+    (finite energy and the right stereochemistry), network evaluations per sample."""
 
     x: Tensor
     energy: Tensor
@@ -133,9 +145,11 @@ class Drawn:
     evaluations: int
 
 
-def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int, seed: int) -> Drawn:
-    """Samples until ``n`` are usable, at most about three times as many; ``like: (N, 3)`` a frame of the right
-    stereochemistry."""
+def draw(
+    system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int, seed: int
+) -> Drawn:
+    """Samples until ``n`` are usable, at most about three times as many; ``like: (N, 3)`` a frame
+    of the right stereochemistry."""
     generator = system.generator(seed)
     learner = learner.eval().to(system.device)
     label = to_batch(system.mol, like[None].to(system.device), dtype=torch.float32)
@@ -168,9 +182,12 @@ def draw(system: System, effort: Effort, learner: Denoiser, like: Tensor, n: int
     return Drawn(torch.cat(parts), torch.cat(energies), torch.cat(usable), drawn.evaluations)
 
 
-def renumber(system: System, x: Tensor, like: Tensor, elements: StereoElements) -> tuple[Tensor, Tensor]:
-    """Equal atoms of a sample come with random labels: each gets those of ``like: (N, 3)``, or it is another isomer.
-    Positions in the system's precision, and which of them are sound molecules of this isomer ``(M,)``."""
+def renumber(
+    system: System, x: Tensor, like: Tensor, elements: StereoElements
+) -> tuple[Tensor, Tensor]:
+    """Equal atoms of a sample come with random labels: each gets those of ``like: (N, 3)``, or it
+    is another isomer. Positions in the system's precision, and which of them are sound molecules of
+    this isomer ``(M,)``."""
     named = relabel(system.mol, x.cpu().double().numpy(), like.cpu().double().numpy())
     same = torch.as_tensor(named.same_isomer & elements.enclosed(named.positions))
     moved = torch.as_tensor(named.positions).to(device=system.device, dtype=system.dtype)
@@ -180,9 +197,9 @@ def renumber(system: System, x: Tensor, like: Tensor, elements: StereoElements) 
 # ---- relax
 @dataclass(frozen=True)
 class Relaxed:
-    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation of the drawn samples ``start: (m,)``, the mean energy
-    along it ``trend: (steps,)``, and how many chains were left out at the end because they had not come down
-    (``lost: ()``)."""
+    """``x: (m, N, 3)``, ``energy: (m,)`` after the relaxation of the drawn samples ``start: (m,)``,
+    the mean energy along it ``trend: (steps,)``, and how many chains were left out at the end
+    because they had not come down (``lost: ()``)."""
 
     x: Tensor
     energy: Tensor
@@ -192,17 +209,20 @@ class Relaxed:
 
 
 def relax(system: System, effort: Effort, found: Found, drawn: Drawn, n: int, seed: int) -> Relaxed:
-    """Short Markov chains at the target temperature, one from each usable sample; the first ``n`` sound ones.
+    """Short Markov chains at the target temperature, one from each usable sample; the first ``n``
+    sound ones.
 
-    Chains start off equilibrium (a bond a few hundredths of an Å too long costs many kT), so in the first third
-    each has its own step size. A chain that ends far above anything the search has seen, or with a centre outside
-    its tetrahedron, started from no molecule: it is left out and counted.
+    Chains start off equilibrium (a bond a few hundredths of an Å too long costs many kT), so in the
+    first third each has its own step size. A chain that ends far above anything the search has
+    seen, or with a centre outside its tetrahedron, started from no molecule: it is left out and
+    counted.
     """
     generator = system.generator(seed)
     x, step_size = drawn.x[drawn.usable], found.step_size
     if len(x) < 2:
         raise EnergyError(
-            f"only {len(x)} of {len(drawn.x)} samples of the learner are usable; give it more time (--budget)"
+            f"only {len(x)} of {len(drawn.x)} samples of the learner are usable; give it more time"
+            " (--budget)"
         )
     kernel = system.kernel(Stereo.from_mol(system.mol, x[0]), effort.leapfrog)
     trend: list[float] = []
@@ -220,14 +240,24 @@ def relax(system: System, effort: Effort, found: Found, drawn: Drawn, n: int, se
         state = replace(state, step_size=torch.full_like(state.energy, step_size))
         rest = effort.relax_steps - third
         trace = run(
-            kernel, state, system.energy, rest, generator=generator, observe=observe, thin=effort.relax_steps
+            kernel,
+            state,
+            system.energy,
+            rest,
+            generator=generator,
+            observe=observe,
+            thin=effort.relax_steps,
         )
     if trace.interrupted:
         raise KeyboardInterrupt
     x, energy = trace.state.x, trace.state.energy
-    whole = torch.as_tensor(stereo_elements(system.mol).enclosed(x.cpu().double().numpy())).to(x.device)
+    whole = torch.as_tensor(stereo_elements(system.mol).enclosed(x.cpu().double().numpy())).to(
+        x.device
+    )
     sound = whole & (energy < found.energy.max() + UNREACHED)
     if int(sound.sum()) < 2:
-        raise EnergyError("no sample relaxed to a molecule: the learner had too little time; raise --budget")
+        raise EnergyError(
+            "no sample relaxed to a molecule: the learner had too little time; raise --budget"
+        )
     start = drawn.usable.nonzero().flatten()[sound][:n]
     return Relaxed(x[sound][:n], energy[sound][:n], start, torch.tensor(trend), (~sound).sum())

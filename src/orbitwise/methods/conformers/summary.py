@@ -1,4 +1,5 @@
-"""From the results of `orbitwise conformers` to numbers and words: summary.json, warnings, last lines."""
+"""From the results of `orbitwise conformers` to numbers and words: summary.json, warnings, last
+lines."""
 
 from __future__ import annotations
 
@@ -61,9 +62,11 @@ def against(result: Against | None) -> dict | None:
         return None
     js = result.js
     return {
-        "js": None
-        if js is None
-        else {"value": js.value, "error": js.error, "floor": js.floor, "bins": js.bins},
+        "js": (
+            None
+            if js is None
+            else {"value": js.value, "error": js.error, "floor": js.floor, "bins": js.bins}
+        ),
         "mean_energy_difference_kT": result.energy_kT,
         "largest_bond_length_difference_angstrom": result.bond_angstrom,
     }
@@ -76,18 +79,20 @@ def warnings_of(case: Case) -> list[str]:
     more = "Give it more time with --budget."
     if not verdict.mixing.rhat <= 1.05:
         told.append(
-            f"The search has not mixed (split R-hat {verdict.mixing.rhat:.2f}, should be below 1.05): "
-            f"populations may be off by more than their errors. {more}"
+            f"The search has not mixed (split R-hat {verdict.mixing.rhat:.2f}, should be below"
+            f" 1.05): populations may be off by more than their errors. {more}"
         )
     usable = float(drawn.usable.float().mean())
     if usable < 0.9:
         told.append(
-            f"{100 * (1 - usable):.0f} % of the learner's samples were of another stereoisomer or broken. They "
-            "were left out before relaxation and are counted in the figures before relaxation."
+            f"{100 * (1 - usable):.0f} % of the learner's samples were of another stereoisomer or"
+            " broken. They were left out before relaxation and are counted in the figures before"
+            " relaxation."
         )
     if int(relaxed.lost) > 0.01 * len(relaxed.x):
         told.append(
-            f"{int(relaxed.lost)} samples did not relax to a molecule and were left out after relaxation. {more}"
+            f"{int(relaxed.lost)} samples did not relax to a molecule and were left out after"
+            f" relaxation. {more}"
         )
     if len(relaxed.x) < case.config.n:
         told.append(f"Only {len(relaxed.x)} of {case.config.n} samples came out usable. {more}")
@@ -95,19 +100,22 @@ def warnings_of(case: Case) -> list[str]:
     gap = float(relaxed.trend[-quarter:].double().mean()) - float(found.energy.double().mean())
     if not abs(gap) <= 0.5:
         told.append(
-            f"After relaxation the mean energy is {gap:+.1f} kT from that of the search: the relaxation was too "
-            f"short, or the learner misses something. {more}"
+            f"After relaxation the mean energy is {gap:+.1f} kT from that of the search: the"
+            f" relaxation was too short, or the learner misses something. {more}"
         )
     beside = verdict.free_energies.against_search
     if beside is not None and not beside.within_errors:
         told.append(
-            f"The free energies of the ensemble and of the search {beside.words()}. The search has no systematic error "
-            "once it has mixed: prefer it there."
+            f"The free energies of the ensemble and of the search {beside.words()}. The search has"
+            " no systematic error once it has mixed: prefer it there."
         )
     ranks = Chem.CanonicalRankAtoms(case.system.mol, breakTies=False)
-    if len(set(ranks)) < len(ranks) and not isinstance(symmetry(case.system.mol, found.x[0, 0]), Product):
+    if len(set(ranks)) < len(ranks) and not isinstance(
+        symmetry(case.system.mol, found.x[0, 0]), Product
+    ):
         told.append(
-            "The molecule has too many automorphisms to enumerate: only rotations were averaged exactly."
+            "The molecule has too many automorphisms to enumerate: only rotations were averaged"
+            " exactly."
         )
     return told
 
@@ -130,7 +138,9 @@ def conformer_row(case: Case, k: int) -> dict:
         "weighted_population": None if weighted is None else float(weighted.population[k]),
         "weighted_population_error": None if weighted is None else float(weighted.error[k]),
         "reference_population": None if reference is None else float(reference[k]),
-        "reference_population_error": None if reference is None else float(verdict.reference_error[k]),
+        "reference_population_error": (
+            None if reference is None else float(verdict.reference_error[k])
+        ),
         "minimum_energy_kcal_mol": float(case.kcal(verdict.clusters.energy[k : k + 1])[0]),
         "mirror_image": None if mirror < 0 else mirror + 1,
     }
@@ -139,7 +149,10 @@ def conformer_row(case: Case, k: int) -> dict:
 def summary(case: Case) -> dict:
     """The content of summary.json."""
     verdict, config = case.verdict, case.config
-    counts = {k: {"energy": c.energy, "gradient": c.gradient} for k, c in case.system.energy.counts.items()}
+    counts = {
+        k: {"energy": c.energy, "gradient": c.gradient}
+        for k, c in case.system.energy.counts.items()
+    }
     reference = None
     if case.reference is not None:
         reference = {
@@ -234,9 +247,11 @@ def agreements(verdict: Verdict) -> str:
     pairs = [("search", free.against_search)]
     pairs += [("reference", free.against_reference)] if free.reference is not None else []
     parts = [
-        f"ensemble and {name} {found.words()}"
-        if found
-        else f"ensemble and {name} share no second conformer with enough samples to compare"
+        (
+            f"ensemble and {name} {found.words()}"
+            if found
+            else f"ensemble and {name} share no second conformer with enough samples to compare"
+        )
         for name, found in pairs
     ]
     return f"free energies: {'; '.join(parts)}"
@@ -247,15 +262,17 @@ def lines(case: Case, told: dict) -> tuple[str, ...]:
     text = []
     for row in told["conformers"][:10]:
         text.append(
-            f"conformer {row['conformer']:3d}  population {100 * row['population']:5.1f} ± "
-            f"{100 * row['population_error']:.1f} %   search {100 * row['search_population']:5.1f} ± "
-            f"{100 * row['search_population_error']:.1f} %"
+            f"conformer {row['conformer']:3d}  population {100 * row['population']:5.1f} ±"
+            f" {100 * row['population_error']:.1f} %   search {100 * row['search_population']:5.1f}"
+            f" ± {100 * row['search_population_error']:.1f} %"
         )
     if len(told["conformers"]) > 10:
         text.append(f"and {len(told['conformers']) - 10} more")
     text.append(agreements(case.verdict))
     text.append(weights.words(case.weighed, case.verdict.worth))
     for row in checks(case.verdict):
-        text.append(f"{row.what}: {row.samples} (before relaxation {row.before or '-'}; goal {row.target})")
+        text.append(
+            f"{row.what}: {row.samples} (before relaxation {row.before or '-'}; goal {row.target})"
+        )
     text += [f"warning: {warning}" for warning in told["warnings"]]
     return (*text, f"report: {case.folder / 'report.html'}")

@@ -1,4 +1,5 @@
-"""What `orbitwise conformers` works on: a molecule with its energy, and how much of everything is to be done."""
+"""What `orbitwise conformers` works on: a molecule with its energy, and how much of everything is
+to be done."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 
 
 class Effort(BaseModel):
-    """How much of everything: decided once from the budget and the measured speed, then kept with the results."""
+    """How much of everything: decided once from the budget and the measured speed, then kept with
+    the results."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +36,8 @@ class Effort(BaseModel):
     weigh_paths: int = 500
 
     def energy_calls(self, n: int) -> int:
-        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a structure."""
+        """Expected evaluations of search, relaxation and weights; clustering adds some 50 a
+        structure."""
         step = self.leapfrog + 1
         moves = step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n)
         return moves + self.weigh_paths + 50 * (n + 4500)
@@ -63,8 +66,8 @@ class System:
         return max(HOTTEST, 2 * self.temperature)
 
     def rungs(self) -> int:
-        """Temperatures needed so that neighbours swap about every third try: energy fluctuations grow with the
-        square root of the number of degrees of freedom."""
+        """Temperatures needed so that neighbours swap about every third try: energy fluctuations
+        grow with the square root of the number of degrees of freedom."""
         spread = math.log(self.hottest / self.temperature)
         return 1 + math.ceil(0.5 * spread * math.sqrt(3 * self.mol.GetNumAtoms()))
 

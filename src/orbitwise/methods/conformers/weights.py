@@ -1,8 +1,10 @@
-"""The learner of `orbitwise conformers` as a sampler in its own right: paths with exact importance weights.
+"""The learner of `orbitwise conformers` as a sampler in its own right: paths with exact importance
+weights.
 
-The learner is equivariant, so rotations and exchanges of equal atoms leave the weights alone; it tells mirror images
-apart, so handedness does not. What is weighed is the learner with every path refused that ends at another stereoisomer
-or at an infinite energy: its density is the learner's over the share that is kept.
+The learner is equivariant, so rotations and exchanges of equal atoms leave the weights alone; it
+tells mirror images apart, so handedness does not. What is weighed is the learner with every path
+refused that ends at another stereoisomer or at an infinite energy: its density is the learner's
+over the share that is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.molecules.handedness import stereo_elements
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives.denoiser import Denoiser
-from orbitwise.objectives.paths.ancestral_paths import AncestralSampler, ancestral_paths, noised_paths
+from orbitwise.objectives.paths.ancestral_paths import (
+    AncestralSampler,
+    ancestral_paths,
+    noised_paths,
+)
 from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.sampling import edm_grid
 from orbitwise.training import ProgressBar
@@ -31,8 +37,9 @@ ENOUGH = 50.0  # effective paths below which weighted populations are not called
 
 @dataclass(frozen=True)
 class Weighed:
-    """``x: (M, N, 3)`` where those paths end that are kept, ``log_weight: (M,)``, of ``paths`` that were drawn;
-    ``backward: (m,)`` log weights of paths back from frames of the search. Both hold the share that is kept."""
+    """``x: (M, N, 3)`` where those paths end that are kept, ``log_weight: (M,)``, of ``paths`` that
+    were drawn; ``backward: (m,)`` log weights of paths back from frames of the search. Both hold
+    the share that is kept."""
 
     x: Tensor
     log_weight: Tensor
@@ -42,7 +49,8 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Worth:
-    """``evidence`` of the weights (None below two kept paths), and whether populations may be made of them."""
+    """``evidence`` of the weights (None below two kept paths), and whether populations may be made
+    of them."""
 
     evidence: Evidence | None
     usable: bool
@@ -59,8 +67,8 @@ def network_evaluations(paths: int) -> int:
 
 
 def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed: int) -> Weighed:
-    """``effort.weigh_paths`` paths of the learner with one energy each, and half as many back from frames of the search
-    that are spread over its chains and its time."""
+    """``effort.weigh_paths`` paths of the learner with one energy each, and half as many back from
+    frames of the search that are spread over its chains and its time."""
     generator = system.generator(seed)
     learner = learner.eval().to(system.device)
     like, total = found.x[0, 0], effort.weigh_paths
@@ -74,9 +82,13 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
         return system.energy(x.to(system.dtype)).to(x.dtype)
 
     grid = edm_grid(learner.process, STEPS, noise_min=SMALLEST, noise_max=LARGEST).to(system.device)
-    sampler = AncestralSampler(denoise, learner.process, grid, float(learner.data_scale), tuple(like.shape))
+    sampler = AncestralSampler(
+        denoise, learner.process, grid, float(learner.data_scale), tuple(like.shape)
+    )
     frames, energies = found.x.flatten(0, 1), found.energy.flatten()
-    chosen = torch.linspace(0, len(frames) - 1, FITTED + max(2, total // 2), device=frames.device).long()
+    chosen = torch.linspace(
+        0, len(frames) - 1, FITTED + max(2, total // 2), device=frames.device
+    ).long()
     fit = torch.zeros_like(chosen, dtype=torch.bool)
     fit[torch.linspace(0, len(chosen) - 1, FITTED, device=fit.device).long()] = True
     elements = stereo_elements(system.mol)
@@ -104,7 +116,9 @@ def worth(weighed: Weighed, independent: float) -> Worth:
     """``independent``: samples that the frames of the search are worth."""
     if len(weighed.x) < 2:
         return Worth(None, False)
-    seen = max(2, min(len(weighed.backward), int(independent))) if math.isfinite(independent) else None
+    seen = (
+        max(2, min(len(weighed.backward), int(independent))) if math.isfinite(independent) else None
+    )
     found = evidence(weighed.log_weight.cpu(), weighed.backward.cpu(), independent=seen)
     return Worth(found, found.trusted and found.ess * found.paths >= ENOUGH)
 
@@ -114,16 +128,18 @@ def words(weighed: Weighed, result: Worth) -> str:
     found = result.evidence
     if found is None:
         return (
-            f"Of {weighed.paths} paths of the learner fewer than two ended at a molecule: its importance weights say "
-            "nothing, and the relaxed ensemble is the answer."
+            f"Of {weighed.paths} paths of the learner fewer than two ended at a molecule: its"
+            " importance weights say nothing, and the relaxed ensemble is the answer."
         )
-    share = f"{result.effective:.1f} effective of {found.paths:,} paths (ESS {100 * found.ess:.2g} %)"
+    share = (
+        f"{result.effective:.1f} effective of {found.paths:,} paths (ESS {100 * found.ess:.2g} %)"
+    )
     gap = f"the bounds on log Z are {found.gap:.3g} ± {found.gap_error:.2g} nats apart"
     if result.usable:
         return f"The learner's importance weights are usable: {share}; {gap}."
     return (
-        f"The learner's importance weights degenerate: {share}; {gap}. No populations are made of them: the relaxed "
-        "ensemble is the answer."
+        f"The learner's importance weights degenerate: {share}; {gap}. No populations are made of"
+        " them: the relaxed ensemble is the answer."
     )
 
 
@@ -135,7 +151,16 @@ def told(weighed: Weighed, result: Worth) -> dict:
     if found is None:
         return base
     names = ("elbo", "elbo_error", "eubo", "eubo_error", "gap", "gap_error", "log_z", "log_z_error")
-    names += ("log_z_bridge", "log_z_bridge_error", "ess", "ess_error", "ess_backward", "largest_share")
+    names += (
+        "log_z_bridge",
+        "log_z_bridge_error",
+        "ess",
+        "ess_error",
+        "ess_backward",
+        "largest_share",
+    )
     values = {name: getattr(found, name) for name in names}
     values = {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
-    return base | values | {"reference_paths": found.reference_paths, "cautions": list(found.cautions)}
+    return (
+        base | values | {"reference_paths": found.reference_paths, "cautions": list(found.cautions)}
+    )

@@ -1,8 +1,8 @@
 """Crystal structures from a formula: draw, merge, rank, write.
 
-``orbitwise crystals SrTiO3`` draws structures from a trained model of crystal structure prediction (the shipped one is
-trained on Perov-5, ABX3 perovskites), merges duplicates, finds space groups, and ranks by energy where CHGNet is
-installed, else by how often a structure was drawn.
+``orbitwise crystals SrTiO3`` draws structures from a trained model of crystal structure prediction
+(the shipped one is trained on Perov-5, ABX3 perovskites), merges duplicates, finds space groups,
+and ranks by energy where CHGNet is installed, else by how often a structure was drawn.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints" / "perov5.safetensors"
 
 
 def check_domain(species: np.ndarray, domain: Domain, formula: str) -> tuple[str, ...]:
-    """Warnings where a model was trained on other stoichiometries or sizes; ``InputError`` for an element that it has
-    never seen."""
+    """Warnings where a model was trained on other stoichiometries or sizes; ``InputError`` for an
+    element that it has never seen."""
     unknown = sorted(set(species.tolist()) - set(domain.elements))
     if unknown:
         raise InputError(
-            f"{formula}: the model has never seen {symbols_of(unknown)}; it was trained on {trained_on(domain)}. Its "
-            f"elements: {symbols_of(domain.elements)}"
+            f"{formula}: the model has never seen {symbols_of(unknown)}; it was trained on"
+            f" {trained_on(domain)}. Its elements: {symbols_of(domain.elements)}"
         )
     problems = []
     if ratio_of(species) not in domain.ratios:
@@ -54,8 +54,10 @@ def check_domain(species: np.ndarray, domain: Domain, formula: str) -> tuple[str
     if not problems:
         return ()
     return (
-        f"{formula} is outside what the model was trained on: {' and '.join(problems)} did not occur. It was "
-        f"trained on {trained_on(domain)}. Do not trust these structures.",
+        (
+            f"{formula} is outside what the model was trained on: {' and '.join(problems)} did not"
+            f" occur. It was trained on {trained_on(domain)}. Do not trust these structures."
+        ),
     )
 
 
@@ -69,8 +71,8 @@ def trained_on(domain: Domain) -> str:
     shown = ", ".join(":".join(map(str, ratio)) for ratio in domain.ratios[:6])
     more = f" and {len(domain.ratios) - 6} more" if len(domain.ratios) > 6 else ""
     return (
-        f"{domain.crystals:,} crystals ({domain.data}) of {size} atoms per cell, {len(domain.elements)} elements, "
-        f"stoichiometries {shown}{more}"
+        f"{domain.crystals:,} crystals ({domain.data}) of {size} atoms per cell,"
+        f" {len(domain.elements)} elements, stoichiometries {shown}{more}"
     )
 
 
@@ -88,7 +90,8 @@ def plan(config: CrystalsConfig) -> Plan:
 
 
 def run(config: CrystalsConfig) -> Outcome:
-    """Draw, merge, rank, and write CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``.
+    """Draw, merge, rank, and write CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json``
+    and ``report.html``.
 
     Raises ``InputError`` as ``species_of`` and ``check_domain`` do, for ``relax`` without CHGNet as
     ``MissingExtraError``, and where no valid structure was drawn.
@@ -111,14 +114,16 @@ def run(config: CrystalsConfig) -> Outcome:
     valid = [c for c in drawn if structurally_valid(to_structure(c))]
     if not valid:
         raise InputError(
-            f"none of the {config.n} structures drawn for {config.formula} is valid (atoms nearer than 0.5 Å, or not "
-            f"finite); the model was trained on {trained_on(model.domain)}"
+            f"none of the {config.n} structures drawn for {config.formula} is valid (atoms nearer"
+            f" than 0.5 Å, or not finite); the model was trained on {trained_on(model.domain)}"
         )
     with _timed(seconds, "rank"), ProgressBar("ranking") as bar:
         candidates = rank(valid, energies, config.relax, lambda done, of: bar(Progress(done, of)))
     name = "".join(c for c in config.formula if c.isalnum())
     candidates = [
-        replace(c, crystal=replace(c.crystal, name=f"{k:02d}_{name}_{c.space_group.replace('/', '_')}"))
+        replace(
+            c, crystal=replace(c.crystal, name=f"{k:02d}_{name}_{c.space_group.replace('/', '_')}")
+        )
         for k, c in enumerate(candidates, 1)
     ]
     for old in folder.glob(f"[0-9]*_{name}_*.cif"):  # of an earlier command with more structures
@@ -142,7 +147,8 @@ def run(config: CrystalsConfig) -> Outcome:
 
 def _write(folder: Path, found: Found) -> Outcome:
     rows = [
-        _row(k, c, file) for k, (c, file) in enumerate(zip(found.candidates, found.files, strict=True), 1)
+        _row(k, c, file)
+        for k, (c, file) in enumerate(zip(found.candidates, found.files, strict=True), 1)
     ]
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]))
@@ -151,7 +157,9 @@ def _write(folder: Path, found: Found) -> Outcome:
     properties = {key: [row[key] for row in rows] for key in ("rank", "count", "space_group")}
     if found.energies:
         properties["energy_eV_per_atom"] = [row["energy_eV_per_atom"] for row in rows]
-    write_crystal_extxyz(folder / "crystals.extxyz", [c.crystal for c in found.candidates], properties)
+    write_crystal_extxyz(
+        folder / "crystals.extxyz", [c.crystal for c in found.candidates], properties
+    )
     summary = {
         "config": found.config.resolved(),
         "formula": found.config.formula,
@@ -212,12 +220,15 @@ def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
         + (f" ({wrong} were not valid)" if wrong else "")
         + f", {found.evaluations} network calls each"
     )
-    by = found.order + ("" if found.energies else " (for energies: pip install 'orbitwise[chgnet]')")
+    by = found.order + (
+        "" if found.energies else " (for energies: pip install 'orbitwise[chgnet]')"
+    )
     lines.append(f"ranked by {by}; space groups within {SYMPREC} Å")
     for row in rows[:5]:
         energy, index = row["energy_eV_per_atom"], row["instability_index"]
         lines.append(
-            f"{row['rank']:>3}  {row['space_group']:<10} a b c {row['a']:.3f} {row['b']:.3f} {row['c']:.3f} Å"
+            f"{row['rank']:>3}  {row['space_group']:<10} a b c {row['a']:.3f} {row['b']:.3f}"
+            f" {row['c']:.3f} Å"
             + ("" if energy is None else f"  {energy:.3f} eV/atom")
             + ("" if index is None else f"  index {index:.2f}")
             + f"  drawn {row['count']} of {found.config.n} times"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from orbitwise.methods.crystals.found import Found
 
 CHGNET = Citation(
-    "Deng et al., CHGNet as a pretrained universal neural network potential, Nat. Mach. Intell. 5, 1031 (2023)",
+    "Deng et al., CHGNet as a pretrained universal neural network potential, Nat. Mach. Intell. 5,"
+    " 1031 (2023)",
     "https://arxiv.org/abs/2302.14231",
 )
 
@@ -33,14 +34,26 @@ def write(path: Path, found: Found, told: dict) -> Path:
         numbers=np.zeros(0, dtype=int),
         bonds=(),
         kicker="Crystal structure prediction",
-        subtitle=f"ranked by {told['ranked_by']}" + (f" · “{config.prompt}”" if config.prompt else ""),
+        subtitle=f"ranked by {told['ranked_by']}"
+        + (f" · “{config.prompt}”" if config.prompt else ""),
         key_figures=_key_figures(found, told),
         summary=_words(found, told),
         warnings=found.warnings,
         cells=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
-        cells_head=("Space group", "a / Å", "b / Å", "c / Å", "α β γ", *_value_head(found), "drawn"),
-        cells_note=f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as drawn: the "
-        "model does not know which setting is conventional. Bonds in the view join near neighbours."
+        cells_head=(
+            "Space group",
+            "a / Å",
+            "b / Å",
+            "c / Å",
+            "α β γ",
+            *_value_head(found),
+            "drawn",
+        ),
+        cells_note=(
+            f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as"
+            " drawn: the model does not know which setting is conventional. Bonds in the view join"
+            " near neighbours."
+        )
         + (
             " Energies are relative to the lowest; the CIFs hold the drawn structures."
             if found.energies
@@ -49,7 +62,9 @@ def write(path: Path, found: Found, told: dict) -> Path:
         + (" Atoms and cells were relaxed with CHGNet." if config.relax else ""),
         stages=(
             StageRow("draw", found.seconds["draw"]),
-            StageRow("merge and rank", found.seconds["rank"], found.energy_calls, found.gradient_calls),
+            StageRow(
+                "merge and rank", found.seconds["rank"], found.energy_calls, found.gradient_calls
+            ),
         ),
         method=(own.summary.strip(), f"The model was trained on {told['trained_on']}."),
         files=(
@@ -76,7 +91,9 @@ def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
     first = told["crystals"][0]
     best = first["energy_eV_per_atom"]
     figures = [
-        KeyFigure("first", first["space_group"], f"drawn {first['count']} times of {told['drawn']}"),
+        KeyFigure(
+            "first", first["space_group"], f"drawn {first['count']} times of {told['drawn']}"
+        ),
         KeyFigure("distinct structures", str(told["distinct"]), f"of {told['drawn']} drawn"),
         KeyFigure("network calls", str(found.evaluations), "for each structure"),
         KeyFigure("time", f"{sum(found.seconds.values()):.0f} s"),
@@ -89,25 +106,40 @@ def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
 def _words(found: Found, told: dict) -> tuple[str, ...]:
     first, rows = told["crystals"][0], told["crystals"]
     text = (
-        f"{told['drawn']} structures were drawn for {found.config.formula}; {told['distinct']} of them are distinct"
-        + (f", {told['drawn'] - told['valid']} were not valid" if told["valid"] < told["drawn"] else "")
+        f"{told['drawn']} structures were drawn for {found.config.formula}; {told['distinct']} of"
+        " them are distinct"
+        + (
+            f", {told['drawn'] - told['valid']} were not valid"
+            if told["valid"] < told["drawn"]
+            else ""
+        )
         + f". The first is {first['space_group']} (number {first['number']})"
     )
     if first["instability_index"] is not None:
         return (
-            f"{text}, whose bonds fit the charges of its atoms best: bond-valence sums are off by "
-            f"{first['instability_index']:.2f} valence units (rms; stable crystals mostly below 0.2). That is a rule, "
-            "no energy: install orbitwise[chgnet] to rank by energy.",
+            (
+                f"{text}, whose bonds fit the charges of its atoms best: bond-valence sums are off"
+                f" by {first['instability_index']:.2f} valence units (rms; stable crystals mostly"
+                " below 0.2). That is a rule, no energy: install orbitwise[chgnet] to rank by"
+                " energy."
+            ),
         )
     if not found.energies:
         return (
-            f"{text}, drawn most often. Without energies the order says what the model finds likely, not what is "
-            "stable: install orbitwise[chgnet] to rank by energy.",
+            (
+                f"{text}, drawn most often. Without energies the order says what the model finds"
+                " likely, not what is stable: install orbitwise[chgnet] to rank by energy."
+            ),
         )
     energies = [row["energy_eV_per_atom"] for row in rows if row["energy_eV_per_atom"] is not None]
     if len(energies) > 1:
         text += f", {1000 * (energies[1] - energies[0]):.0f} meV per atom below the next"
-    return (f"{text}. Energies are those of a learned potential ({found.energies}), not of a calculation.",)
+    return (
+        (
+            f"{text}. Energies are those of a learned potential ({found.energies}), not of a"
+            " calculation."
+        ),
+    )
 
 
 def _value_head(found: Found) -> tuple[str, ...]:
@@ -134,7 +166,11 @@ def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
 
 def _command(found: Found) -> str:
     config = found.config
-    parts = ["orbitwise crystals", shlex.quote(config.formula), f"--n {config.n} --seed {config.seed}"]
+    parts = [
+        "orbitwise crystals",
+        shlex.quote(config.formula),
+        f"--n {config.n} --seed {config.seed}",
+    ]
     if config.run:
         parts.append(f"--run {shlex.quote(str(config.run))}")
     if config.prompt:

@@ -1,4 +1,5 @@
-"""How good the guesses of a run are: matches with the true structures, and what any guesser could reach."""
+"""How good the guesses of a run are: matches with the true structures, and what any guesser could
+reach."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 @dataclass(frozen=True)
 class CrystalFigures:
-    """Match rates and RMSE (in units of (V/N)^⅓) with one and with all guesses, each with its standard error;
-    ``evaluations`` network calls for each guess; ``consensus`` draws for each, of all of which they are chosen;
-    ``ceiling`` of the test set."""
+    """Match rates and RMSE (in units of (V/N)^⅓) with one and with all guesses, each with its
+    standard error; ``evaluations`` network calls for each guess; ``consensus`` draws for each, of
+    all of which they are chosen; ``ceiling`` of the test set."""
 
     items: int
     guesses: int
@@ -48,30 +49,35 @@ class CrystalFigures:
         if self.guesses > 1:
             text.append(_line(f"best of {self.guesses}", self.match_all, self.rmse_all))
         text.append(
-            f"{self.items} compositions, {self.evaluations} network calls for each guess; {self.invalid} guesses are "
-            "no valid structures"
+            f"{self.items} compositions, {self.evaluations} network calls for each guess;"
+            f" {self.invalid} guesses are no valid structures"
         )
         if self.guesses > 1 and self.consensus > 1:
             text.append(
-                f"the guesses are chosen together, the first for most of the draws: it knows all "
+                "the guesses are chosen together, the first for most of the draws: it knows all "
                 f"{self.guesses * self.evaluations} network calls"
             )
         top = self.ceiling
         if top is not None:
             text.append(
-                f"ceiling: {100 * top.drawn:.1f} % for one guess that draws among the structures known of a "
-                f"composition; {100 * top.several:.0f} % of {top.compositions} compositions are known in more than one"
+                f"ceiling: {100 * top.drawn:.1f} % for one guess that draws among the structures"
+                f" known of a composition; {100 * top.several:.0f} % of {top.compositions}"
+                " compositions are known in more than one"
             )
             if top.in_training > 0:
                 text.append(
-                    f"{100 * top.in_training:.0f} % of the compositions are in the training set; repeating the "
-                    f"structure there would match {100 * top.repeated:.0f} % of these"
+                    f"{100 * top.in_training:.0f} % of the compositions are in the training set;"
+                    f" repeating the structure there would match {100 * top.repeated:.0f} % of"
+                    " these"
                 )
         return text
 
 
 def _line(what: str, rate: Measured, rmse: Measured) -> str:
-    return f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match, RMSE {rmse.value:.4f} ± {rmse.error:.4f}"
+    return (
+        f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match, RMSE {rmse.value:.4f} ±"
+        f" {rmse.error:.4f}"
+    )
 
 
 def figures(found: GuessedCrystals, result: MatchResult, top: Ceiling | None) -> CrystalFigures:
@@ -94,8 +100,8 @@ def figures(found: GuessedCrystals, result: MatchResult, top: Ceiling | None) ->
 def matched(
     found: GuessedCrystals, truth: list[Crystal], workers: int, kept: Path | None = None
 ) -> MatchResult:
-    """Compare every guess with its true structure, in ``workers`` processes, with a progress bar; the answer is kept in
-    the file ``kept`` and read from there when it is asked for again."""
+    """Compare every guess with its true structure, in ``workers`` processes, with a progress bar;
+    the answer is kept in the file ``kept`` and read from there when it is asked for again."""
     key = hashlib.sha256(found.frac.numpy().tobytes() + found.lattice.numpy().tobytes()).hexdigest()
     if kept is not None and kept.is_file():
         with np.load(kept) as file:
@@ -118,9 +124,12 @@ def matched(
 def generated(
     found: GuessedCrystals, truth: list[Crystal], items: int, seed: int
 ) -> GenerationMetrics | None:
-    """CDVAE's metrics of the first guesses for at most ``items`` compositions against those true structures (the
-    compositions are given, so that of compositions only the validity is news); None for fewer than two."""
-    order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[:items].tolist()
+    """CDVAE's metrics of the first guesses for at most ``items`` compositions against those true
+    structures (the compositions are given, so that of compositions only the validity is news); None
+    for fewer than two."""
+    order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[
+        :items
+    ].tolist()
     if len(order) < 2:
         return None
     first = [row[0] for row in found.crystals()]
@@ -134,7 +143,9 @@ def evaluate_run(
     """Match the guesses of a run; writes ``summary.json`` and ``report.html``."""
     result = matched(found, test.crystals, config.workers, run / "matches.npz")
     try:
-        top = ceiling([to_structure(c) for c in test.crystals], [to_structure(c) for c in trained.crystals])
+        top = ceiling(
+            [to_structure(c) for c in test.crystals], [to_structure(c) for c in trained.crystals]
+        )
     except InputError:  # many structures of one composition: there is no telling them apart by it
         top = None
     told = figures(found, result, top)

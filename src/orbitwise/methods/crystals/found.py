@@ -19,8 +19,9 @@ COUNT = "how often it was drawn"
 
 
 class CrystalsConfig(Config):
-    """``run``: folder of a trained run or a packaged model (default: the shipped one); ``n`` structures are drawn;
-    ``prompt``: a text, for a model that was trained with texts; ``relax`` with CHGNet before ranking."""
+    """``run``: folder of a trained run or a packaged model (default: the shipped one); ``n``
+    structures are drawn; ``prompt``: a text, for a model that was trained with texts; ``relax``
+    with CHGNet before ranking."""
 
     formula: str
     run: Path | None = None

@@ -20,8 +20,9 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 @dataclass(frozen=True)
 class GuessedCrystals:
-    """``frac: (G, B, N, 3)``, ``lattice: (G, B, 3, 3)`` in Å of G guesses for the B crystals of ``batch``;
-    ``evaluations``: network calls for each; ``seed``; ``consensus``: draws for each, of which they are chosen."""
+    """``frac: (G, B, N, 3)``, ``lattice: (G, B, 3, 3)`` in Å of G guesses for the B crystals of
+    ``batch``; ``evaluations``: network calls for each; ``seed``; ``consensus``: draws for each, of
+    which they are chosen."""
 
     batch: CrystalBatch
     frac: Tensor
@@ -49,13 +50,14 @@ class GuessedCrystals:
 
     @classmethod
     def load(cls, folder: str | Path, batch: CrystalBatch) -> GuessedCrystals:
-        """All that were finished, of several draws for each guess those that represent them; ``InputError`` where there
-        are none or they belong to other crystals."""
+        """All that were finished, of several draws for each guess those that represent them;
+        ``InputError`` where there are none or they belong to other crystals."""
         folder = Path(folder)
         files = sorted((folder / "stages").glob("draw-*.safetensors"))
         if not files:
             raise InputError(
-                f"{folder.parent}: there are no guesses yet; draw some with: orbitwise sample {folder.parent}"
+                f"{folder.parent}: there are no guesses yet; draw some with: orbitwise sample"
+                f" {folder.parent}"
             )
         from safetensors.torch import load_file
 
@@ -63,7 +65,8 @@ class GuessedCrystals:
         species = rounds[-1]["species"]
         if species.shape != batch.species.shape or not torch.equal(species, batch.species):
             raise InputError(
-                f"{folder}: these guesses are for other compositions; delete the folder and sample again"
+                f"{folder}: these guesses are for other compositions; delete the folder and sample"
+                " again"
             )
         keep = [r for r in rounds if r["seed"].item() == rounds[-1]["seed"].item()]
         draws = [batch.with_structure(r["frac"], r["lattice"]) for r in keep]
@@ -80,14 +83,24 @@ class GuessedCrystals:
 
 
 def guess(
-    model: CrystalModel, batch: CrystalBatch, guesses: int, seed: int, folder: str | Path, device: str = "cpu"
+    model: CrystalModel,
+    batch: CrystalBatch,
+    guesses: int,
+    seed: int,
+    folder: str | Path,
+    device: str = "cpu",
 ) -> GuessedCrystals:
-    """Draw ``guesses`` times ``consensus`` structures for every crystal of ``batch`` into ``folder``, a file each: an
-    interrupted command goes on where it stopped. Those ``guesses`` of them that represent all are the guesses, the
-    first one best. ``batch_size`` of the sampling bounds the memory."""
+    """Draw ``guesses`` times ``consensus`` structures for every crystal of ``batch`` into
+    ``folder``, a file each: an interrupted command goes on where it stopped. Those ``guesses`` of
+    them that represent all are the guesses, the first one best. ``batch_size`` of the sampling
+    bounds the memory."""
     stages = Stages(folder)
     weights = [float(p.detach().double().abs().sum()) for p in model.denoiser.parameters()]
-    texts = {} if batch.prompt is None else {"texts": sha256(batch.prompt.numpy().tobytes()).hexdigest()}
+    texts = (
+        {}
+        if batch.prompt is None
+        else {"texts": sha256(batch.prompt.numpy().tobytes()).hexdigest()}
+    )
     model.denoiser.to(device).eval()
     draws = guesses * model.sampling.consensus
     with ProgressBar("guessing") as bar:
@@ -101,7 +114,9 @@ def guess(
             } | texts
             name = f"draw-{k:05d}"
             if stages.load(name, key) is None:
-                stages.save(name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, draws)))
+                stages.save(
+                    name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, draws))
+                )
             bar(Progress((k + 1) * len(batch), draws * len(batch)))
     for file in sorted((Path(folder) / "stages").glob("draw-*.safetensors"))[draws:]:
         file.unlink()  # of an earlier command with more
@@ -109,7 +124,13 @@ def guess(
 
 
 def _round(
-    model: CrystalModel, batch: CrystalBatch, number: int, seed: int, device: str, bar, of: tuple[int, int]
+    model: CrystalModel,
+    batch: CrystalBatch,
+    number: int,
+    seed: int,
+    device: str,
+    bar,
+    of: tuple[int, int],
 ):
     """One draw for every crystal, those of one size together: ``(tensors, info)``."""
     import time

@@ -1,4 +1,5 @@
-"""A trained crystal model as it is used: loaded from a run or a packaged checkpoint, drawing structures."""
+"""A trained crystal model as it is used: loaded from a run or a packaged checkpoint, drawing
+structures."""
 
 from __future__ import annotations
 
@@ -41,8 +42,9 @@ class CrystalModel:
         generator: torch.Generator,
         progress: Callable[[int, int], None] | None = None,
     ) -> tuple[CrystalBatch, int]:
-        """New structures for the atoms of ``batch`` (its coordinates and cells are not looked at), and network calls
-        per sample. Raises ``InputError`` for texts that the model does not take."""
+        """New structures for the atoms of ``batch`` (its coordinates and cells are not looked at),
+        and network calls per sample. Raises ``InputError`` for texts that the model does not
+        take."""
         times = self.sampling.consensus
         parts = [None if progress is None else _part(progress, k, times) for k in range(times)]
         rounds = [self.draw_once(batch, generator, part) for part in parts]
@@ -68,13 +70,15 @@ class CrystalModel:
         return batch.with_structure(done.frac, den.lattice(done.cell, batch.atoms))
 
     def _estimator(self, batch: CrystalBatch) -> Estimator:
-        """The denoiser for the atoms and texts of ``batch``, with guidance where it is asked for."""
+        """The denoiser for the atoms and texts of ``batch``, with guidance where it is asked
+        for."""
         den, w = self.denoiser, self.sampling.guidance
         if batch.prompt is not None and not den.prompted:
             raise InputError("this model was trained without texts; leave the prompt out")
         if batch.prompt is not None and batch.prompt.shape[-1] != den.prompt_mean.shape[-1]:
             raise InputError(
-                f"texts have {batch.prompt.shape[-1]} numbers, the model takes {den.prompt_mean.shape[-1]}"
+                f"texts have {batch.prompt.shape[-1]} numbers, the model takes"
+                f" {den.prompt_mean.shape[-1]}"
             )
         if w is None:
             return lambda frac, cell, t: den(frac, cell, t, batch)
@@ -98,10 +102,12 @@ class CrystalModel:
         device: str = "cpu",
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Crystal]:
-        """``n`` structures of a cell with the atomic numbers ``species: (N,)``; ``prompt: (1 + N, P)`` embeddings
-        of a text and of what it says about each atom (``crystal_text.text_vectors``), or ``(P,)`` of the text alone.
+        """``n`` structures of a cell with the atomic numbers ``species: (N,)``; ``prompt: (1 + N,
+        P)`` embeddings of a text and of what it says about each atom
+        (``crystal_text.text_vectors``), or ``(P,)`` of the text alone.
 
-        Structures that are not finite are left out. Raises ``InputError`` for an element outside the domain.
+        Structures that are not finite are left out. Raises ``InputError`` for an element outside
+        the domain.
         """
         unknown = sorted(set(map(int, species)) - set(self.domain.elements))
         if unknown:
@@ -112,11 +118,17 @@ class CrystalModel:
             torch.eye(3, device=device).expand(n, 3, 3),
             atoms,
             torch.ones_like(atoms, dtype=torch.bool),
-            None if prompt is None else prompt.to(device).view(-1, prompt.shape[-1]).expand(n, -1, -1),
+            (
+                None
+                if prompt is None
+                else prompt.to(device).view(-1, prompt.shape[-1]).expand(n, -1, -1)
+            ),
         )
         self.denoiser.to(device).eval()
         drawn, _ = self.draw(batch, torch.Generator(device).manual_seed(seed), progress)
-        whole = (drawn.frac.isfinite().all((1, 2)) & drawn.lattice.isfinite().all((1, 2))).nonzero()[:, 0]
+        whole = (
+            drawn.frac.isfinite().all((1, 2)) & drawn.lattice.isfinite().all((1, 2))
+        ).nonzero()[:, 0]
         return drawn[whole].crystals() if len(whole) else []
 
 
@@ -126,7 +138,8 @@ def _part(progress: Callable[[int, int], None], k: int, of: int) -> Callable[[in
 
 
 def load_model(path: str | Path) -> CrystalModel:
-    """From a run folder (its averaged weights) or a packaged file. Raises ``InputError`` for anything else."""
+    """From a run folder (its averaged weights) or a packaged file. Raises ``InputError`` for
+    anything else."""
     path = Path(path)
     if path.is_dir():
         saved = read_checkpoint(path / NAME)
@@ -155,7 +168,8 @@ def load_model(path: str | Path) -> CrystalModel:
 
 
 def package(model: CrystalModel, config: CrystalModelConfig, path: str | Path) -> Path:
-    """Write the weights in half precision with all that ``load_model`` needs; raises ``InputError`` on a full disk."""
+    """Write the weights in half precision with all that ``load_model`` needs; raises ``InputError``
+    on a full disk."""
     header = {
         "model": config.model_dump(mode="json"),
         "sampling": model.sampling.model_dump(mode="json"),

@@ -27,9 +27,9 @@ NETWORKS = {"cspnet": CSPNet, "transformer": CrystalTransformer}
 
 
 class CrystalModelConfig(Config):
-    """``sigma_min``, ``sigma_max`` of the wrapped noise in fractions of the cell; ``hidden`` channels and ``layers``;
-    ``centred``: scores of zero mean over the atoms; ``prompt``: size of a text embedding, 0 for none; it follows
-    from the ``prompt`` of the run."""
+    """``sigma_min``, ``sigma_max`` of the wrapped noise in fractions of the cell; ``hidden``
+    channels and ``layers``; ``centred``: scores of zero mean over the atoms; ``prompt``: size of a
+    text embedding, 0 for none; it follows from the ``prompt`` of the run."""
 
     network: Literal["cspnet", "transformer"] = "cspnet"
     hidden: int = Field(128, ge=8)
@@ -56,7 +56,8 @@ class CrystalModelConfig(Config):
         return CrystalDenoiser(self._network(), self.process(), cell_mean, cell_std, *texts)
 
     def fitted(self, batch, seed: int) -> CrystalDenoiser:
-        """Weights drawn from ``seed``, cells and texts scaled by those of ``batch``; the caller's random stream stays.
+        """Weights drawn from ``seed``, cells and texts scaled by those of ``batch``; the caller's
+        random stream stays.
 
         Raises ``InputError`` where ``batch`` has other texts than ``prompt`` numbers each.
         """
@@ -71,14 +72,16 @@ class CrystalModelConfig(Config):
 
 
 class CrystalSamplingConfig(Config):
-    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of the last one, whose
-    answer is the structure; an early one answers with the mean of what is still open.
-    ``levels``: ``uniform`` times, or ``choosing``: most between t = 0.1 and 0.5, where atoms choose their sites.
-    ``consensus`` draws are made for each guess; of all that are made for a composition those are kept that stand for
-    all of them best, first the one that the others agree with.
+    """``steps`` levels of noise, each followed by ``corrections`` Langevin steps; ``last``: time of
+    the last one, whose answer is the structure; an early one answers with the mean of what is still
+    open. ``levels``: ``uniform`` times, or ``choosing``: most between t = 0.1 and 0.5, where atoms
+    choose their sites. ``consensus`` draws are made for each guess; of all that are made for a
+    composition those are kept that stand for all of them best, first the one that the others agree
+    with.
 
-    ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w × that with it (Ho &
-    Salimans 2207.12598, eq. 6), at twice the network calls; none: the text as it is, as w = 1.
+    ``guidance`` w, for a model with texts: the estimate is (1 − w) × that without the text + w ×
+    that with it (Ho & Salimans 2207.12598, eq. 6), at twice the network calls; none: the text as it
+    is, as w = 1.
     """
 
     steps: int = Field(50, ge=2)

@@ -1,7 +1,9 @@
-"""Crystal structure prediction: coordinates and cell from the composition, with exact orbit targets.
+"""Crystal structure prediction: coordinates and cell from the composition, with exact orbit
+targets.
 
-DiffCSP (Jiao 2309.04475) with the score target of Orbit Diffusion (2502.09890), over periodic translations and
-permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``, ``CrystalDenoising``, ``PredictorCorrector``.
+DiffCSP (Jiao 2309.04475) with the score target of Orbit Diffusion (2502.09890), over periodic
+translations and permutations of equal atoms; the parts are ``CrystalProcess``, ``CSPNet``,
+``CrystalDenoising``, ``PredictorCorrector``.
 """
 
 from __future__ import annotations
@@ -36,15 +38,18 @@ Prompt = Annotated[str, AfterValidator(check_form)]
 
 
 class CrystalStructureConfig(Config):
-    """``data``: crystals to learn from (.csv, .npz, .cif, a folder); ``splits`` of its column ``split`` to train on,
-    empty for all; ``test_data`` (default: the same file) and ``test_split``: whose compositions are guessed.
+    """``data``: crystals to learn from (.csv, .npz, .cif, a folder); ``splits`` of its column
+    ``split`` to train on, empty for all; ``test_data`` (default: the same file) and ``test_split``:
+    whose compositions are guessed.
 
-    ``test_items``: only so many of them, drawn at random; ``guesses`` for each. ``skip_bad``: leave out records that
-    cannot be used, and say how many. Target and ``times``: see ``CrystalDenoising``.
-    ``workers`` processes match the guesses; ``generation_items`` of them also get the metrics of CDVAE.
+    ``test_items``: only so many of them, drawn at random; ``guesses`` for each. ``skip_bad``: leave
+    out records that cannot be used, and say how many. Target and ``times``: see
+    ``CrystalDenoising``. ``workers`` processes match the guesses; ``generation_items`` of them also
+    get the metrics of CDVAE.
 
-    ``prompt``: ``none``, or the text that goes with each crystal, in training and in guessing: ``short`` or ``long``
-    (made from its structure), ``column:NAME`` of the file; ``prompt_dropout`` of them are left out in training.
+    ``prompt``: ``none``, or the text that goes with each crystal, in training and in guessing:
+    ``short`` or ``long`` (made from its structure), ``column:NAME`` of the file; ``prompt_dropout``
+    of them are left out in training.
     """
 
     data: Path
@@ -56,7 +61,9 @@ class CrystalStructureConfig(Config):
     skip_bad: bool = False
     max_atoms: int = Field(64, ge=1)
     model: CrystalModelConfig = CrystalModelConfig()
-    target: Literal["augmentation", "snis_uniform", "snis_wrapped", "translations", "exact"] = "exact"
+    target: Literal["augmentation", "snis_uniform", "snis_wrapped", "translations", "exact"] = (
+        "exact"
+    )
     proposals: int = Field(1000, ge=1)
     max_order: int = Field(24, ge=1)
     beyond: Literal["gibbs", "mode", "translations"] = "translations"
@@ -91,16 +98,20 @@ def training_set(config: CrystalStructureConfig) -> CrystalSet:
 
 
 def test_set(config: CrystalStructureConfig) -> CrystalSet:
-    """Whose compositions are guessed; ``test_items`` of them, drawn with the seed of the training."""
+    """Whose compositions are guessed; ``test_items`` of them, drawn with the seed of the
+    training."""
     if config.test_data is None and config.test_split is None:
         raise InputError(
-            "there is nothing to guess: give test_split=NAME (of the column 'split') or test_data=FILE"
+            "there is nothing to guess: give test_split=NAME (of the column 'split') or"
+            " test_data=FILE"
         )
     whole = _read(config, config.test_data or config.data, config.test_split)
     if config.test_items is None or config.test_items >= len(whole.crystals):
         return whole
     generator = torch.Generator().manual_seed(config.train.seed)
-    keep = torch.randperm(len(whole.crystals), generator=generator)[: config.test_items].sort().values
+    keep = (
+        torch.randperm(len(whole.crystals), generator=generator)[: config.test_items].sort().values
+    )
     file = CrystalFile(
         [whole.crystals[i] for i in keep],
         whole.file.skipped,
@@ -131,7 +142,8 @@ def objective(config: CrystalStructureConfig) -> CrystalDenoising:
 
 
 def plan(config: CrystalStructureConfig) -> Plan:
-    """No energy is called; ``model_calls`` are those of the sampling, per structure times structures."""
+    """No energy is called; ``model_calls`` are those of the sampling, per structure times
+    structures."""
     denoiser = config.network.denoiser(torch.zeros(6), torch.ones(6))
     guessed = config.test_data is not None or config.test_split is not None
     items = len(test_set(config).crystals) * config.guesses if guessed else 0
@@ -142,11 +154,16 @@ def plan(config: CrystalStructureConfig) -> Plan:
 def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     out = writable_folder(out)
-    paths = {"data": config.data.resolve(), "test_data": config.test_data and config.test_data.resolve()}
+    paths = {
+        "data": config.data.resolve(),
+        "test_data": config.test_data and config.test_data.resolve(),
+    }
     config = config.model_copy(update=paths | {"model": config.network})
     data, lines = with_texts(training_set(config), config.prompt, out)
     denoiser = config.model.fitted(data.batch, config.train.seed)
-    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+    if not (
+        out / NAME
+    ).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     words = f"{config.data.name}" + (f" ({', '.join(config.splits)})" if config.splits else "")
     unused = {
@@ -168,20 +185,24 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     loss = "" if result.loss is None else f", loss {result.loss:.4g}"
     lines += [f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"]
     if data.file.skipped:
-        lines.append(f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}")
+        lines.append(
+            f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}"
+        )
     return Outcome(out, result, lines)
 
 
 def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
-    """``n`` guesses (default: the configuration's) for every test composition, into ``RUN/guesses``; those that are
-    there already are kept. ``sampling`` in ``RUN/config.yaml`` may be changed after the training."""
+    """``n`` guesses (default: the configuration's) for every test composition, into
+    ``RUN/guesses``; those that are there already are kept. ``sampling`` in ``RUN/config.yaml`` may
+    be changed after the training."""
     config, run = _config(run), writable_folder(run)
     model = load_model(run)
     data, lines = with_texts(test_set(config), config.prompt, run)
     device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
     found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", device)
     lines += [
-        f"{run}: {found.guesses} guesses for {len(data.crystals)} compositions, {found.evaluations} network calls each"
+        f"{run}: {found.guesses} guesses for {len(data.crystals)} compositions, {found.evaluations}"
+        " network calls each"
     ]
     reached = read_checkpoint(run / NAME).step
     if reached < config.train.steps:

@@ -41,7 +41,9 @@ def write_page(path: Path, config, found, result, told, truth: list[Crystal], ma
         kicker="Crystal structure prediction",
         subtitle=f"guesses for {told.items:,} compositions that were held out",
         key_figures=(
-            KeyFigure("one guess", f"{100 * told.match1.value:.1f} %", f"RMSE {told.rmse1.value:.4f}"),
+            KeyFigure(
+                "one guess", f"{100 * told.match1.value:.1f} %", f"RMSE {told.rmse1.value:.4f}"
+            ),
             KeyFigure(
                 f"best of {told.guesses}",
                 f"{100 * told.match_all.value:.1f} %",
@@ -55,8 +57,8 @@ def write_page(path: Path, config, found, result, told, truth: list[Crystal], ma
                 "Matches",
                 ("guesses", "match rate, %", "RMSE, (V/N)^⅓"),
                 tuple(table),
-                "StructureMatcher with stol 0.5, ltol 0.3, angle_tol 10; the RMSE is the mean over matched "
-                "compositions of the smallest distance, ± one standard error.",
+                "StructureMatcher with stol 0.5, ltol 0.3, angle_tol 10; the RMSE is the mean over"
+                " matched compositions of the smallest distance, ± one standard error.",
             ),
             *([] if made is None else [_generation(made)]),
         ),
@@ -71,12 +73,14 @@ def write_page(path: Path, config, found, result, told, truth: list[Crystal], ma
                     )
                 ),
                 "Matches and distances",
-                "Left: match rate (blue) and RMSE of the best of so many guesses. Right: distances of matches.",
+                "Left: match rate (blue) and RMSE of the best of so many guesses. Right: distances"
+                " of matches.",
             ),
             Picture(
                 _png(cells_figure(_pairs(found, result, truth))),
                 "True cells and first guesses",
-                "Above: held-out structures. Below: the first guess for each, with its distance to the true one.",
+                "Above: held-out structures. Below: the first guess for each, with its distance to"
+                " the true one.",
             ),
         ),
         method=(own.summary.strip(),),
@@ -105,13 +109,16 @@ def _generation(made) -> Table:
     )
     rows = [(name, f"{100 * m.value:.1f} ± {100 * m.error:.1f}") for name, m in percent]
     rows.append(("density, W1 in g/cm³", f"{made.density.value:.3f} ± {made.density.error:.3f}"))
-    rows.append(("number of elements, W1", f"{made.elements.value:.3f} ± {made.elements.error:.3f}"))
+    rows.append(
+        ("number of elements, W1", f"{made.elements.value:.3f} ± {made.elements.error:.3f}")
+    )
     return Table(
         "As generated structures",
         ("metric of CDVAE", "first guesses"),
         tuple(rows),
-        f"{made.structure_valid.count} guesses against as many true structures. Coverage uses fingerprints and cutoffs "
-        "of its own and is not comparable with published figures; the compositions are given.",
+        f"{made.structure_valid.count} guesses against as many true structures. Coverage uses"
+        " fingerprints and cutoffs of its own and is not comparable with published figures; the"
+        " compositions are given.",
     )
 
 

@@ -1,6 +1,8 @@
-"""Crystals from a composition and a text: the structure prediction of ``crystal_structure``, told more.
+"""Crystals from a composition and a text: the structure prediction of ``crystal_structure``, told
+more.
 
-TGDMat's task (Das 2503.00522): a sentence encoder's vector of the text goes to the network at every step.
+TGDMat's task (Das 2503.00522): a sentence encoder's vector of the text goes to the network at every
+step.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ plan = structure.plan
 
 
 class TextCrystalsConfig(CrystalStructureConfig):
-    """A ``CrystalStructureConfig`` with a text for each crystal, short ones made from its structure by default."""
+    """A ``CrystalStructureConfig`` with a text for each crystal, short ones made from its structure
+    by default."""
 
     prompt: structure.Prompt = "short"

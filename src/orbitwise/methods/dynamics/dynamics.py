@@ -1,7 +1,8 @@
-"""How fast a network without built-in symmetry learns it (2512.02303): a training, audited on its way.
+"""How fast a network without built-in symmetry learns it (2512.02303): a training, audited on its
+way.
 
-The held-out loss is split at some steps into the twirled error and the equivariance error (``audit.AuditEvery``). The
-tasks stand in files of their own (``dynamics_task.TASKS``).
+The held-out loss is split at some steps into the twirled error and the equivariance error
+(``audit.AuditEvery``). The tasks stand in files of their own (``dynamics_task.TASKS``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from orbitwise.audit.subject import AuditRequest, AuditSubject
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.dynamics.figures import dynamics_figure
-from orbitwise.methods.dynamics.summary import THRESHOLD, Summary, curve_of, in_words, level_name, summary
+from orbitwise.methods.dynamics.summary import (
+    THRESHOLD,
+    Summary,
+    curve_of,
+    in_words,
+    level_name,
+    summary,
+)
 from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
 from orbitwise.report.canvas import save
 from orbitwise.runs.config import Plan, load_run, save_run
@@ -48,32 +56,53 @@ def plan(config: DynamicsConfig) -> Plan:
 
 
 def train(config: DynamicsConfig, out: str | Path) -> Outcome:
-    """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there, and ``evaluate``."""
+    """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there,
+    and ``evaluate``."""
     task, out = build(config), writable_folder(out)
     config = config.model_copy(update={"data": config.data.resolve()})
-    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+    if not (
+        out / NAME
+    ).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     key = config.model_dump(mode="json", exclude={"train", "data"}) | {"data": _digest(config.data)}
     result = fit(
-        task.model, task.objective, task.data, config.train, out, key, on_step=_audits(config, task, out)
+        task.model,
+        task.objective,
+        task.data,
+        config.train,
+        out,
+        key,
+        on_step=_audits(config, task, out),
     )
     save_run(config, out)
-    lines = [f"{out}: {result.steps} steps, {result.seconds:.0f} s of training", *evaluate(out).lines]
+    lines = [
+        f"{out}: {result.steps} steps, {result.seconds:.0f} s of training",
+        *evaluate(out).lines,
+    ]
     return Outcome(out, result, [*lines, *task.notes])
 
 
 def evaluate(run: str | Path) -> Outcome:
-    """Say what the audits of a run come to: ``summary.json`` and ``dynamics.png``. ``InputError`` without any."""
+    """Say what the audits of a run come to: ``summary.json`` and ``dynamics.png``. ``InputError``
+    without any."""
     config, run = load_run(run), writable_folder(run)
     audits = read_audits(run)
     if not audits:
-        raise InputError(f"{run}: there are no audits yet; train it first: orbitwise train ... --out {run}")
+        raise InputError(
+            f"{run}: there are no audits yet; train it first: orbitwise train ... --out {run}"
+        )
     found = summary(audits, plan(config).parameters)
     with replacing(run / "summary.json") as temporary:
-        temporary.write_text(json.dumps({"config": config.resolved(), "summary": asdict(found)}, indent=1))
+        temporary.write_text(
+            json.dumps({"config": config.resolved(), "summary": asdict(found)}, indent=1)
+        )
     levels = [row.level for row in audits[-1].rows]
-    title = f"{config.task}: {config.network.name}, {found.parameters:,} parameters, {config.target}"
-    parts = [curve_of(audits, level_name(level), level) for level in levels] if len(levels) > 1 else []
+    title = (
+        f"{config.task}: {config.network.name}, {found.parameters:,} parameters, {config.target}"
+    )
+    parts = (
+        [curve_of(audits, level_name(level), level) for level in levels] if len(levels) > 1 else []
+    )
     whole = curve_of(audits, "all")
     save(dynamics_figure(parts or [whole], whole, title, THRESHOLD), run / "dynamics.png")
     return Outcome(run, found, in_words(found, run))
@@ -83,7 +112,8 @@ report = evaluate  # the figure is made from the audits, which were measured in 
 
 
 def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
-    """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels of the run."""
+    """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels
+    of the run."""
     task, model = trained(run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return AuditSubject(

@@ -1,4 +1,5 @@
-"""Static figures of symmetry in training: share of the loss and both terms against steps, loss against time.
+"""Static figures of symmetry in training: share of the loss and both terms against steps, loss
+against time.
 
 Every function returns a ``matplotlib.figure.Figure``; ``canvas.save`` writes it.
 """
@@ -19,8 +20,8 @@ _FLOOR = 1e-3  # percent; what is below is drawn here
 
 @dataclass(frozen=True)
 class Curve:
-    """Audits of one training, or of one level of it: arrays ``(k,)``. ``percent`` of the loss with its standard error,
-    ``total = twirled + equivariance``, ``seconds`` of training."""
+    """Audits of one training, or of one level of it: arrays ``(k,)``. ``percent`` of the loss with
+    its standard error, ``total = twirled + equivariance``, ``seconds`` of training."""
 
     name: str
     steps: np.ndarray
@@ -34,7 +35,8 @@ class Curve:
 
 @styled
 def dynamics_figure(curves: Sequence[Curve], whole: Curve, title: str, threshold: float = 2.0):
-    """One training: the share of the loss by level, and both terms of the loss of all levels ``whole``."""
+    """One training: the share of the loss by level, and both terms of the loss of all levels
+    ``whole``."""
     fig, (left, right) = figure(9.6, 3.8, 1, 2)
     for curve, colour in zip(curves, _colours(len(curves)), strict=True):
         _percent(left, curve, colour)
@@ -46,7 +48,9 @@ def dynamics_figure(curves: Sequence[Curve], whole: Curve, title: str, threshold
         (whole.twirled, "twirled", SAMPLES),
         (whole.equivariance, "equivariance error", SEARCHER),
     ):
-        right.plot(whole.steps, np.where(values > 0, values, np.nan), color=colour, lw=1.6, label=name)
+        right.plot(
+            whole.steps, np.where(values > 0, values, np.nan), color=colour, lw=1.6, label=name
+        )
     _steps(right)
     right.set(yscale="log", ylabel="held-out loss")
     legend(right)
@@ -56,7 +60,8 @@ def dynamics_figure(curves: Sequence[Curve], whole: Curve, title: str, threshold
 
 @styled
 def variants_figure(curves: Sequence[Curve], title: str, threshold: float = 2.0):
-    """Several trainings: the share of the loss and the loss itself against steps, one colour each."""
+    """Several trainings: the share of the loss and the loss itself against steps, one colour
+    each."""
     fig, (left, right) = figure(9.6, 3.8, 1, 2)
     for curve, colour in zip(curves, _colours(len(curves)), strict=True):
         _percent(left, curve, colour)
@@ -71,12 +76,20 @@ def variants_figure(curves: Sequence[Curve], title: str, threshold: float = 2.0)
 
 @styled
 def efficiency_figure(curves: Sequence[Curve], level: float, title: str):
-    """Held-out loss against seconds of training, with the common ``level`` that the methods are compared at."""
+    """Held-out loss against seconds of training, with the common ``level`` that the methods are
+    compared at."""
     fig, axis = figure(6.2, 4.0)
     for curve, colour in zip(curves, _colours(len(curves)), strict=True):
         later = curve.seconds > 0
-        axis.plot(curve.seconds[later], curve.total[later], color=colour, lw=1.6, marker="o", ms=2.5,
-                  label=curve.name)  # fmt: skip
+        axis.plot(
+            curve.seconds[later],
+            curve.total[later],
+            color=colour,
+            lw=1.6,
+            marker="o",
+            ms=2.5,
+            label=curve.name,
+        )
     axis.axhline(level, color=INK, lw=0.9, ls=":", label=f"level {level:.3g}")
     axis.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="held-out loss")
     axis.grid(color=GRID, lw=0.6)
@@ -95,8 +108,16 @@ def _percent(axis, curve: Curve, colour, width: float = 1.4) -> None:
 def _finish_percent(axis, threshold: float, many: bool) -> None:
     _steps(axis)
     axis.axhline(threshold, color=INK, lw=0.9, ls=":")
-    axis.text(1.005, threshold, f"{threshold:g} %", ha="left", va="center", fontsize=8, color=INK,
-              transform=axis.get_yaxis_transform())  # fmt: skip
+    axis.text(
+        1.005,
+        threshold,
+        f"{threshold:g} %",
+        ha="left",
+        va="center",
+        fontsize=8,
+        color=INK,
+        transform=axis.get_yaxis_transform(),
+    )
     axis.set(yscale="log", ylabel="equivariance error (% of loss)")
     if many:
         legend(axis, ncols=2)

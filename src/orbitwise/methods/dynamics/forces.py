@@ -1,8 +1,9 @@
 """Task ``forces``: the forces on the atoms of one molecule from their positions.
 
-Data: rMD17 or 3BPA as ``.npz``, or an ``.extxyz`` with forces (``data.forces``). The network of pairs knows
-nothing of rotations (a transformer of coordinates does not learn forces in this time), ``network.name=egnn`` is
-equivariant. Squared loss in units of the mean square force of the training frames.
+Data: rMD17 or 3BPA as ``.npz``, or an ``.extxyz`` with forces (``data.forces``). The network of
+pairs knows nothing of rotations (a transformer of coordinates does not learn forces in this time),
+``network.name=egnn`` is equivariant. Squared loss in units of the mean square force of the training
+frames.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ TARGETS = ("none", "augmentation", "haar", "exact")
 
 
 class ForceField(nn.Module):
-    """Forces in eV/Å from positions in Å, ``(B, N, 3) -> (B, N, 3)``; ``scale``: rms force in eV/Å of the training.
+    """Forces in eV/Å from positions in Å, ``(B, N, 3) -> (B, N, 3)``; ``scale``: rms force in eV/Å
+    of the training.
 
     They sum to zero; they are not the gradient of an energy.
     """
@@ -66,14 +68,19 @@ def build(config: DynamicsConfig) -> Task:
     network = OneStructure(config.network.build(config.train.seed), found.species, found.bonds)
     copies = {"none": 0, "haar": config.proposals}.get(config.target, 1)
     nodes = tetrahedral().matrices if config.target == "exact" else None
-    judged = {level: frames[_spread(frames, config.held_out)] for level, frames in found.held_out.items()}
+    judged = {
+        level: frames[_spread(frames, config.held_out)] for level, frames in found.held_out.items()
+    }
     numbers = {
         "mae_mev_per_angstrom" + ("" if level is None else f".{level}"): _mean_absolute(frames)
         for level, frames in judged.items()
     }
     if config.network.name != "egnn":
         numbers["head_deviation"] = head_deviation
-    mixed = "the frames at 300, 600 and 1200 K are told apart by their place in the file and their energies"
+    mixed = (
+        "the frames at 300, 600 and 1200 K are told apart by their place in the file and their"
+        " energies"
+    )
     return Task(
         model=ForceField(network, scale),
         objective=Regression(SO3(), copies, nodes, scale),

@@ -1,8 +1,9 @@
 """Task ``protein``: flow matching of protein backbones, audited at several noise levels.
 
-Data: chains as ``.npz`` (``data.proteins``) with splits ``train`` and ``val``. Cα atoms of the first 48 residues of
-chains that have as many, unconditional: a network sees the place in the chain, not the sequence. All windows have one
-length, so everything that does not depend on positions is computed once per batch.
+Data: chains as ``.npz`` (``data.proteins``) with splits ``train`` and ``val``. Cα atoms of the
+first 48 residues of chains that have as many, unconditional: a network sees the place in the chain,
+not the sequence. All windows have one length, so everything that does not depend on positions is
+computed once per batch.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ RESIDUES = 48
 
 
 class InUnits(nn.Module):
-    """The endpoint as it is audited: over the noise level's ``c_out``, so that the audited loss is the trained one."""
+    """The endpoint as it is audited: over the noise level's ``c_out``, so that the audited loss is
+    the trained one."""
 
     def __init__(self, denoiser: Denoiser):
         super().__init__()
         self.denoiser = denoiser
 
     def forward(self, xt: Tensor, t: Tensor, mask: Tensor) -> Tensor:
-        labels = PointBatch(xt, mask.long(), mask.new_zeros(len(xt), 1, 1).long(), mask)  # for its mask
+        labels = PointBatch(
+            xt, mask.long(), mask.new_zeros(len(xt), 1, 1).long(), mask
+        )  # for its mask
         c = Preconditioning.of(self.denoiser.process, t, self.denoiser.data_scale)
         return self.denoiser(xt, t, labels) / beside(c.out)
 
@@ -86,13 +90,16 @@ def _noised(x1: Tensor, process: GaussianProcess, scale: float, seed: int) -> li
         for j in range(PARTS):
             own = slice(j, None, PARTS)
             found.append(
-                AuditBatch(xt[own], target[own], args=(t[own], mask[own]), mask=mask[own], level=level)
+                AuditBatch(
+                    xt[own], target[own], args=(t[own], mask[own]), mask=mask[own], level=level
+                )
             )
     return found
 
 
 def _batch(ca: Tensor) -> PointBatch:
-    """Chains ``(C, L, 3)`` as a network sees them: the species is the place in the chain, neighbours are bonded."""
+    """Chains ``(C, L, 3)`` as a network sees them: the species is the place in the chain,
+    neighbours are bonded."""
     place = torch.arange(ca.shape[1])
     chain = ((place[:, None] - place).abs() == 1).long()
     return PointBatch(

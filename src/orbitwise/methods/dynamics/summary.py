@@ -19,8 +19,8 @@ THRESHOLD = 2.0  # percent
 
 @dataclass(frozen=True)
 class Summary:
-    """``percent`` at steps 1,000 and 10,000 (None: not audited there) and the whole course, over all levels and of
-    each; the terms of the loss and ``numbers`` at the end."""
+    """``percent`` at steps 1,000 and 10,000 (None: not audited there) and the whole course, over
+    all levels and of each; the terms of the loss and ``numbers`` at the end."""
 
     parameters: int
     steps: int
@@ -40,7 +40,9 @@ def summary(audits: Sequence[AuditedStep], parameters: int) -> Summary:
     at = {a.step: a for a in audits}
     levels = {}
     for row in last.rows if len(last.rows) > 1 else ():
-        marks = {mark: percent_of(at[mark], row.level).value if mark in at else None for mark in MARKS}
+        marks = {
+            mark: percent_of(at[mark], row.level).value if mark in at else None for mark in MARKS
+        }
         levels[level_name(row.level)] = {
             "percent_at": marks,
             "course": asdict(course(audits, THRESHOLD, row.level)),
@@ -82,16 +84,21 @@ def in_words(found: Summary, run: Path) -> list[str]:
     """For a terminal."""
     c = found.course
     marks = [f"{v:.3g} % after {k:,} steps" for k, v in found.percent_at.items() if v is not None]
-    end = f"{c['final']['value']:.3g} ± {c['final']['error']:.2g} % at the end ({found.steps:,} steps)"
+    end = (
+        f"{c['final']['value']:.3g} ± {c['final']['error']:.2g} % at the end ({found.steps:,}"
+        " steps)"
+    )
     text = ["equivariance error in the held-out loss: " + ", ".join([*marks, end])]
     if c["first_below"] is None:
         text.append(f"never below {THRESHOLD:g} %; smallest {c['smallest']:.3g} %")
     else:
         text.append(
-            f"first below {THRESHOLD:g} % at step {c['first_below']:,}, up to {c['largest_after']:.3g} % "
-            f"after that, smallest {c['smallest']:.3g} %"
+            f"first below {THRESHOLD:g} % at step {c['first_below']:,}, up to"
+            f" {c['largest_after']:.3g} % after that, smallest {c['smallest']:.3g} %"
         )
-    text.append(f"held-out loss {found.total:.4g} = twirled {found.twirled:.4g} + {found.equivariance:.4g}")
+    text.append(
+        f"held-out loss {found.total:.4g} = twirled {found.twirled:.4g} + {found.equivariance:.4g}"
+    )
     text += [f"{name}: {value:.4g}" for name, value in found.numbers.items()]
     return [*text, f"figure: {run / 'dynamics.png'}"]
 

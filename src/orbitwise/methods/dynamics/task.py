@@ -1,7 +1,7 @@
 """What a task of the training dynamics is, and the settings that all tasks share.
 
-A task is one small file with ``build(config) -> Task`` and a line in ``TASKS``; it says which data, which model, which
-loss, and which held-out batches are audited under which group.
+A task is one small file with ``build(config) -> Task`` and a line in ``TASKS``; it says which data,
+which model, which loss, and which held-out batches are audited under which group.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ NETWORKS: dict[str, Callable[[DynamicsNetwork], nn.Module]] = {
     "pairs": lambda c: PairNetwork(hidden=c.hidden, layers=c.layers, pair=c.hidden // 2),
     "transformer": lambda c: PointTransformer(hidden=c.hidden, layers=c.layers, heads=c.heads),
 }
-PARTS = 4  # batches per level: gradient norms of the audit are products of those of different batches
+PARTS = (
+    4  # batches per level: gradient norms of the audit are products of those of different batches
+)
 
 
 class DynamicsNetwork(Config):
-    """``hidden`` channels and ``layers``; ``heads`` of those that have some. ``egnn`` alone is equivariant; ``pairs``
-    sees distances and directions, a ``transformer`` the coordinates of every point. ``unet3d`` reads grids: ``hidden``
-    channels on its finest level, the rest of it is fixed."""
+    """``hidden`` channels and ``layers``; ``heads`` of those that have some. ``egnn`` alone is
+    equivariant; ``pairs`` sees distances and directions, a ``transformer`` the coordinates of every
+    point. ``unet3d`` reads grids: ``hidden`` channels on its finest level, the rest of it is
+    fixed."""
 
     name: Literal["transformer", "pairs", "egnn", "unet3d"] = "transformer"
     hidden: int = Field(64, ge=4)
@@ -50,7 +53,9 @@ class DynamicsNetwork(Config):
     def build(self, seed: int) -> nn.Module:
         """Of points, weights drawn from ``seed``; the caller's random stream stays as it was."""
         if self.name not in NETWORKS:
-            raise InputError(f"network: {self.name} does not read points; use one of {', '.join(NETWORKS)}")
+            raise InputError(
+                f"network: {self.name} does not read points; use one of {', '.join(NETWORKS)}"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
@@ -60,10 +65,12 @@ class DynamicsNetwork(Config):
 
 
 class DynamicsAudit(Config):
-    """When and how the held-out items are audited: ``per_decade`` steps evenly in the logarithm, or ``every`` so many.
+    """When and how the held-out items are audited: ``per_decade`` steps evenly in the logarithm, or
+    ``every`` so many.
 
-    ``polyhedron`` and ``blocks``: the rotations (ignored for groups that are small enough to take all elements);
-    ``same_elements`` at every step; ``gradients``: norms for both terms, at about four times the cost.
+    ``polyhedron`` and ``blocks``: the rotations (ignored for groups that are small enough to take
+    all elements); ``same_elements`` at every step; ``gradients``: norms for both terms, at about
+    four times the cost.
     """
 
     per_decade: int = Field(4, ge=1)
@@ -82,13 +89,14 @@ class DynamicsAudit(Config):
 
 
 class DynamicsConfig(Config):
-    """``data``: file of the task (see its module); ``items``: training items used (None: all), ``held_out``:
-    those audited per level.
+    """``data``: file of the task (see its module); ``items``: training items used (None: all),
+    ``held_out``: those audited per level.
 
-    ``target``: ``none`` trains in the orientation of the data, ``augmentation`` in a random one, ``octahedral`` (grids)
-    in one of the 24 that the cube has. ``snis`` and ``exact`` (denoising): regress on the posterior mean over the
-    orbit, estimated from ``proposals`` or in closed form. A regression has no such posterior; there ``exact`` averages
-    the loss over a randomised quadrature of 12 rotations, ``haar`` over ``proposals`` random ones, per item and step.
+    ``target``: ``none`` trains in the orientation of the data, ``augmentation`` in a random one,
+    ``octahedral`` (grids) in one of the 24 that the cube has. ``snis`` and ``exact`` (denoising):
+    regress on the posterior mean over the orbit, estimated from ``proposals`` or in closed form. A
+    regression has no such posterior; there ``exact`` averages the loss over a randomised quadrature
+    of 12 rotations, ``haar`` over ``proposals`` random ones, per item and step.
     """
 
     task: str
@@ -106,11 +114,12 @@ class DynamicsConfig(Config):
 
 @dataclass(frozen=True)
 class Task:
-    """``model`` is trained by ``objective`` on ``data``; ``audited(model)`` is what the audit sees of it, on
-    ``batches`` under ``group`` (``outputs``: how its answers move). ``numbers``: what else is measured at every audit.
+    """``model`` is trained by ``objective`` on ``data``; ``audited(model)`` is what the audit sees
+    of it, on ``batches`` under ``group`` (``outputs``: how its answers move). ``numbers``: what
+    else is measured at every audit.
 
-    ``units``: of the root of the audited loss; ``levels``: what the levels are; ``notes``: what a reader must know of
-    the data, said at the end of a training.
+    ``units``: of the root of the audited loss; ``levels``: what the levels are; ``notes``: what a
+    reader must know of the data, said at the end of a training.
     """
 
     model: nn.Module
@@ -137,18 +146,24 @@ def build(config: DynamicsConfig) -> Task:
 def wanted(config: DynamicsConfig, targets: Sequence[str]) -> None:
     """Raise ``InputError`` for a target that the task does not have."""
     if config.target not in targets:
-        raise InputError(f"the task {config.task} has no target {config.target!r}; use {', '.join(targets)}")
+        raise InputError(
+            f"the task {config.task} has no target {config.target!r}; use {', '.join(targets)}"
+        )
 
 
 def enough(config: DynamicsConfig, items: int) -> int:
-    """How many of ``items`` are trained on; raises ``InputError`` where more are asked for than there are."""
+    """How many of ``items`` are trained on; raises ``InputError`` where more are asked for than
+    there are."""
     if config.items is not None and config.items > items:
-        raise InputError(f"items={config.items}: {config.data} has {items} items for training; give fewer")
+        raise InputError(
+            f"items={config.items}: {config.data} has {items} items for training; give fewer"
+        )
     return config.items or items
 
 
 class OneStructure(nn.Module):
-    """A network ``net(x, t, labels)`` whose labels are the same for every item: they are read once per batch.
+    """A network ``net(x, t, labels)`` whose labels are the same for every item: they are read once
+    per batch.
 
     ``species: (N,)``, ``bonds: (N, N)``. The ``batch`` of a call is not looked at.
     """
@@ -165,7 +180,8 @@ class OneStructure(nn.Module):
 
 
 def head_deviation(model: nn.Module) -> float:
-    """Of the rows of the head of a transformer from each other, over their mean square (2512.02303)."""
+    """Of the rows of the head of a transformer from each other, over their mean square
+    (2512.02303)."""
     from orbitwise.audit.landscape.conditioning import head_weight_deviation
 
     weight = next(p for name, p in model.named_parameters() if name.endswith("readout.weight"))

@@ -1,8 +1,10 @@
-"""Task ``voxels``: denoising of voxelised molecules at one noise level with a 3-D U-Net (VoxMol, 2306.07473, in small).
+"""Task ``voxels``: denoising of voxelised molecules at one noise level with a 3-D U-Net (VoxMol,
+2306.07473, in small).
 
-Data: molecules of one geometry each (``data.voxels.read_geometries``); those that fit a grid of 16 voxels of 0.6 Å.
-Audited are the 24 rotations of the cube, which act exactly on grids. Beside them stand numbers under all rotations,
-where noise and answer are interpolated (``audit.interpolation``), with what interpolation alone looks like.
+Data: molecules of one geometry each (``data.voxels.read_geometries``); those that fit a grid of 16
+voxels of 0.6 Å. Audited are the 24 rotations of the cube, which act exactly on grids. Beside them
+stand numbers under all rotations, where noise and answer are interpolated
+(``audit.interpolation``), with what interpolation alone looks like.
 """
 
 from __future__ import annotations
@@ -67,11 +69,15 @@ def build(config: DynamicsConfig) -> Task:
         nodes=None,  # all 24
         outputs="field",
         audited=InUnits,
-        numbers=_under_all_rotations(TurnedGrids(GRID, held[torch.arange(min(len(held), TURNED))], SIGMA)),
+        numbers=_under_all_rotations(
+            TurnedGrids(GRID, held[torch.arange(min(len(held), TURNED))], SIGMA)
+        ),
         units="the root mean square of the densities",
         notes=(
-            "percent_all_rotations holds interpolation, which makes percent_identity and percent_smoothing all of "
-            "theirs: the exact figure is that of the 24 rotations",
+            (
+                "percent_all_rotations holds interpolation, which makes percent_identity and"
+                " percent_smoothing all of theirs: the exact figure is that of the 24 rotations"
+            ),
         ),
     )
 
@@ -82,8 +88,8 @@ def split(config: DynamicsConfig) -> tuple[PointBatch, PointBatch]:
     fitting = molecules[GRID.fits(molecules)]
     if len(fitting) <= config.held_out:
         raise InputError(
-            f"{config.data}: {len(fitting)} molecules fit the grid, {config.held_out} are held out; "
-            "lower held_out or give more molecules"
+            f"{config.data}: {len(fitting)} molecules fit the grid, {config.held_out} are held out;"
+            " lower held_out or give more molecules"
         )
     order = torch.randperm(len(fitting), generator=torch.Generator().manual_seed(ORDER))
     held, rest = order[: config.held_out], order[config.held_out :]
@@ -102,12 +108,15 @@ def _noised(held: PointBatch, scale: float) -> list[AuditBatch]:
 
 
 def _under_all_rotations(turned: TurnedGrids) -> Mapping[str, Callable[[nn.Module], float]]:
-    """What interpolation alone does is measured once; nothing is computed before the first audit."""
+    """What interpolation alone does is measured once; nothing is computed before the first
+    audit."""
     return {
         "percent_all_rotations": lambda model: turned.audit(model.eval()).percent.value,
         "percent_identity": lambda model: turned.identity.percent.value,
         "percent_smoothing": lambda model: turned.smoothing.percent.value,
-        "interpolated_answer": lambda model: turned.perfect.equivariance.value / float(model.data_scale) ** 2,
+        "interpolated_answer": lambda model: (
+            turned.perfect.equivariance.value / float(model.data_scale) ** 2
+        ),
         "round_trip_clean": lambda model: turned.round_trip(turned.clean),
         "round_trip_noisy": lambda model: turned.round_trip(turned.noisy),
         "noise_kept": lambda model: turned.noise_kept,

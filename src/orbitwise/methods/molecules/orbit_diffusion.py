@@ -1,7 +1,8 @@
-"""Orbit Diffusion (arXiv 2502.09890), exact orbit posteriors, on a file of conformers of one molecule.
+"""Orbit Diffusion (arXiv 2502.09890), exact orbit posteriors, on a file of conformers of one
+molecule.
 
-Theorem 1 there: regressing on E[g·x1 | x_t] instead of g·x1 keeps the expected gradient and lowers its
-variance. The group is rotations × automorphisms; ``objectives.denoising`` does the rest.
+Theorem 1 there: regressing on E[g·x1 | x_t] instead of g·x1 keeps the expected gradient and lowers
+its variance. The group is rotations × automorphisms; ``objectives.denoising`` does the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from orbitwise.audit.subject import AuditRequest, AuditSubject
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
-from orbitwise.methods.molecules.parts import GroupConfig, NetworkConfig, ProcessConfig, SamplingConfig
+from orbitwise.methods.molecules.parts import (
+    GroupConfig,
+    NetworkConfig,
+    ProcessConfig,
+    SamplingConfig,
+)
 from orbitwise.molecules.denoiser_audit import denoiser_subject
 from orbitwise.molecules.files.ensemble import Ensemble, read_ensemble
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf
@@ -34,8 +40,8 @@ from orbitwise.training.checkpoint import NAME
 
 
 class OrbitDiffusionConfig(Config):
-    """``data``: conformers of one molecule (.extxyz, .xyz, .sdf); ``smiles``: bonds of a file without;
-    ``temperature`` in K of the frames, for the scale of the report's map."""
+    """``data``: conformers of one molecule (.extxyz, .xyz, .sdf); ``smiles``: bonds of a file
+    without; ``temperature`` in K of the frames, for the scale of the report's map."""
 
     data: Path
     smiles: str | None = None
@@ -61,7 +67,8 @@ class Parts:
 
 
 def parts(config: OrbitDiffusionConfig) -> Parts:
-    """Data, network and objective, with weights drawn from ``train.seed``. Raises ``InputError``."""
+    """Data, network and objective, with weights drawn from ``train.seed``. Raises
+    ``InputError``."""
     ensemble = _ensemble(config)
     process = config.process.build()
     group = config.group.build(ensemble.mol, ensemble.training[0], exact=config.target == "exact")
@@ -75,11 +82,14 @@ def parts(config: OrbitDiffusionConfig) -> Parts:
 
 
 def _ensemble(config: OrbitDiffusionConfig) -> Ensemble:
-    return read_ensemble(config.data, smiles=config.smiles, held_out=config.held_out, seed=config.train.seed)
+    return read_ensemble(
+        config.data, smiles=config.smiles, held_out=config.held_out, seed=config.train.seed
+    )
 
 
 def plan(config: OrbitDiffusionConfig) -> Plan:
-    """Training and sampling call no energy; ``evaluate`` does, once per frame of the file and per sample."""
+    """Training and sampling call no energy; ``evaluate`` does, once per frame of the file and per
+    sample."""
     made = parts(config)
     frames = len(made.ensemble.training) + len(made.ensemble.held_out)
     return Plan(sum(p.numel() for p in made.denoiser.parameters()), frames)
@@ -89,9 +99,13 @@ def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     made, out = parts(config), writable_folder(out)
     config = config.model_copy(update={"data": config.data.resolve()})
-    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+    if not (
+        out / NAME
+    ).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
-    key = config.model_dump(mode="json", exclude={"train", "sampling"}) | {"data": made.ensemble.digest}
+    key = config.model_dump(mode="json", exclude={"train", "sampling"}) | {
+        "data": made.ensemble.digest
+    }
     data = to_batch(made.ensemble.mol, made.ensemble.training, dtype=torch.float32)
     result = fit(made.denoiser, made.objective, data, config.train, out, key)
     save_run(config, out)
@@ -111,7 +125,10 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     write_extxyz(run / "samples.extxyz", made.ensemble.mol, drawn.positions_angstrom)
     with replacing(run / "samples.npz") as temporary:
         np.savez(temporary, positions_angstrom=drawn.positions_angstrom)
-    text = [f"{run}: {n} samples in samples.sdf and samples.extxyz, {drawn.evaluations} network calls each"]
+    text = [
+        f"{run}: {n} samples in samples.sdf and samples.extxyz, {drawn.evaluations} network calls"
+        " each"
+    ]
     if reached < config.train.steps:
         text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, drawn, text)
@@ -130,7 +147,8 @@ def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
 
 
 def evaluate(run: str | Path) -> Outcome:
-    """Compare the run's samples with its held-out frames; writes ``summary.json`` and ``report.html``."""
+    """Compare the run's samples with its held-out frames; writes ``summary.json`` and
+    ``report.html``."""
     config, run = load_run(run), writable_folder(run)
     if not (run / "samples.npz").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")

@@ -29,7 +29,8 @@ def write(path: Path, config, data: Ensemble, samples: np.ndarray, result: Compa
     x, y = torch.from_numpy(renamed), torch.from_numpy(data.held_out)
     torsions = find_torsions(mol)
     panels = tuple(
-        TorsionPanel(t.label, Ensembles(_angle(x, t), reference=_angle(y, t)), t.atoms) for t in torsions
+        TorsionPanel(t.label, Ensembles(_angle(x, t), reference=_angle(y, t)), t.atoms)
+        for t in torsions
     )
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
     own = card("orbit_diffusion")
@@ -42,7 +43,9 @@ def write(path: Path, config, data: Ensemble, samples: np.ndarray, result: Compa
         bonds=tuple((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()),
         key_figures=(
             KeyFigure("samples", f"{result.samples:,}"),
-            KeyFigure("held-out frames", f"{result.held_out:,}", f"{len(data.training):,} trained on"),
+            KeyFigure(
+                "held-out frames", f"{result.held_out:,}", f"{len(data.training):,} trained on"
+            ),
             KeyFigure(
                 "distances, W1",
                 f"{result.distances.w1_angstrom:.4f} Å",
@@ -56,8 +59,14 @@ def write(path: Path, config, data: Ensemble, samples: np.ndarray, result: Compa
         energies_kcal=_energies(mol, x, y),
         checks=_checks(result),
         method=(own.summary.strip(), f"Bonds: {data.bond_source}."),
-        files=(("samples.sdf", "samples"), ("samples.extxyz", "samples"), ("summary.json", "all figures")),
-        settings=tuple((k, str(v)) for k, v in config.resolved().items() if not isinstance(v, dict)),
+        files=(
+            ("samples.sdf", "samples"),
+            ("samples.extxyz", "samples"),
+            ("summary.json", "all figures"),
+        ),
+        settings=tuple(
+            (k, str(v)) for k, v in config.resolved().items() if not isinstance(v, dict)
+        ),
         versions=tuple((name, version(name)) for name in ("orbitwise", "torch", "rdkit")),
         seed=config.train.seed,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -88,7 +97,9 @@ def _checks(result: Comparison) -> tuple[CheckRow, ...]:
             target=f"{result.floor.w1_angstrom:.4f} (training frames)",
         ),
         CheckRow("largest error of a mean bond length (Å)", f"{result.bond_error_angstrom:.4f}"),
-        CheckRow("samples of another stereoisomer", f"{100 * result.other_isomer:.2f} %", target="0 %"),
+        CheckRow(
+            "samples of another stereoisomer", f"{100 * result.other_isomer:.2f} %", target="0 %"
+        ),
     ]
     if result.energy_w1_kcal_mol is not None:
         rows.append(
@@ -106,7 +117,9 @@ def _warnings(result: Comparison) -> tuple[str, ...]:
     if result.no_energy:
         found.append(f"Energies are not compared: {result.no_energy}")
     if result.not_finite:
-        found.append(f"{result.not_finite} samples have no finite energy (atoms on top of each other).")
+        found.append(
+            f"{result.not_finite} samples have no finite energy (atoms on top of each other)."
+        )
     if result.other_isomer > 0:
         found.append(f"{100 * result.other_isomer:.1f} % of the samples are another stereoisomer.")
     return tuple(found)

@@ -37,21 +37,24 @@ class GroupConfig(Config):
     automorphisms: Literal["handed", "none"] = "handed"
 
     def build(self, mol: Chem.Mol, positions: np.ndarray, *, exact: bool) -> Product:
-        """For a molecule in a reference geometry ``(N, 3)``; ``exact``: all elements will be enumerated."""
+        """For a molecule in a reference geometry ``(N, 3)``; ``exact``: all elements will be
+        enumerated."""
         rotations = ROTATIONS[self.rotations]()
         if self.automorphisms == "none":
             return Product(rotations)
         renamings = Automorphism.from_mol(mol, positions)
         if exact and not renamings.finite:
             raise InputError(
-                f"the molecule has {renamings.order:,} automorphisms, more than the exact target can enumerate "
-                f"({renamings.max_order:,}); set target=snis, or group.automorphisms=none"
+                f"the molecule has {renamings.order:,} automorphisms, more than the exact target"
+                f" can enumerate ({renamings.max_order:,}); set target=snis, or"
+                " group.automorphisms=none"
             )
         return Product(rotations, renamings)
 
 
 class ProcessConfig(Config):
-    """A Gaussian process by its name, with its numbers as ``GaussianProcess.named`` takes them; Å."""
+    """A Gaussian process by its name, with its numbers as ``GaussianProcess.named`` takes them;
+    Å."""
 
     name: str = "edm"
     numbers: dict[str, float] = Field(default_factory=dict)
@@ -87,7 +90,8 @@ class Drawn:
 
 
 class SamplingConfig(Config):
-    """``noise_min``: noise in Å at which the last denoising step stands; ``batch_size`` bounds the memory."""
+    """``noise_min``: noise in Å at which the last denoising step stands; ``batch_size`` bounds the
+    memory."""
 
     stepper: Literal["heun", "euler", "ancestral"] = "heun"
     steps: int = Field(30, ge=2)
@@ -115,7 +119,9 @@ class SamplingConfig(Config):
                     mask=batch.mask,
                     generator=generator,
                     dtype=batch.x.dtype,
-                    progress=lambda k, of, start=start, size=size: bar(Progress(start + size * k // of, n)),
+                    progress=lambda k, of, start=start, size=size: bar(
+                        Progress(start + size * k // of, n)
+                    ),
                 )
                 found.append(done.x.double().cpu().numpy())
                 calls = done.evaluations

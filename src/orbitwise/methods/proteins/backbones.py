@@ -1,5 +1,6 @@
-"""Protein backbones by flow matching with a plain transformer (the recipe of Proteina, arXiv 2503.00710, in small) and
-the orbit targets of Orbit Diffusion (arXiv 2502.09890) over all rotations: one binding for Cα and for N-Cα-C."""
+"""Protein backbones by flow matching with a plain transformer (the recipe of Proteina, arXiv
+2503.00710, in small) and the orbit targets of Orbit Diffusion (arXiv 2502.09890) over all
+rotations: one binding for Cα and for N-Cα-C."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods.proteins.page import write as write_page
-from orbitwise.methods.proteins.sampling import NPZ, ProteinSamplingConfig, draw, load_chains, save_chains
+from orbitwise.methods.proteins.sampling import (
+    NPZ,
+    ProteinSamplingConfig,
+    draw,
+    load_chains,
+    save_chains,
+)
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.processes.gaussian import GaussianProcess
 from orbitwise.proteins import ResidueTransformer
@@ -42,7 +49,8 @@ SUMMARY = "summary.json"
 
 
 class ProteinNetworkConfig(Config):
-    """``hidden`` channels per residue, ``layers``, ``heads`` of the attention, and ``expand`` of the feed-forward."""
+    """``hidden`` channels per residue, ``layers``, ``heads`` of the attention, and ``expand`` of
+    the feed-forward."""
 
     hidden: int = Field(128, ge=8)
     layers: int = Field(4, ge=1)
@@ -60,10 +68,10 @@ class ProteinNetworkConfig(Config):
 
 
 class ProteinBackbonesConfig(Config):
-    """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C of every residue;
-    ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the chains to judge by where the file has no
-    splits; ``skip_bad``: leave out chains that cannot be used, and count them; ``noise_scale`` in Å of the noise at
-    t = 0."""
+    """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C
+    of every residue; ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the
+    chains to judge by where the file has no splits; ``skip_bad``: leave out chains that cannot be
+    used, and count them; ``noise_scale`` in Å of the noise at t = 0."""
 
     data: Path
     mode: Literal["ca", "backbone"] = "ca"
@@ -101,14 +109,18 @@ class Parts:
 
 
 def parts(config: ProteinBackbonesConfig) -> Parts:
-    """Data, network and objective, with weights drawn from ``train.seed``. Raises ``InputError``."""
+    """Data, network and objective, with weights drawn from ``train.seed``. Raises
+    ``InputError``."""
     data = _data(config)
     batch = chain_batch(data.training)
     process = GaussianProcess.flow(config.noise_scale, zero_com=True)
     network = config.network.build(len(ATOMS[config.mode]), config.train.seed)
     denoiser = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
     return Parts(
-        data, batch, denoiser, Denoising(process, SO3(), config.target, config.proposals, config.times)
+        data,
+        batch,
+        denoiser,
+        Denoising(process, SO3(), config.target, config.proposals, config.times),
     )
 
 
@@ -133,11 +145,18 @@ def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     made, out = parts(config), writable_folder(out)
     config = config.model_copy(update={"data": config.data.resolve()})
-    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+    if not (
+        out / NAME
+    ).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
     key = config.model_dump(mode="json", exclude=set(AFTERWARDS))
     result = fit(
-        made.denoiser, made.objective, made.batch, config.train, out, key | {"data": made.data.digest}
+        made.denoiser,
+        made.objective,
+        made.batch,
+        config.train,
+        out,
+        key | {"data": made.data.digest},
     )
     save_run(config, out)
     loss = "" if result.loss is None else f", loss {result.loss:.4g}"
@@ -146,7 +165,8 @@ def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
 
 
 def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
-    """Draw ``n`` backbones with the averaged weights: ``samples.npz`` and ``samples/sample_0001.pdb``, ..."""
+    """Draw ``n`` backbones with the averaged weights: ``samples.npz`` and
+    ``samples/sample_0001.pdb``, ..."""
     config, run = load_run(run), writable_folder(run)
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
@@ -154,7 +174,10 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     lengths = [len(c) for c in made.data.training]
     drawn = draw(made.denoiser, config.sampling, lengths, n, seed, where)
     save_chains(run, drawn)
-    text = [f"{run}: {n} backbones in samples/*.pdb and samples.npz, {drawn.evaluations} network calls each"]
+    text = [
+        f"{run}: {n} backbones in samples/*.pdb and samples.npz, {drawn.evaluations} network calls"
+        " each"
+    ]
     if reached < config.train.steps:
         text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, drawn, text)
@@ -170,11 +193,17 @@ class Evaluation:
 
 
 def evaluate(run: str | Path) -> Outcome:
-    """Compare the run's samples with its held-out chains; writes ``summary.json`` and ``report.html``."""
+    """Compare the run's samples with its held-out chains; writes ``summary.json`` and
+    ``report.html``."""
     config, run = load_run(run), writable_folder(run)
     drawn, data = load_chains(run), _data(config)
     verdict = judge(
-        drawn.chains, data.held_out, data.training, config.judge, drawn.evaluations, config.train.seed
+        drawn.chains,
+        data.held_out,
+        data.training,
+        config.judge,
+        drawn.evaluations,
+        config.train.seed,
     )
     design = None
     if config.designability is not None:
@@ -182,7 +211,9 @@ def evaluate(run: str | Path) -> Outcome:
     found = Evaluation(verdict, design, _digest(run))
     where = {"commit": commit(), "versions": versions(), "device": device(torch.device("cpu"))}
     with replacing(run / SUMMARY) as temporary:
-        text = json.dumps({"config": config.resolved(), "provenance": where, **asdict(found)}, indent=1)
+        text = json.dumps(
+            {"config": config.resolved(), "provenance": where, **asdict(found)}, indent=1
+        )
         temporary.write_text(text, encoding="utf-8")
     return _page(run, config, found)
 
@@ -192,13 +223,17 @@ def report(run: str | Path) -> Outcome:
     config, run = load_run(run), writable_folder(run)
     try:
         held = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-        found = TypeAdapter(Evaluation).validate_python({k: held[k] for k in Evaluation.__dataclass_fields__})
+        found = TypeAdapter(Evaluation).validate_python(
+            {k: held[k] for k in Evaluation.__dataclass_fields__}
+        )
     except (OSError, ValueError, KeyError, ValidationError):
         raise InputError(
             f"{run}: there is no evaluation to report; make one with: orbitwise evaluate {run}"
         ) from None
     if found.samples != _digest(run):
-        raise InputError(f"{run}: the samples changed after the evaluation; repeat: orbitwise evaluate {run}")
+        raise InputError(
+            f"{run}: the samples changed after the evaluation; repeat: orbitwise evaluate {run}"
+        )
     return _page(run, config, found)
 
 
@@ -209,7 +244,9 @@ def _page(run: Path, config: ProteinBackbonesConfig, found: Evaluation) -> Outco
     )
     lines = found.verdict.lines()
     if (design := found.designability) is not None:
-        lines.append(f"designable (scRMSD < 2 Å): {design.share:.0%} of {len(design.sc_rmsd)} samples")
+        lines.append(
+            f"designable (scRMSD < 2 Å): {design.share:.0%} of {len(design.sc_rmsd)} samples"
+        )
     return Outcome(run, found, [*lines, f"report: {page}"])
 
 

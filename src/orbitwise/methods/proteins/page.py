@@ -20,7 +20,14 @@ from orbitwise.proteins.figures import (
     size_figure,
     traces_figure,
 )
-from orbitwise.proteins.geometry import BACKBONE, TRACE, Quantity, measure, quantities, radius_of_gyration
+from orbitwise.proteins.geometry import (
+    BACKBONE,
+    TRACE,
+    Quantity,
+    measure,
+    quantities,
+    radius_of_gyration,
+)
 from orbitwise.proteins.judge import Mean, ProteinVerdict
 from orbitwise.proteins.secondary_structure import secondary_structure
 from orbitwise.report import Citation, Picture, ReportData, write_report
@@ -35,13 +42,22 @@ _SHOWN = 8  # traces
 MEANINGS = (
     (
         "W1",
-        "Wasserstein distance: how far values must be moved on average to turn one distribution into the other",
+        (
+            "Wasserstein distance: how far values must be moved on average to turn one distribution"
+            " into the other"
+        ),
     ),
-    ("held-out halves", "W1 between random halves of the held-out chains: what their number alone explains"),
+    (
+        "held-out halves",
+        "W1 between random halves of the held-out chains: what their number alone explains",
+    ),
     ("P-SEA", "helix and strand from Cα distances and angles alone"),
     (
         "TM-score",
-        "likeness of two chains after superposition, 1 = equal; unrelated chains of this size have 0.1 to 0.3",
+        (
+            "likeness of two chains after superposition, 1 = equal; unrelated chains of this size"
+            " have 0.1 to 0.3"
+        ),
     ),
 )
 
@@ -65,7 +81,10 @@ def write(
         pictures.append((file, Picture((folder / file).read_bytes(), title, caption)))
     page = ReportData(
         title="Protein backbones: " + ("Cα traces" if config.mode == "ca" else "N, Cα and C"),
-        subtitle=f"samples of {config.shortest} to {config.longest} residues beside chains that were held out",
+        subtitle=(
+            f"samples of {config.shortest} to {config.longest} residues beside chains that were"
+            " held out"
+        ),
         kicker="Generative model of proteins",
         smiles="",
         temperature_kelvin=math.nan,
@@ -93,7 +112,8 @@ def write(
         citations=(
             Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),
             Citation(
-                "Geffner et al., Proteina: scaling flow-based protein structure generative models (2025)",
+                "Geffner et al., Proteina: scaling flow-based protein structure generative models"
+                " (2025)",
                 "https://arxiv.org/abs/2503.00710",
             ),
         ),
@@ -101,12 +121,16 @@ def write(
     return write_report(folder / "report.html", page)
 
 
-def _drawings(samples: Sequence[Chain], drawn: ChainBatch, judged: ChainBatch, verdict: ProteinVerdict):
+def _drawings(
+    samples: Sequence[Chain], drawn: ChainBatch, judged: ChainBatch, verdict: ProteinVerdict
+):
     """File, heading, caption and figure, one after the other."""
     middle = min(1, drawn.atoms - 1)
     shown = sorted(samples[:_SHOWN], key=len)
     traces = [
-        Trace(c.xyz[:, middle], secondary_structure(c.xyz[:, middle]), f"{c.name}, {len(c)} residues")
+        Trace(
+            c.xyz[:, middle], secondary_structure(c.xyz[:, middle]), f"{c.name}, {len(c)} residues"
+        )
         for c in shown
     ]
     caption = "Smoothed Cα traces of the first samples, not chosen; helices and strands by P-SEA."
@@ -116,8 +140,10 @@ def _drawings(samples: Sequence[Chain], drawn: ChainBatch, judged: ChainBatch, v
     caption = (
         "φ and ψ of every residue that has both."
         if drawn.atoms == 3
-        else "Cα torsion and the angle at its second atom: helices near +50° and 91°, strands near −170° and 120°. A "
-        "mirrored model would have its helices near −50°."
+        else (
+            "Cα torsion and the angle at its second atom: helices near +50° and 91°, strands near"
+            " −170° and 120°. A mirrored model would have its helices near −50°."
+        )
     )
     yield "angles.png", "Angles of the backbone", caption, angle_maps(first, second, limits)
     compared = [_compared(q, drawn, judged) for q in quantities(drawn.atoms) if not q.circular]
@@ -140,7 +166,8 @@ def _compared(quantity: Quantity, drawn: ChainBatch, judged: ChainBatch) -> Comp
 
 
 def _pair(pair: tuple[Quantity, Quantity], drawn: ChainBatch, judged: ChainBatch):
-    """Two angles at the same place of the chain; ψ of the residue whose φ begins one residue before."""
+    """Two angles at the same place of the chain; ψ of the residue whose φ begins one residue
+    before."""
     ahead = 1 if drawn.atoms == 3 else 0
     found = []
     for b in (drawn, judged):
@@ -149,7 +176,9 @@ def _pair(pair: tuple[Quantity, Quantity], drawn: ChainBatch, judged: ChainBatch
         width = min(x.shape[1], y.shape[1])
         both = real_x[:, :width] & real_y[:, :width]
         found.append([v[:, :width][both].cpu().numpy() for v in (x, y)])
-    first, second = (Compared(q.label, q.unit, found[0][k], found[1][k]) for k, q in enumerate(pair))
+    first, second = (
+        Compared(q.label, q.unit, found[0][k], found[1][k]) for k, q in enumerate(pair)
+    )
     return first, second, ((-180, 180), (-180, 180) if ahead else (60, 180))
 
 
@@ -157,12 +186,20 @@ def _key_figures(verdict: ProteinVerdict, design: Designability | None) -> tuple
     bond, s, h = verdict.geometry[0], verdict.samples, verdict.held_out
     found = [
         KeyFigure("samples", f"{s.chains:,}", f"{verdict.evaluations} network calls each"),
-        KeyFigure("Cα–Cα", f"{bond.mean:.2f} ± {bond.spread:.2f} Å",
-                  f"held-out: {bond.held_out_mean:.2f} ± {bond.held_out_spread:.2f} Å"),
-        KeyFigure("right-handed turns", f"{100 * s.right:.1f} %", f"held-out: {100 * h.right:.1f} %"),
-        KeyFigure("nearest training chain", f"TM {verdict.novelty.value:.2f}",
-                  f"held-out: {verdict.novelty_held_out.value:.2f}"),
-    ]  # fmt: skip
+        KeyFigure(
+            "Cα–Cα",
+            f"{bond.mean:.2f} ± {bond.spread:.2f} Å",
+            f"held-out: {bond.held_out_mean:.2f} ± {bond.held_out_spread:.2f} Å",
+        ),
+        KeyFigure(
+            "right-handed turns", f"{100 * s.right:.1f} %", f"held-out: {100 * h.right:.1f} %"
+        ),
+        KeyFigure(
+            "nearest training chain",
+            f"TM {verdict.novelty.value:.2f}",
+            f"held-out: {verdict.novelty_held_out.value:.2f}",
+        ),
+    ]
     if design is not None:
         found.append(
             KeyFigure(
@@ -182,9 +219,21 @@ def _checks(verdict: ProteinVerdict) -> tuple[CheckRow, ...]:
         ("clashes per 100 residues", s.clashes, h.clashes, 1, ""),
         ("chains without a clash", s.clean, h.clean, 100, " %"),
         ("ln of the radius of gyration over the law", s.size, h.size, 1, ""),
-        ("TM-score of chains of one length (right: training)", verdict.diversity, verdict.diversity_training, 1, ""),
-        ("TM-score to the nearest training chain", verdict.novelty, verdict.novelty_held_out, 1, ""),
-    ]  # fmt: skip
+        (
+            "TM-score of chains of one length (right: training)",
+            verdict.diversity,
+            verdict.diversity_training,
+            1,
+            "",
+        ),
+        (
+            "TM-score to the nearest training chain",
+            verdict.novelty,
+            verdict.novelty_held_out,
+            1,
+            "",
+        ),
+    ]
     return tuple(
         CheckRow(
             what,
@@ -203,14 +252,17 @@ def _geometry(verdict: ProteinVerdict) -> Table:
             (
                 g.label,
                 "" if abs(g.held_out_spread) > 60 else f"{g.mean:.2f} ± {g.spread:.2f} {g.unit}",
-                ""
-                if abs(g.held_out_spread) > 60
-                else f"{g.held_out_mean:.2f} ± {g.held_out_spread:.2f} {g.unit}",
+                (
+                    ""
+                    if abs(g.held_out_spread) > 60
+                    else f"{g.held_out_mean:.2f} ± {g.held_out_spread:.2f} {g.unit}"
+                ),
                 *(f"{v:.3g} {g.unit}" for v in (g.w1, g.w1_training, g.w1_halves)),
             )
             for g in verdict.geometry
         ),
-        "Mean ± standard deviation of all residues; none is given for torsions, which live on a circle.",
+        "Mean ± standard deviation of all residues; none is given for torsions, which live on a"
+        " circle.",
     )
 
 
@@ -219,9 +271,11 @@ def _warnings(verdict: ProteinVerdict) -> tuple[str, ...]:
     bond = verdict.geometry[0]
     if bond.spread > 3 * bond.held_out_spread:
         found.append(
-            f"Cα–Cα distances spread by {bond.spread:.2f} Å, held-out ones by {bond.held_out_spread:.2f} Å: the "
-            "bonds are not resolved yet; train longer."
+            f"Cα–Cα distances spread by {bond.spread:.2f} Å, held-out ones by"
+            f" {bond.held_out_spread:.2f} Å: the bonds are not resolved yet; train longer."
         )
     if verdict.samples.turns and verdict.samples.right < 0.9:
-        found.append(f"{100 * (1 - verdict.samples.right):.0f} % of the helical turns are left-handed.")
+        found.append(
+            f"{100 * (1 - verdict.samples.right):.0f} % of the helical turns are left-handed."
+        )
     return tuple(found)

@@ -26,9 +26,10 @@ NPZ, FOLDER = "samples.npz", "samples"
 
 
 class ProteinSamplingConfig(Config):
-    """``lengths`` in residues, each drawn equally often (none: as the training chains); ``noise_min``: noise in Å at
-    which the last step stands; ``batch_size`` bounds the memory. Fresh noise in every step (``ancestral``) lets the
-    model mend its earlier errors: far better samples than the flow's own equation at equal network calls."""
+    """``lengths`` in residues, each drawn equally often (none: as the training chains);
+    ``noise_min``: noise in Å at which the last step stands; ``batch_size`` bounds the memory. Fresh
+    noise in every step (``ancestral``) lets the model mend its earlier errors: far better samples
+    than the flow's own equation at equal network calls."""
 
     stepper: Literal["heun", "euler", "ancestral"] = "ancestral"
     steps: int = Field(100, ge=2)
@@ -53,7 +54,8 @@ def draw(
     seed: int,
     device: str,
 ) -> DrawnChains:
-    """``n`` backbones from ``denoiser(x_t, t, chain)``, which has a ``process`` and a ``network`` with ``atoms``.
+    """``n`` backbones from ``denoiser(x_t, t, chain)``, which has a ``process`` and a ``network``
+    with ``atoms``.
 
     Raises ``InputError`` for lengths that the model cannot have, and where a sample is not finite.
     """
@@ -77,7 +79,9 @@ def draw(
                 mask=batch.mask,
                 generator=generator,
                 dtype=batch.x.dtype,
-                progress=lambda k, of, at=start, size=len(own): bar(Progress(at + size * k // of, n)),
+                progress=lambda k, of, at=start, size=len(own): bar(
+                    Progress(at + size * k // of, n)
+                ),
             )
             if not bool(done.x.isfinite().all()):
                 raise InputError(
@@ -106,7 +110,8 @@ def _lengths(wanted: Sequence[int], training: Sequence[int], n: int, seed: int) 
 
 
 def save_chains(folder: Path, drawn: DrawnChains) -> None:
-    """``samples.npz`` (positions one chain after the other) and one PDB file each in ``samples/``."""
+    """``samples.npz`` (positions one chain after the other) and one PDB file each in
+    ``samples/``."""
     with replacing(folder / NPZ) as temporary:
         np.savez(
             temporary,
@@ -122,8 +127,12 @@ def save_chains(folder: Path, drawn: DrawnChains) -> None:
 def load_chains(folder: Path) -> DrawnChains:
     """What ``save_chains`` left; raises ``InputError`` where there is nothing."""
     if not (folder / NPZ).is_file():
-        raise InputError(f"{folder}: there are no samples yet; draw some with: orbitwise sample {folder}")
+        raise InputError(
+            f"{folder}: there are no samples yet; draw some with: orbitwise sample {folder}"
+        )
     with np.load(folder / NPZ) as file:
         parts = np.split(file["positions_angstrom"], np.cumsum(file["lengths"])[:-1])
         calls = int(file["evaluations"])
-    return DrawnChains([Chain(x, "X" * len(x), f"sample_{k:04d}") for k, x in enumerate(parts, 1)], calls)
+    return DrawnChains(
+        [Chain(x, "X" * len(x), f"sample_{k:04d}") for k, x in enumerate(parts, 1)], calls
+    )

@@ -30,10 +30,11 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 
 class EvaluationConfig(Config):
-    """``paths`` drawn, ``paths_back`` from reference samples and ``reference`` samples (0: none): exact ones where
-    there are any, else from ``file`` (.npz with ``x``), else from the search ``chains``. ``steps`` of a path where they
-    should differ from those of the training: the learner is a function of time, finer steps cost no energy and follow
-    it more closely. ``batch`` bounds the memory; ``seed`` of both."""
+    """``paths`` drawn, ``paths_back`` from reference samples and ``reference`` samples (0: none):
+    exact ones where there are any, else from ``file`` (.npz with ``x``), else from the search
+    ``chains``. ``steps`` of a path where they should differ from those of the training: the learner
+    is a function of time, finer steps cost no energy and follow it more closely. ``batch`` bounds
+    the memory; ``seed`` of both."""
 
     paths: int = Field(2000, ge=10)
     paths_back: int = Field(2000, ge=10)
@@ -73,7 +74,9 @@ def draw(sampler: DiffusionSampler, energy: Energy, n: int, seed: int, batch: in
     with ProgressBar("sampling") as bar, fastest_device(sampler, energy):
         for first in range(0, n, batch):  # chunks of memory
             paths = roll_out(sampler, energy, min(batch, n - first), generator)
-            weight = torch.where(torch.isfinite(paths.energy), log_weight(paths).double(), -torch.inf)
+            weight = torch.where(
+                torch.isfinite(paths.energy), log_weight(paths).double(), -torch.inf
+            )
             found.append((paths.x[-1].cpu(), paths.energy.cpu(), weight.cpu()))
             bar(Progress(min(first + batch, n), n))
     return DrawnPaths(*(torch.cat(parts) for parts in zip(*found, strict=True)))
@@ -89,7 +92,9 @@ def backward_weights(
     with ProgressBar("paths back") as bar, fastest_device(sampler, energy):
         found = []
         for x, u in parts:
-            paths = bridges(sampler, energy, x.to(sampler.data_scale), u.to(sampler.data_scale), generator)
+            paths = bridges(
+                sampler, energy, x.to(sampler.data_scale), u.to(sampler.data_scale), generator
+            )
             found.append(log_weight(with_log_ratio(sampler, paths)).double().cpu())
             bar(Progress(sum(map(len, found)), len(reference.x)))
     return torch.cat(found)
@@ -98,7 +103,8 @@ def backward_weights(
 def reference_set(
     config: EvaluationConfig, target: Target, energy: Counted, pipe: Pipeline
 ) -> ReferenceSet | None:
-    """``config.reference`` samples of the target, kept as a stage of the run. Raises ``InputError`` for a bad file."""
+    """``config.reference`` samples of the target, kept as a stage of the run. Raises ``InputError``
+    for a bad file."""
     if config.reference == 0:
         return None
     settings = config.model_dump(mode="json", include={"reference", "file", "chains", "seed"})
@@ -128,7 +134,8 @@ def _from_file(path: Path, target: Target) -> Tensor:
     try:
         with np.load(path, allow_pickle=False) as file:
             name = next(
-                (k for k in ("x", "positions_angstrom", "samples", *file.files) if k in file.files), None
+                (k for k in ("x", "positions_angstrom", "samples", *file.files) if k in file.files),
+                None,
             )
             x = torch.from_numpy(np.asarray(file[name], dtype=np.float32))
     except FileNotFoundError:
@@ -136,15 +143,24 @@ def _from_file(path: Path, target: Target) -> Tensor:
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise InputError(f"{path} is not an .npz file of samples ({error})") from None
     shape = target.energy.event_shape
-    if x.ndim != 1 + len(shape) or tuple(x.shape[1:]) != tuple(shape) or not torch.isfinite(x).all():
-        raise InputError(f"{path}: {name} must be finite samples (n, *{tuple(shape)}), got {tuple(x.shape)}")
+    if (
+        x.ndim != 1 + len(shape)
+        or tuple(x.shape[1:]) != tuple(shape)
+        or not torch.isfinite(x).all()
+    ):
+        raise InputError(
+            f"{path}: {name} must be finite samples (n, *{tuple(shape)}), got {tuple(x.shape)}"
+        )
     return x
 
 
 def write_samples(folder: Path, target: Target, drawn: DrawnPaths) -> None:
     """``samples.npz``, and ``samples.extxyz`` for points in space."""
     x = drawn.x.double().cpu().numpy()
-    values = {"energy_kT": drawn.energy.double().cpu().numpy(), "log_weight": drawn.log_weight.cpu().numpy()}
+    values = {
+        "energy_kT": drawn.energy.double().cpu().numpy(),
+        "log_weight": drawn.log_weight.cpu().numpy(),
+    }
     with replacing(folder / "samples.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, x=x.astype(np.float32), **values)
     if target.labels is not None and x.shape[-1] == 3:
@@ -161,12 +177,16 @@ def write_samples(folder: Path, target: Target, drawn: DrawnPaths) -> None:
             write(temporary, frames, format="extxyz")
 
 
-def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, past: dict) -> Outcome:
-    """Draw, judge, and leave ``summary.json``, ``report.html`` and the samples. ``past``: seconds and evaluations of
-    the run's stages."""
+def judge_run(
+    config, folder: Path, sampler: DiffusionSampler, target: Target, past: dict
+) -> Outcome:
+    """Draw, judge, and leave ``summary.json``, ``report.html`` and the samples. ``past``: seconds
+    and evaluations of the run's stages."""
     settings = config.evaluation
     energy = Counted(target.energy)
-    pipe = Pipeline(Stages(folder), energy.counts, {"target": config.energy.model_dump(mode="json")})
+    pipe = Pipeline(
+        Stages(folder), energy.counts, {"target": config.energy.model_dump(mode="json")}
+    )
     reference = reference_set(settings, target, energy, pipe)
     with energy.stage("evaluation"):
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
@@ -179,7 +199,10 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
             drawn = replace(drawn, log_z_parameter=sampler.log_z.item())
         verdict = judge(energy, drawn, reference, torsions=target.torsions)
     write_samples(folder, target, drawn)
-    counts = {**past["evaluations"], **{k: (c.energy, c.gradient) for k, c in energy.counts.items()}}
+    counts = {
+        **past["evaluations"],
+        **{k: (c.energy, c.gradient) for k, c in energy.counts.items()},
+    }
     seconds = {**past["seconds"], **pipe.seconds}
     weights = {k: v.cpu().numpy().tobytes() for k, v in sampler.state_dict().items()}
     digest = hashlib.sha256(b"".join(weights[k] for k in sorted(weights))).hexdigest()[:12]
@@ -193,5 +216,7 @@ def judge_run(config, folder: Path, sampler: DiffusionSampler, target: Target, p
     with replacing(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     title = f"{config.energy.name.replace('_', ' ')}: sampled from its energy"
-    page = write_report(folder, title, verdict, drawn, reference, counts, seconds, config.resolved())
+    page = write_report(
+        folder, title, verdict, drawn, reference, counts, seconds, config.resolved()
+    )
     return Outcome(folder, verdict, [*verdict.lines(), f"report: {page}"])

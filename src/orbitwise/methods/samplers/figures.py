@@ -1,6 +1,7 @@
 """Static figures of a sampler of an energy (matplotlib): what it drew beside the target.
 
-Every function returns a ``matplotlib.figure.Figure``; ``canvas.save`` writes it. Arrays are numpy, energies kT.
+Every function returns a ``matplotlib.figure.Figure``; ``canvas.save`` writes it. Arrays are numpy,
+energies kT.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from orbitwise.metrics.divergence import AngleKL
 from orbitwise.metrics.evidence import Evidence
 from orbitwise.metrics.modes import ModeWeights, WellCoverage
 from orbitwise.metrics.torus import TorusW2
-from orbitwise.report.canvas import FILL, PALE, canvas, depths, figure, legend, plain, stairs, styled
+from orbitwise.report.canvas import (
+    FILL,
+    PALE,
+    canvas,
+    depths,
+    figure,
+    legend,
+    plain,
+    stairs,
+    styled,
+)
 from orbitwise.report.figures import INK, REFERENCE, SAMPLES, SEARCHER, TICKS, free_energy_map
 
 _BACK = SEARCHER
@@ -26,8 +37,8 @@ LogDensity = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class GapCurve:
-    """EUBO - ELBO in nats after ``calls: (k,)`` energy evaluations of one method, mean over seeds with its
-    standard error ``error: (k,)`` (None: one seed)."""
+    """EUBO - ELBO in nats after ``calls: (k,)`` energy evaluations of one method, mean over seeds
+    with its standard error ``error: (k,)`` (None: one seed)."""
 
     name: str
     calls: np.ndarray
@@ -47,8 +58,9 @@ class PublishedGap:
 
 @styled
 def mixture_figure(x: np.ndarray, log_density: LogDensity, modes: ModeWeights, show: int = 2000):
-    """Mode coverage of a planar mixture: samples ``x: (n, 2)`` on contours of the log density, and the weight
-    of every mode beside the exact one, with the band that holds 19 of 20 exact sets of this size.
+    """Mode coverage of a planar mixture: samples ``x: (n, 2)`` on contours of the log density, and
+    the weight of every mode beside the exact one, with the band that holds 19 of 20 exact sets of
+    this size.
 
     ``log_density``: ``(k, 2) -> (k,)``; ``show``: at most so many samples are drawn.
     """
@@ -58,26 +70,56 @@ def mixture_figure(x: np.ndarray, log_density: LogDensity, modes: ModeWeights, s
     side = _axis(x)
     z = log_density(np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)).reshape(len(side), -1)
     top = z.max()
-    left.contour(side, side, np.maximum(z, top - 30), levels=top - np.array([20, 12, 7, 4, 2, 0.7]),
-                 colors=PALE, linewidths=0.6, linestyles="solid")  # fmt: skip
+    left.contour(
+        side,
+        side,
+        np.maximum(z, top - 30),
+        levels=top - np.array([20, 12, 7, 4, 2, 0.7]),
+        colors=PALE,
+        linewidths=0.6,
+        linestyles="solid",
+    )
     left.plot(shown[:, 0], shown[:, 1], ".", ms=2.2, color=SAMPLES, alpha=0.55, mew=0)
     left.set(xlim=side[[0, -1]], ylim=side[[0, -1]], aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
-    left.set_title(f"{modes.found} of {len(exact)} modes found, {len(shown):,} samples shown", fontsize=10)
+    left.set_title(
+        f"{modes.found} of {len(exact)} modes found, {len(shown):,} samples shown", fontsize=10
+    )
     order = np.argsort(-weight)
     place = np.arange(len(exact))
-    right.bar(place, 100 * weight[order], 0.75, color=FILL, yerr=100 * modes.error.cpu().numpy()[order],
-              error_kw={"lw": 0.8, "ecolor": INK}, label="samples")  # fmt: skip
-    right.step(np.append(place - 0.5, place[-1] + 0.5), 100 * np.append(exact[order], exact[order][-1]),
-               where="post", color=REFERENCE, lw=1.2, label="exact")  # fmt: skip
+    right.bar(
+        place,
+        100 * weight[order],
+        0.75,
+        color=FILL,
+        yerr=100 * modes.error.cpu().numpy()[order],
+        error_kw={"lw": 0.8, "ecolor": INK},
+        label="samples",
+    )
+    right.step(
+        np.append(place - 0.5, place[-1] + 0.5),
+        100 * np.append(exact[order], exact[order][-1]),
+        where="post",
+        color=REFERENCE,
+        lw=1.2,
+        label="exact",
+    )
     band = modes.largest.exact_95
-    right.fill_between(np.append(place - 0.5, place[-1] + 0.5),
-                       100 * np.append(np.maximum(exact - band, 0)[order], max(exact[order][-1] - band, 0)),
-                       100 * np.append((exact + band)[order], exact[order][-1] + band), step="post",
-                       color=REFERENCE, alpha=0.1, lw=0, label="95 % of exact sets")  # fmt: skip
+    right.fill_between(
+        np.append(place - 0.5, place[-1] + 0.5),
+        100 * np.append(np.maximum(exact - band, 0)[order], max(exact[order][-1] - band, 0)),
+        100 * np.append((exact + band)[order], exact[order][-1] + band),
+        step="post",
+        color=REFERENCE,
+        alpha=0.1,
+        lw=0,
+        label="95 % of exact sets",
+    )
     right.set(xlabel="mode, heaviest first", ylabel="weight (%)", xlim=(-1, len(exact)))
-    right.set_title(f"largest error {100 * modes.largest.value:.2f} %, total variation "
-                    f"{modes.total_variation.value:.3f} (exact sampler {modes.total_variation.exact_mean:.3f})",
-                    fontsize=10)  # fmt: skip
+    right.set_title(
+        f"largest error {100 * modes.largest.value:.2f} %, total variation "
+        f"{modes.total_variation.value:.3f} (exact sampler {modes.total_variation.exact_mean:.3f})",
+        fontsize=10,
+    )
     heaviest = max(float((weight + modes.error.cpu().numpy()).max()), float(exact.max()) + band)
     right.set_ylim(0, 125 * heaviest)
     legend(right, loc="upper right", ncols=3)
@@ -86,10 +128,11 @@ def mixture_figure(x: np.ndarray, log_density: LogDensity, modes: ModeWeights, s
 
 @styled
 def wells_figure(x: np.ndarray, log_density: LogDensity, coverage: WellCoverage, panels: int = 3):
-    """Many-well coverage: two-dimensional marginals of the first double wells as in the papers, the mass on
-    the minor side of every well, and how many wells of a sample are on it.
+    """Many-well coverage: two-dimensional marginals of the first double wells as in the papers, the
+    mass on the minor side of every well, and how many wells of a sample are on it.
 
-    ``x: (n, 2W)``; ``log_density``: ``(k, 2W) -> (k,)``, a product over wells, so that a slice is a marginal.
+    ``x: (n, 2W)``; ``log_density``: ``(k, 2W) -> (k,)``, a product over wells, so that a slice is a
+    marginal.
     """
     wells = x.shape[1] // 2
     panels = min(panels, wells - 1)
@@ -105,10 +148,23 @@ def wells_figure(x: np.ndarray, log_density: LogDensity, coverage: WellCoverage,
         points[:, [i, j]] = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
         z = log_density(points).reshape(len(side), -1)
         counts, _, _ = np.histogram2d(x[:, j], x[:, i], bins=[np.linspace(-2.9, 2.9, 59)] * 2)
-        axis.pcolormesh(np.linspace(-2.9, 2.9, 59), np.linspace(-2.9, 2.9, 59), np.where(counts > 0, counts, np.nan),
-                        cmap=depths(), norm="log", rasterized=True)  # fmt: skip
-        axis.contour(side, side, np.maximum(z, z.max() - 20), levels=z.max() - np.array([8, 5.5, 3.5, 2, 0.7]),
-                     colors=REFERENCE, linewidths=0.6, linestyles="solid")  # fmt: skip
+        axis.pcolormesh(
+            np.linspace(-2.9, 2.9, 59),
+            np.linspace(-2.9, 2.9, 59),
+            np.where(counts > 0, counts, np.nan),
+            cmap=depths(),
+            norm="log",
+            rasterized=True,
+        )
+        axis.contour(
+            side,
+            side,
+            np.maximum(z, z.max() - 20),
+            levels=z.max() - np.array([8, 5.5, 3.5, 2, 0.7]),
+            colors=REFERENCE,
+            linewidths=0.6,
+            linestyles="solid",
+        )
         axis.set(aspect="equal", xlabel=f"$x_{{{i + 1}}}$", ylabel=f"$x_{{{j + 1}}}$")
         axis.set_title(f"wells 1 and {k + 2}", fontsize=10)
     _minor_mass(fig.add_subplot(grid[1, :7]), coverage)
@@ -120,13 +176,28 @@ def _minor_mass(axis, coverage: WellCoverage) -> None:
     plain(axis)
     minor, error = coverage.minor.cpu().numpy(), coverage.error.cpu().numpy()
     place = np.arange(1, len(minor) + 1)
-    axis.axhline(100 * coverage.exact, color=REFERENCE, lw=1.2, label=f"exact {100 * coverage.exact:.2f} %")
-    axis.errorbar(place, 100 * minor, 100 * error, fmt="o", ms=3, color=SAMPLES, elinewidth=0.9, capsize=1.5,
-                  label="samples, standard error")  # fmt: skip
+    axis.axhline(
+        100 * coverage.exact, color=REFERENCE, lw=1.2, label=f"exact {100 * coverage.exact:.2f} %"
+    )
+    axis.errorbar(
+        place,
+        100 * minor,
+        100 * error,
+        fmt="o",
+        ms=3,
+        color=SAMPLES,
+        elinewidth=0.9,
+        capsize=1.5,
+        label="samples, standard error",
+    )
     low, high = 100 * min(minor.min(), coverage.exact), 100 * max(minor.max(), coverage.exact)
     margin = max(300 * float(error.max()), 0.25 * (high - low))
-    axis.set(xlabel="well", ylabel="mass on the minor side (%)", xlim=(0, len(minor) + 1),
-             ylim=(max(0, low - margin), high + 1.6 * margin))  # fmt: skip
+    axis.set(
+        xlabel="well",
+        ylabel="mass on the minor side (%)",
+        xlim=(0, len(minor) + 1),
+        ylim=(max(0, low - margin), high + 1.6 * margin),
+    )
     legend(axis, ncols=2, loc="upper right")
 
 
@@ -136,32 +207,67 @@ def _minor_count(axis, coverage: WellCoverage) -> None:
     seen = np.flatnonzero((exact > 1e-4) | (found > 1e-4))
     k = np.arange(seen[0], seen[-1] + 1)
     axis.bar(k, found[k], 0.8, color=FILL, label="samples")
-    axis.errorbar(k, exact[k], np.sqrt(exact[k] * (1 - exact[k]) / coverage.effective), fmt="_", ms=7, mew=1.3,
-                  color=REFERENCE, elinewidth=0.9, label="binomial")  # fmt: skip
+    axis.errorbar(
+        k,
+        exact[k],
+        np.sqrt(exact[k] * (1 - exact[k]) / coverage.effective),
+        fmt="_",
+        ms=7,
+        mew=1.3,
+        color=REFERENCE,
+        elinewidth=0.9,
+        label="binomial",
+    )
     axis.set(xlabel="minor wells per sample", ylabel="share of samples", ylim=(0, None))
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_title(f"total variation {coverage.total_variation.value:.3f} "
-                   f"(exact sampler {coverage.total_variation.exact_mean:.3f})", fontsize=10)  # fmt: skip
+    axis.set_title(
+        f"total variation {coverage.total_variation.value:.3f} "
+        f"(exact sampler {coverage.total_variation.exact_mean:.3f})",
+        fontsize=10,
+    )
     legend(axis)
 
 
 @styled
 def gap_figure(curves: Sequence[GapCurve], published: Sequence[PublishedGap] = (), title: str = ""):
-    """EUBO - ELBO against energy evaluations, both axes logarithmic: one line with its error band per method,
-    published values as labelled markers."""
+    """EUBO - ELBO against energy evaluations, both axes logarithmic: one line with its error band
+    per method, published values as labelled markers."""
     fig, axis = figure(6.4, 4.4)
     for k, curve in enumerate(curves):
         colour = _SERIES[k % len(_SERIES)]
         gap = np.asarray(curve.gap, dtype=float)
-        axis.plot(curve.calls, gap, color=colour, lw=1.6, marker=".", ms=4, label=curve.name, zorder=3)
+        axis.plot(
+            curve.calls, gap, color=colour, lw=1.6, marker=".", ms=4, label=curve.name, zorder=3
+        )
         if curve.error is not None:
             error = np.asarray(curve.error, dtype=float)
-            axis.fill_between(curve.calls, np.maximum(gap - error, gap * 1e-2), gap + error, color=colour,
-                              alpha=0.2, lw=0, zorder=2)  # fmt: skip
+            axis.fill_between(
+                curve.calls,
+                np.maximum(gap - error, gap * 1e-2),
+                gap + error,
+                color=colour,
+                alpha=0.2,
+                lw=0,
+                zorder=2,
+            )
     for k, known in enumerate(published):
-        axis.errorbar(known.calls, known.gap, known.error, fmt=_MARKERS[k % len(_MARKERS)], ms=6, mew=1.1,
-                      mfc="white", mec=INK, ecolor=INK, elinewidth=0.9, capsize=2, zorder=4)  # fmt: skip
-    axis.set(xscale="log", yscale="log", xlabel="energy evaluations", ylabel="gap EUBO − ELBO (nats)")
+        axis.errorbar(
+            known.calls,
+            known.gap,
+            known.error,
+            fmt=_MARKERS[k % len(_MARKERS)],
+            ms=6,
+            mew=1.1,
+            mfc="white",
+            mec=INK,
+            ecolor=INK,
+            elinewidth=0.9,
+            capsize=2,
+            zorder=4,
+        )
+    axis.set(
+        xscale="log", yscale="log", xlabel="energy evaluations", ylabel="gap EUBO − ELBO (nats)"
+    )
     axis.margins(x=0.08, y=0.1)
     axis.grid(which="major", color="#e6eaf0", lw=0.8, zorder=0)
     if curves or published:
@@ -181,17 +287,30 @@ def _name_markers(axis, published: Sequence[PublishedGap]) -> None:
     taken = [(x - 0.015, x + 0.015, y) for x, y in places]
     for known, (x, y) in zip(published, places, strict=True):
         width = 0.0115 * len(known.name)
-        tries = [(left, y + up) for left in (x + 0.022, x - 0.022 - width) for up in (0, 0.045, -0.045, 0.09)]
+        tries = [
+            (left, y + up)
+            for left in (x + 0.022, x - 0.022 - width)
+            for up in (0, 0.045, -0.045, 0.09)
+        ]
         free = [
             (left, level)
             for left, level in tries
-            if left > 0 and left + width < 1
+            if left > 0
+            and left + width < 1
             and all(left > b or left + width < a or abs(level - c) > 0.042 for a, b, c in taken)
-        ]  # fmt: skip
+        ]
         left, level = free[0] if free else tries[0]
         taken.append((left, left + width, level))
-        axis.annotate(known.name, (known.calls, known.gap), xytext=(left, level), textcoords="axes fraction",
-                      ha="left", va="center", fontsize=7.5, zorder=5)  # fmt: skip
+        axis.annotate(
+            known.name,
+            (known.calls, known.gap),
+            xytext=(left, level),
+            textcoords="axes fraction",
+            ha="left",
+            va="center",
+            fontsize=7.5,
+            zorder=5,
+        )
 
 
 @styled
@@ -202,8 +321,9 @@ def ensemble_figure(
     reference_distances: np.ndarray | None = None,
     unit: str = "",
 ):
-    """Histogram of energies (kT) and, with ``distances``, of pair distances: samples filled, reference as a
-    line. Energies far above the reference are left out, and the axis says which share."""
+    """Histogram of energies (kT) and, with ``distances``, of pair distances: samples filled,
+    reference as a line. Energies far above the reference are left out, and the axis says which
+    share."""
     columns = 1 if distances is None else 2
     fig, axes = figure(4.8 * columns, 3.4, 1, columns)
     axes = np.atleast_1d(axes)
@@ -211,7 +331,9 @@ def ensemble_figure(
     known = finite if reference_energy is None else reference_energy
     low, high = _window(known, finite)
     beyond = 1 - np.mean(np.isfinite(energy) & (energy >= low) & (energy <= high))
-    label = "energy (kT)" + (f"; {100 * beyond:.1f} % of samples not on the axis" if beyond > 5e-4 else "")
+    label = "energy (kT)" + (
+        f"; {100 * beyond:.1f} % of samples not on the axis" if beyond > 5e-4 else ""
+    )
     _pair_of_histograms(
         axes[0], energy, reference_energy, np.linspace(low, high, _bins(known, finite)), label
     )
@@ -221,7 +343,11 @@ def ensemble_figure(
         b = None if reference_distances is None else reference_distances.ravel()
         low, high = _window(a if b is None else b, a[np.isfinite(a)])
         _pair_of_histograms(
-            axes[1], a, b, np.linspace(max(low, 0.0), high, 121), f"pair distance{unit and f' ({unit})'}"
+            axes[1],
+            a,
+            b,
+            np.linspace(max(low, 0.0), high, 121),
+            f"pair distance{unit and f' ({unit})'}",
         )
     legend(axes[-1])
     return fig
@@ -235,15 +361,19 @@ def ramachandran_figure(
     w2: TorusW2 | None = None,
     names: tuple[str, str] = ("φ", "ψ"),
 ):
-    """Free-energy maps of two torsions, ``(n, 2)`` radians, in kT: the reference, the samples, one colour
-    scale; KL and W2 with their floors in the title."""
+    """Free-energy maps of two torsions, ``(n, 2)`` radians, in kT: the reference, the samples, one
+    colour scale; KL and W2 with their floors in the title."""
     sets = [("Reference", reference)] if reference is not None else []
     sets.append(("Samples", samples))
     fig, axes = figure(4.1 * len(sets) + 0.6, 4.6, 1, len(sets))
     deepest = 8.0
     grid = np.arange(-1, 73) * 5.0 - 177.5
     for k, (axis, (title, angles)) in enumerate(zip(np.atleast_1d(axes), sets, strict=True)):
-        z = np.pad(np.minimum(free_energy_map(angles[:, 0], angles[:, 1], 1.0), 2 * deepest), 1, mode="wrap")
+        z = np.pad(
+            np.minimum(free_energy_map(angles[:, 0], angles[:, 1], 1.0), 2 * deepest),
+            1,
+            mode="wrap",
+        )
         shown = axis.contourf(
             grid, grid, z, levels=np.linspace(0, deepest, 9), cmap=depths(white=True), vmax=deepest
         )
@@ -256,7 +386,9 @@ def ramachandran_figure(
             axis.set_ylabel(f"{names[1]} (°)")
         else:
             axis.set_yticklabels([])
-    fig.colorbar(shown, ax=list(np.atleast_1d(axes)), label="free energy (kT)", shrink=0.85, pad=0.015)
+    fig.colorbar(
+        shown, ax=list(np.atleast_1d(axes)), label="free energy (kT)", shrink=0.85, pad=0.015
+    )
     parts = []
     if kl is not None:
         parts.append(f"KL(reference‖samples) {kl.value:.3f} (exact samples {kl.floor:.3f})")
@@ -269,8 +401,8 @@ def ramachandran_figure(
 
 @styled
 def weights_figure(forward: np.ndarray, evidence: Evidence, backward: np.ndarray | None = None):
-    """Histogram of the log weights of the sampler's paths and of paths from reference samples, with ELBO,
-    EUBO and log Z. For any sampler the two densities cross at log Z, as p_B/p_F = w/Z."""
+    """Histogram of the log weights of the sampler's paths and of paths from reference samples, with
+    ELBO, EUBO and log Z. For any sampler the two densities cross at log Z, as p_B/p_F = w/Z."""
     fig, axis = figure(6.4, 3.6)
     finite = forward[np.isfinite(forward)]
     pooled = finite if backward is None else np.concatenate([finite, backward])
@@ -289,13 +421,23 @@ def weights_figure(forward: np.ndarray, evidence: Evidence, backward: np.ndarray
         lines.append(("log Z (estimate)", best, REFERENCE))
     for name, value, colour in lines:
         if value is not None and math.isfinite(value) and edges[0] <= value <= edges[-1]:
-            axis.axvline(value, color=colour, lw=1.1, ls="--" if colour != REFERENCE else "-",
-                         label=f"{name} {value:.2f}")  # fmt: skip
+            axis.axvline(
+                value,
+                color=colour,
+                lw=1.1,
+                ls="--" if colour != REFERENCE else "-",
+                label=f"{name} {value:.2f}",
+            )
     beyond = 1 - np.mean((forward >= edges[0]) & (forward <= edges[-1]))
-    text = "log weight (nats)" + (f"; {100 * beyond:.1f} % of paths not on the axis" if beyond > 5e-4 else "")
+    text = "log weight (nats)" + (
+        f"; {100 * beyond:.1f} % of paths not on the axis" if beyond > 5e-4 else ""
+    )
     axis.set(xlabel=text, ylabel="density", ylim=(0, top * 1.05), xlim=edges[[0, -1]])
-    axis.set_title(f"effective samples {100 * evidence.ess:.3g} %, largest weight "
-                   f"{100 * evidence.largest_share:.2g} %", fontsize=10)  # fmt: skip
+    axis.set_title(
+        f"effective samples {100 * evidence.ess:.3g} %, largest weight "
+        f"{100 * evidence.largest_share:.2g} %",
+        fontsize=10,
+    )
     legend(axis)
     return fig
 
@@ -311,9 +453,10 @@ def _window(known: np.ndarray, samples: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(known, [0.0005, 0.9995])
     width = high - low or 1.0
     a, b = np.quantile(samples, [0.005, 0.995]) if len(samples) else (low, high)
-    return float(max(min(low, a), low - width)) - 0.05 * width, float(
-        min(max(high, b), high + width)
-    ) + 0.05 * width
+    return (
+        float(max(min(low, a), low - width)) - 0.05 * width,
+        float(min(max(high, b), high + width)) + 0.05 * width,
+    )
 
 
 def _bins(known: np.ndarray, samples: np.ndarray) -> int:

@@ -1,4 +1,5 @@
-"""Judge what a sampler of an energy drew: path weights, energies, modes, distances, torsions, virial."""
+"""Judge what a sampler of an energy drew: path weights, energies, modes, distances, torsions,
+virial."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ _VIRIAL, _DISTANCES = 2000, 5000
 
 @dataclass(frozen=True)
 class DrawnPaths:
-    """What the sampler drew: ends ``x: (n, *E)`` with their ``energy: (n,)`` in kT and the log importance
-    weights ``log_weight: (n,)`` of their paths, ``-U + log P_B - log P_F``; ``backward_log_weight: (m,)`` of
-    paths drawn backwards from reference samples (None without any); ``log_z_parameter``: the learned log Z,
-    None where the objective has none."""
+    """What the sampler drew: ends ``x: (n, *E)`` with their ``energy: (n,)`` in kT and the log
+    importance weights ``log_weight: (n,)`` of their paths, ``-U + log P_B - log P_F``;
+    ``backward_log_weight: (m,)`` of paths drawn backwards from reference samples (None without
+    any); ``log_z_parameter``: the learned log Z, None where the objective has none."""
 
     x: Tensor
     energy: Tensor
@@ -39,8 +40,8 @@ class DrawnPaths:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Samples of the target: ``x: (m, *E)``, ``energy: (m,)`` in kT; ``independent``: how many independent
-    samples they are worth (None: all of them)."""
+    """Samples of the target: ``x: (m, *E)``, ``energy: (m,)`` in kT; ``independent``: how many
+    independent samples they are worth (None: all of them)."""
 
     x: Tensor
     energy: Tensor
@@ -49,8 +50,8 @@ class ReferenceSet:
 
 @dataclass(frozen=True)
 class Compared:
-    """A distance of the samples to the reference, and the ``floor`` that a random part of the reference shows
-    against the rest (both of at most the samples' size)."""
+    """A distance of the samples to the reference, and the ``floor`` that a random part of the
+    reference shows against the rest (both of at most the samples' size)."""
 
     value: float
     floor: float
@@ -80,9 +81,10 @@ class TorsionMap:
 class SamplerVerdict:
     """How good the samples are; None where a number does not apply or has no reference.
 
-    ``not_finite``: samples whose energy is not finite; ``energy_w1``, ``energy_w2`` (kT) are over the others.
-    ``modes_weighted``: modes after importance weighting. ``symmetric_w2``: W2 with rotations, translations
-    and exchanges removed; ``distance_w1``: pair distances. ``target``: the energy judged against.
+    ``not_finite``: samples whose energy is not finite; ``energy_w1``, ``energy_w2`` (kT) are over
+    the others. ``modes_weighted``: modes after importance weighting. ``symmetric_w2``: W2 with
+    rotations, translations and exchanges removed; ``distance_w1``: pair distances. ``target``: the
+    energy judged against.
     """
 
     target: Energy
@@ -113,26 +115,32 @@ class SamplerVerdict:
             if found is not None:
                 out.append(f"{name} {found.value:.4g} (exact samples {found.floor:.4g})")
         out.append(
-            f"virial ⟨x·∇U⟩ {self.virial.value:.3f} ± {self.virial.error:.2g} (target {self.virial.exact})"
+            f"virial ⟨x·∇U⟩ {self.virial.value:.3f} ± {self.virial.error:.2g} (target"
+            f" {self.virial.exact})"
         )
         out += self.modes.lines() if self.modes is not None else []
         if self.modes_weighted is not None:
             out += [f"importance-weighted: {line}" for line in self.modes_weighted.lines()]
         for found in self.torsions:
             out.append(
-                f"{', '.join(found.names)}: KL {found.kl.value:.3f} (exact samples {found.kl.floor:.3f}), "
-                f"W2 {found.w2.value:.3f} rad (exact samples {found.w2.floor:.3f}), JS {found.js.value:.4f}"
+                f"{', '.join(found.names)}: KL {found.kl.value:.3f} (exact samples"
+                f" {found.kl.floor:.3f}), W2 {found.w2.value:.3f} rad (exact samples"
+                f" {found.w2.floor:.3f}), JS {found.js.value:.4f}"
             )
         if self.not_finite:
             out.append(
-                f"caution: {self.not_finite} of {self.samples} samples have no finite energy; they count as "
-                "weight zero, and the energy distances leave them out"
+                f"caution: {self.not_finite} of {self.samples} samples have no finite energy; they"
+                " count as weight zero, and the energy distances leave them out"
             )
         return out
 
     def to_dict(self) -> dict:
         """Numbers alone, ready for JSON; infinite and undefined ones are None."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "target"}
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)
+            if f.name != "target"
+        }
 
 
 def judge(
@@ -146,22 +154,24 @@ def judge(
 ) -> SamplerVerdict:
     """Everything that can be said about ``drawn``, with or without reference samples.
 
-    ``energy``: the target, usually a ``Counted`` one inside its stage "evaluation"; at most 2000 gradients
-    are asked for (the virial). ``torsions``: names and atoms, in pairs that are drawn against each other
-    (φ, ψ, φ, ψ, ...). ``particle_samples``: how many of each set go into the symmetric W2 of identical
-    particles (0.2 ms a pair of LJ-13, and as much again for the floor). ``generator``: for bootstraps and
-    random halves; by default one of its own.
+    ``energy``: the target, usually a ``Counted`` one inside its stage "evaluation"; at most 2000
+    gradients are asked for (the virial). ``torsions``: names and atoms, in pairs that are drawn
+    against each other (φ, ψ, φ, ψ, ...). ``particle_samples``: how many of each set go into the
+    symmetric W2 of identical particles (0.2 ms a pair of LJ-13, and as much again for the floor).
+    ``generator``: for bootstraps and random halves; by default one of its own.
 
     Raises ``InputError`` for shapes that do not belong together.
     """
     n = len(drawn.x)
     if drawn.energy.shape != (n,) or drawn.log_weight.shape != (n,):
         raise InputError(
-            f"{n} samples need as many energies and log weights, got {tuple(drawn.energy.shape)} and "
-            f"{tuple(drawn.log_weight.shape)}"
+            f"{n} samples need as many energies and log weights, got {tuple(drawn.energy.shape)}"
+            f" and {tuple(drawn.log_weight.shape)}"
         )
     if tuple(drawn.x.shape[1:]) != tuple(energy.event_shape):
-        raise InputError(f"samples of shape {tuple(drawn.x.shape[1:])} for an energy of {energy.event_shape}")
+        raise InputError(
+            f"samples of shape {tuple(drawn.x.shape[1:])} for an energy of {energy.event_shape}"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     target = energy.inner if isinstance(energy, Counted) else energy
     good = torch.isfinite(drawn.energy)
@@ -210,9 +220,13 @@ def _halves(m: int, n: int, generator: torch.Generator, device) -> tuple[Tensor,
 def _against_reference(target, drawn, known, good, halves, limit) -> dict:
     part, rest = halves
 
-    def compared(distance: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, most: int) -> Compared:
+    def compared(
+        distance: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor, most: int
+    ) -> Compared:
         order = torch.cat([rest, part])
-        return Compared(distance(x[:most], y[order][:most]), distance(y[part][:most], y[rest][:most]))
+        return Compared(
+            distance(x[:most], y[order][:most]), distance(y[part][:most], y[rest][:most])
+        )
 
     energies = drawn.energy[good], known.energy
     everything = len(drawn.x) + len(known.x)
@@ -228,7 +242,9 @@ def _against_reference(target, drawn, known, good, halves, limit) -> dict:
             if isinstance(target, PairEnergy):
                 from orbitwise.metrics.particles import symmetric_w2
 
-                found["symmetric_w2"] = compared(lambda a, b: float(symmetric_w2(a, b)), *points, limit)
+                found["symmetric_w2"] = compared(
+                    lambda a, b: float(symmetric_w2(a, b)), *points, limit
+                )
     return found
 
 

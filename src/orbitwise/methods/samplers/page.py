@@ -22,7 +22,15 @@ from orbitwise.methods.samplers.figures import (
     wells_figure,
 )
 from orbitwise.methods.samplers.judge import DrawnPaths, ReferenceSet, SamplerVerdict
-from orbitwise.methods.samplers.words import MEANINGS, Calls, calls_of, checks, key_figures, warnings, words
+from orbitwise.methods.samplers.words import (
+    MEANINGS,
+    Calls,
+    calls_of,
+    checks,
+    key_figures,
+    warnings,
+    words,
+)
 from orbitwise.metrics.modes import ModeWeights, WellCoverage
 from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import pair_distances
@@ -32,7 +40,8 @@ from orbitwise.report.canvas import save
 
 CITATIONS = (
     Citation(
-        "On scalable and efficient training of diffusion samplers (2025)", "https://arxiv.org/abs/2505.19552"
+        "On scalable and efficient training of diffusion samplers (2025)",
+        "https://arxiv.org/abs/2505.19552",
     ),
     Citation(
         "Blessing et al., Beyond ELBOs: evaluation of variational methods for sampling (2024)",
@@ -72,10 +81,10 @@ def write_report(
 ) -> Path:
     """``folder/report.html`` and the figures as PNGs beside it; returns the path of the page.
 
-    ``counts``: evaluations per stage, a ``Count`` or a pair (energies, gradients); ``seconds``: per stage,
-    under the same names or finer ones (``search1``, ``balance2``; the steps of the learner belong to
-    "training"); ``settings`` may be nested; ``unit`` of lengths. Drawing evaluates the energy on grids, which
-    is not counted: no result depends on it.
+    ``counts``: evaluations per stage, a ``Count`` or a pair (energies, gradients); ``seconds``: per
+    stage, under the same names or finer ones (``search1``, ``balance2``; the steps of the learner
+    belong to "training"); ``settings`` may be nested; ``unit`` of lengths. Drawing evaluates the
+    energy on grids, which is not counted: no result depends on it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,9 +105,14 @@ def write_report(
         warnings=warnings(verdict),
         checks=checks(verdict),
         stages=_stages(counts, seconds),
-        pictures=tuple(Picture((folder / d.file).read_bytes(), d.title, d.caption) for d in drawings),
+        pictures=tuple(
+            Picture((folder / d.file).read_bytes(), d.title, d.caption) for d in drawings
+        ),
         meanings=MEANINGS,
-        files=(*((d.file, d.title) for d in drawings), ("summary.json", "every number on this page")),
+        files=(
+            *((d.file, d.title) for d in drawings),
+            ("summary.json", "every number on this page"),
+        ),
         settings=tuple(_flat(settings)),
         versions=tuple((name, version(name)) for name in ("orbitwise", "torch")),
         seed=seed,
@@ -120,16 +134,17 @@ def _drawings(
     if isinstance(verdict.modes, ModeWeights) and verdict.target.event_shape == (2,):
         figure = mixture_figure(_array(x), _log_density(verdict.target), verdict.modes)
         caption = (
-            "Left: samples on contours of the density. Right: weight of each mode with its standard error; the "
-            "band holds all weights of 19 of 20 sets of as many exact samples."
+            "Left: samples on contours of the density. Right: weight of each mode with its standard"
+            " error; the band holds all weights of 19 of 20 sets of as many exact samples."
         )
         out.append(_Drawing("modes.png", "Modes", caption, figure))
     elif isinstance(verdict.modes, WellCoverage) and len(verdict.modes.minor) > 1:
         figure = wells_figure(_array(x), _log_density(verdict.target), verdict.modes)
         caption = (
-            "Above: two double wells against each other, samples as colours, the exact density as lines. "
-            "Below: mass on the less probable side of every well, and how many wells of a sample are on it; "
-            "independent wells make it binomial. Error bars are those of as many exact samples."
+            "Above: two double wells against each other, samples as colours, the exact density as"
+            " lines. Below: mass on the less probable side of every well, and how many wells of a"
+            " sample are on it; independent wells make it binomial. Error bars are those of as many"
+            " exact samples."
         )
         out.append(_Drawing("wells.png", "Wells", caption, figure))
     for k, two in enumerate(verdict.torsions):
@@ -139,15 +154,20 @@ def _drawings(
         ]
         figure = ramachandran_figure(*angles, two.kl, two.w2, two.names)
         caption = (
-            "−ln p relative to the deepest point, in kT, smoothed over a few degrees; white: not seen, or above "
-            "the scale."
+            "−ln p relative to the deepest point, in kT, smoothed over a few degrees; white: not"
+            " seen, or above the scale."
         )
-        out.append(_Drawing(f"torsions{k + 1 if k else ''}.png", " and ".join(two.names), caption, figure))
+        out.append(
+            _Drawing(f"torsions{k + 1 if k else ''}.png", " and ".join(two.names), caption, figure)
+        )
     distances = [None, None]
     if len(verdict.target.event_shape) == 2:
         distances = [None if v is None else _array(pair_distances(v[:5000])) for v in (x, known)]
     figure = ensemble_figure(
-        _array(drawn.energy), None if reference is None else _array(reference.energy), *distances, unit
+        _array(drawn.energy),
+        None if reference is None else _array(reference.energy),
+        *distances,
+        unit,
     )
     title = "Energies" if distances[0] is None else "Energies and pair distances"
     out.append(_Drawing("energies.png", title, "", figure))
@@ -180,13 +200,16 @@ def _array(v: torch.Tensor) -> np.ndarray:
 
 
 def _stages(counts: Mapping[str, Calls], seconds: Mapping[str, float]) -> tuple[StageRow, ...]:
-    """One row per counted stage, the time of its parts added up; then what took time but no evaluations."""
+    """One row per counted stage, the time of its parts added up; then what took time but no
+    evaluations."""
     time = dict.fromkeys(counts, 0.0)
     for name, value in seconds.items():
         bare = name.rstrip("0123456789 _")
         heading = name if name in time else "training" if bare in _TRAINING else bare
         time[heading] = time.get(heading, 0.0) + value
-    return tuple(StageRow(name, value, *calls_of(counts.get(name, (0, 0)))) for name, value in time.items())
+    return tuple(
+        StageRow(name, value, *calls_of(counts.get(name, (0, 0)))) for name, value in time.items()
+    )
 
 
 def _flat(settings: Mapping, prefix: str = "") -> list[tuple[str, str]]:

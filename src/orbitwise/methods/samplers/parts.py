@@ -1,4 +1,5 @@
-"""Parts of a diffusion sampler by name in a configuration: schedule, network, sampler, objective."""
+"""Parts of a diffusion sampler by name in a configuration: schedule, network, sampler,
+objective."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from orbitwise.runs.config import Config
 
 
 class ScheduleConfig(Config):
-    """``steps`` of the motion; ``start`` > 0 begins with a Gaussian; ``first``, ``last``: see ``Decaying``."""
+    """``steps`` of the motion; ``start`` > 0 begins with a Gaussian; ``first``, ``last``: see
+    ``Decaying``."""
 
     name: Literal["decaying", "uniform", "random"] = "decaying"
     steps: int = Field(100, ge=2)
@@ -44,8 +46,9 @@ class ScheduleConfig(Config):
 
 
 class NetworkConfig(Config):
-    """``mlp`` knows no symmetry; ``elementwise`` treats a vector as a set of blocks of ``width`` coordinates;
-    ``egnn`` and ``transformer`` are for points. ``hidden`` channels, ``layers``; ``radial``: distances of ``egnn``."""
+    """``mlp`` knows no symmetry; ``elementwise`` treats a vector as a set of blocks of ``width``
+    coordinates; ``egnn`` and ``transformer`` are for points. ``hidden`` channels, ``layers``;
+    ``radial``: distances of ``egnn``."""
 
     name: Literal["mlp", "elementwise", "egnn", "transformer"] = "mlp"
     hidden: int = Field(256, ge=8)
@@ -59,8 +62,8 @@ class NetworkConfig(Config):
         allowed = {"egnn": (2, 3), "transformer": (3,)}.get(self.name)
         if allowed and not (len(shape) == 2 and shape[1] in allowed and target.labels is not None):
             raise InputError(
-                f"network {self.name} is for points of {' or '.join(map(str, allowed))} dimensions, this energy is "
-                f"over {shape}; use mlp"
+                f"network {self.name} is for points of {' or '.join(map(str, allowed))} dimensions,"
+                f" this energy is over {shape}; use mlp"
             )
         if self.name == "mlp":
             return MLP(shape, self.hidden, self.layers)
@@ -78,8 +81,9 @@ class NetworkConfig(Config):
 
 
 class SamplerConfig(Config):
-    """The learner: see ``DiffusionSampler``. ``noise`` and ``data_scale`` in units of x; without them the scale is the
-    root mean square coordinate found by the search, and the noise ``relative_noise`` times it."""
+    """The learner: see ``DiffusionSampler``. ``noise`` and ``data_scale`` in units of x; without
+    them the scale is the root mean square coordinate found by the search, and the noise
+    ``relative_noise`` times it."""
 
     network: NetworkConfig = NetworkConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -116,9 +120,10 @@ class SamplerConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """``on_policy`` share of paths; ``time_steps`` per path that get a gradient (null: all); ``decay`` of
-    sub-trajectory balance; ``partial_energy`` in its flows and those of detailed balance; ``endpoints``, ``refresh``,
-    ``clip`` and ``memory`` of adjoint matching; ``novelty``: weight of the augmented flow."""
+    """``on_policy`` share of paths; ``time_steps`` per path that get a gradient (null: all);
+    ``decay`` of sub-trajectory balance; ``partial_energy`` in its flows and those of detailed
+    balance; ``endpoints``, ``refresh``, ``clip`` and ``memory`` of adjoint matching; ``novelty``:
+    weight of the augmented flow."""
 
     name: Literal[
         "trajectory_balance",
@@ -151,7 +156,12 @@ class ObjectiveConfig(Config):
         return self.flows or self.name in ("trajectory_balance", "augmented_flow")
 
     def build(
-        self, energy: Energy, buffer: ReplayBuffer | None, group: Group | None, forces: bool, steps: int
+        self,
+        energy: Energy,
+        buffer: ReplayBuffer | None,
+        group: Group | None,
+        forces: bool,
+        steps: int,
     ) -> PathObjective:
         """``group``, ``forces`` and the number of ``steps`` are for maximum likelihood."""
         if self.name == "reverse_kl":

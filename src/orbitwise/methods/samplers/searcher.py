@@ -1,4 +1,5 @@
-"""The searcher of a sampler configuration: weighted or equilibrium points of an energy, with clean energies."""
+"""The searcher of a sampler configuration: weighted or equilibrium points of an energy, with clean
+energies."""
 
 from __future__ import annotations
 
@@ -36,9 +37,10 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 @dataclass(frozen=True)
 class Found:
-    """``x: (n, *E)`` with the clean ``energy: (n,)`` and ``grad``; ``log_weight: (n,)`` of annealed points, 0 for
-    chains; ``log_z``: unbiased estimate where the search gives one, with its error; ``independent``: how many
-    independent samples they are worth, by the energies of chains and by the weights of others (None: all of them)."""
+    """``x: (n, *E)`` with the clean ``energy: (n,)`` and ``grad``; ``log_weight: (n,)`` of annealed
+    points, 0 for chains; ``log_z``: unbiased estimate where the search gives one, with its error;
+    ``independent``: how many independent samples they are worth, by the energies of chains and by
+    the weights of others (None: all of them)."""
 
     x: Tensor
     energy: Tensor
@@ -50,10 +52,11 @@ class Found:
 
 
 class SearchConfig(Config):
-    """``anneal``: sequential Monte Carlo from a Gaussian over ``levels`` with resampling; ``chains``: ``steps`` of one
-    kernel after ``warmup`` steps; ``replica_exchange``: the same on ``rungs`` temperatures up to ``hottest`` times the
-    target's; ``none``. ``kernel`` hmc (with ``leapfrog_steps``), mala, langevin (exact) or dynamics (underdamped,
-    unadjusted). Starts are drawn from a Gaussian of width ``prior_scale``, or from the molecule's geometry.
+    """``anneal``: sequential Monte Carlo from a Gaussian over ``levels`` with resampling;
+    ``chains``: ``steps`` of one kernel after ``warmup`` steps; ``replica_exchange``: the same on
+    ``rungs`` temperatures up to ``hottest`` times the target's; ``none``. ``kernel`` hmc (with
+    ``leapfrog_steps``), mala, langevin (exact) or dynamics (underdamped, unadjusted). Starts are
+    drawn from a Gaussian of width ``prior_scale``, or from the molecule's geometry.
     """
 
     method: Literal["anneal", "chains", "replica_exchange", "none"] = "chains"
@@ -97,7 +100,8 @@ class SearchConfig(Config):
         novelty: Novelty | None,
         weight: float,
     ) -> Found:
-        """One round; with ``novelty`` on U - weight · bonus, whose clean energies are what is returned.
+        """One round; with ``novelty`` on U - weight · bonus, whose clean energies are what is
+        returned.
 
         Raises ``EnergyError`` where no chain found a finite energy.
         """
@@ -113,11 +117,14 @@ class SearchConfig(Config):
         return GaussianPrior(energy.event_shape, self.prior_scale, energy.zero_com)
 
     def _starts(self, target: Target, energy: Energy, count: int, generator) -> Tensor:
-        """Starting points ``(count, *E)``: the molecule's geometry, or the ends of a short annealing from the prior."""
+        """Starting points ``(count, *E)``: the molecule's geometry, or the ends of a short
+        annealing from the prior."""
         if target.start is not None:
             return target.start.to(torch.float32).expand(count, *energy.event_shape).clone()
         kernel = HMC(self.step_size, 3)
-        trial = pilot(energy, self._prior(energy), kernel, generator=generator, chains=16, steps=2, cess=0.5)
+        trial = pilot(
+            energy, self._prior(energy), kernel, generator=generator, chains=16, steps=2, cess=0.5
+        )
         done = anneal(
             energy,
             self._prior(energy),
@@ -171,7 +178,9 @@ class SearchConfig(Config):
 
             state = kernel.init(x, energy)
             if self.warmup:
-                state = warmup(kernel, state, energy, self.warmup, generator=generator, observe=show(0))
+                state = warmup(
+                    kernel, state, energy, self.warmup, generator=generator, observe=show(0)
+                )
             trace = run(
                 kernel,
                 state,
@@ -192,9 +201,13 @@ class SearchConfig(Config):
                 "no chain of the search ever moved; set a smaller search.step_size or longer warmup"
             )
         x, value, grad = (v[:, alive].flatten(0, 1) for v in (trace.x, trace.energy, trace.grad))
-        return Found(x, value, grad, torch.zeros_like(value), independent=_worth(trace.energy[:, alive]))
+        return Found(
+            x, value, grad, torch.zeros_like(value), independent=_worth(trace.energy[:, alive])
+        )
 
-    def _explore(self, target: Target, energy: Energy, generator, novelty: Novelty, weight: float) -> Found:
+    def _explore(
+        self, target: Target, energy: Energy, generator, novelty: Novelty, weight: float
+    ) -> Found:
         """Chains on U - weight · bonus; the weights lead back to exp(-U)."""
         chains = min(self.chains, 64)  # of annealing there may be thousands
         each = self.leapfrog_steps if self.kernel == "hmc" else 1
@@ -220,13 +233,15 @@ class SearchConfig(Config):
         x, value, grad = (v[:, alive].flatten(0, 1) for v in (done.x, done.energy, done.grad))
         with torch.no_grad():
             tilt = torch.cat([novelty.bonus(part) for part in x.split(4096)])
-        # chains hardly cross between modes: none is worth more than one sample of which mode is how heavy
+        # chains hardly cross between modes: none is worth more than one sample of which mode is how
+        # heavy
         worth = min(int(alive.sum()), max(1, round(effective((-weight * tilt).double()))))
         return Found(x, value, grad, -weight * tilt, independent=worth)
 
 
 def _worth(energy: Tensor) -> int | None:
-    """Independent samples that the energies ``(steps, chains)`` are worth; None where that cannot be told."""
+    """Independent samples that the energies ``(steps, chains)`` are worth; None where that cannot
+    be told."""
     if len(energy) < 8:
         return None
     found = float(effective_sample_size(energy.T))

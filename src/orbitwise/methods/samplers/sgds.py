@@ -1,8 +1,10 @@
-"""Search-guided diffusion samplers (SGDS, arXiv 2505.19552): sample an energy from the energy alone.
+"""Search-guided diffusion samplers (SGDS, arXiv 2505.19552): sample an energy from the energy
+alone.
 
-In rounds: a Searcher (annealing, chains, replica exchange; from the second round on with a novelty bonus) fills a
-buffer, a Learner is trained on it by maximum likelihood with exact orbit targets and then balanced against the energy
-on its own paths and on paths back from the buffer. PIS, TB, SubTB, GAFN, MLE and adjoint matching are settings of it.
+In rounds: a Searcher (annealing, chains, replica exchange; from the second round on with a novelty
+bonus) fills a buffer, a Learner is trained on it by maximum likelihood with exact orbit targets and
+then balanced against the energy on its own paths and on paths back from the buffer. PIS, TB, SubTB,
+GAFN, MLE and adjoint matching are settings of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.data.folder import writable_folder
 from orbitwise.energies import Counted
 from orbitwise.errors import InputError
-from orbitwise.methods.samplers.evaluation import EvaluationConfig, draw, judge_run, with_steps, write_samples
+from orbitwise.methods.samplers.evaluation import (
+    EvaluationConfig,
+    draw,
+    judge_run,
+    with_steps,
+    write_samples,
+)
 from orbitwise.methods.samplers.parts import ObjectiveConfig, SamplerConfig
 from orbitwise.methods.samplers.searcher import Found, SearchConfig
 from orbitwise.methods.samplers.targets import EnergyConfig, Target
@@ -37,7 +45,8 @@ from orbitwise.training import train as fit
 
 
 class NoveltyConfig(Config):
-    """``weight`` of the bonus in kT (0: none); the predictor makes ``steps`` on points that the learner draws."""
+    """``weight`` of the bonus in kT (0: none); the predictor makes ``steps`` on points that the
+    learner draws."""
 
     weight: float = Field(10.0, ge=0)
     steps: int = Field(500, ge=1)
@@ -45,9 +54,9 @@ class NoveltyConfig(Config):
 
 
 class SGDSConfig(Config):
-    """``restart`` of the learner between rounds: ``full``, ``partial`` (the last layers) or ``none`` (fine-tuning).
-    ``likelihood_steps`` or ``balance_steps`` 0 leave that phase out. ``forces``: gradients found by the search serve as
-    a control variate of the likelihood."""
+    """``restart`` of the learner between rounds: ``full``, ``partial`` (the last layers) or
+    ``none`` (fine-tuning). ``likelihood_steps`` or ``balance_steps`` 0 leave that phase out.
+    ``forces``: gradients found by the search serve as a control variate of the likelihood."""
 
     energy: EnergyConfig
     sampler: SamplerConfig = SamplerConfig()
@@ -101,7 +110,11 @@ def plan(config: SGDSConfig) -> Plan:
     own = config.objective.on_policy * config.balance.batch_size * config.balance_steps
     if config.objective.name == "adjoint_matching":
         own = config.objective.endpoints * (config.balance_steps / config.objective.refresh)
-    inner = config.sampler.schedule.steps if config.sampler.langevin or config.objective.partial_energy else 1
+    inner = (
+        config.sampler.schedule.steps
+        if config.sampler.langevin or config.objective.partial_energy
+        else 1
+    )
     calls = config.rounds * (config.search.calls + int(own * inner))
     return Plan(sum(p.numel() for p in sampler.parameters()), calls)
 
@@ -110,7 +123,8 @@ def train(config: SGDSConfig, out: str | Path) -> Outcome:
     """Search and learn in the folder ``out``, or finish what was begun there."""
     if not config.balance_steps and (not config.likelihood_steps or config.search.method == "none"):
         raise InputError(
-            "there is nothing to train: set balance_steps, or likelihood_steps with a search (search.method)"
+            "there is nothing to train: set balance_steps, or likelihood_steps with a search"
+            " (search.method)"
         )
     folder = writable_folder(out)
     target = config.energy.build()
@@ -150,7 +164,9 @@ def stage_key(config: SGDSConfig, phase: str, number: int) -> dict:
     return {"method": "sgds", **config.model_dump(mode="json", exclude={"evaluation", *later})}
 
 
-def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _State, number: int) -> None:
+def _search(
+    config: SGDSConfig, target: Target, energy: Counted, pipe, state: _State, number: int
+) -> None:
     if config.search.method == "none":
         return
 
@@ -159,14 +175,22 @@ def _search(config: SGDSConfig, target: Target, energy: Counted, pipe, state: _S
     def searched():
         generator = torch.Generator().manual_seed(1_000_003 * config.seed + number)
         with energy.stage("search"):
-            found = config.search.search(target, energy, generator, state.novelty, config.novelty.weight)
-        tensors = {"x": found.x, "energy": found.energy, "grad": found.grad, "log_weight": found.log_weight}
+            found = config.search.search(
+                target, energy, generator, state.novelty, config.novelty.weight
+            )
+        tensors = {
+            "x": found.x,
+            "energy": found.energy,
+            "grad": found.grad,
+            "log_weight": found.log_weight,
+        }
         return tensors, {name: getattr(found, name) for name in numbers}
 
     pipe.key = stage_key(config, "search", number)
     stage = pipe.stage(f"search{number}", searched)
     found = Found(**stage.tensors, **{name: stage.info.get(name) for name in numbers})
-    # every round counts by the independent samples it is worth: many points of few chains must not outweigh the rest
+    # every round counts by the independent samples it is worth: many points of few chains must not
+    # outweigh the rest
     worth = found.independent or len(found.log_weight)
     weight = found.log_weight - found.log_weight.logsumexp(0) + math.log(worth)
     state.buffer.add(found.x, found.energy, found.grad, weight)
@@ -204,7 +228,9 @@ def _learn(
         )
         phases.append(("likelihood", objective, settings))
     if config.balance_steps:
-        settings = config.balance.model_copy(update={"steps": config.balance_steps, "seed": config.seed + 1})
+        settings = config.balance.model_copy(
+            update={"steps": config.balance_steps, "seed": config.seed + 1}
+        )
         objective = config.objective.build(
             target.energy,
             state.buffer if has_points else None,
@@ -220,7 +246,8 @@ def _learn(
             where = folder / "learner" / f"{name}{number}-{Stages.digest(pipe.key)[:8]}"
             data = Ticks(settings.batch_size * 100)
             result = fit(state.sampler, objective, data, settings, where, pipe.key)
-            objective.cpu()  # buffer and energy, which may have been on a GPU, go on in the next search
+            # buffer and energy, which may have been on a GPU, go on in the next search
+            objective.cpu()
             count = energy.counts["training"]
             count.energy += int(objective.spent[0])
             count.gradient += int(objective.spent[1])
@@ -231,7 +258,8 @@ def _learn(
 
 
 def _carry_over(restart: str, old: DiffusionSampler, new: DiffusionSampler) -> None:
-    """``none``: all weights of the old learner; ``partial``: all but the last third of its network's tensors."""
+    """``none``: all weights of the old learner; ``partial``: all but the last third of its
+    network's tensors."""
     if restart == "full":
         return
     weights = {k: v for k, v in old.state_dict().items() if not k.startswith("log_z")}
@@ -268,14 +296,17 @@ def _distil(config: SGDSConfig, energy: Counted, pipe, state: _State, number: in
 
 
 def restore(config: SGDSConfig, folder: Path) -> tuple[DiffusionSampler, Target, dict]:
-    """The trained learner of a run, its target, and ``seconds`` and ``evaluations`` of its stages."""
+    """The trained learner of a run, its target, and ``seconds`` and ``evaluations`` of its
+    stages."""
     target = config.energy.build()
     phase = "balance" if config.balance_steps else "likelihood"
     name, key = f"{phase}{config.rounds}", stage_key(config, phase, config.rounds)
     stages = Stages(folder)
     stage = stages.load(name, key)
     if stage is None:
-        raise InputError(f"{folder}: the training is not finished; repeat the command that began it")
+        raise InputError(
+            f"{folder}: the training is not finished; repeat the command that began it"
+        )
     scale = float(stage.tensors["data_scale"])  # it may come from the search, and the noise with it
     sampler = config.sampler.build(target, scale, config.seed, flows=config.objective.flows)
     sampler.load_state_dict(stage.tensors)
@@ -299,7 +330,8 @@ def history(config: SGDSConfig, stages: Stages) -> dict:
 
 
 def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
-    """Draw ``n`` independent samples with their importance weights into ``samples.npz`` (points: .extxyz too)."""
+    """Draw ``n`` independent samples with their importance weights into ``samples.npz`` (points:
+    .extxyz too)."""
     config, folder = load_run(run), writable_folder(run)
     sampler, target, _ = restore(config, folder)
     energy = Counted(target.energy)
@@ -307,12 +339,16 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
         drawn = draw(sampler, energy, n, seed, config.evaluation.batch)
     write_samples(folder, target, drawn)
     spent = energy.counts["sampling"]
-    line = f"{folder}: {n} samples in samples.npz; {spent.energy:,} energies, {spent.gradient:,} gradients"
+    line = (
+        f"{folder}: {n} samples in samples.npz; {spent.energy:,} energies, {spent.gradient:,}"
+        " gradients"
+    )
     return Outcome(folder, drawn, [line])
 
 
 def evaluate(run: str | Path) -> Outcome:
-    """Judge the learner's paths against reference samples; writes ``summary.json`` and ``report.html``."""
+    """Judge the learner's paths against reference samples; writes ``summary.json`` and
+    ``report.html``."""
     config, folder = load_run(run), writable_folder(run)
     sampler, target, past = restore(config, folder)
     return judge_run(config, folder, sampler, target, past)

@@ -1,4 +1,5 @@
-"""Energies by name for sampler configurations: what is to be sampled, its symmetry, and reference samples."""
+"""Energies by name for sampler configurations: what is to be sampled, its symmetry, and reference
+samples."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapepti
 class Target:
     """An energy and what is known about it.
 
-    ``group``: its symmetry, for the orbit targets of maximum likelihood (None: none used); ``labels``: one item for
-    networks on points; ``start: (N, 3)`` a geometry, for molecules; ``torsions``: ``(name, (i, j, k, l))`` to judge by.
+    ``group``: its symmetry, for the orbit targets of maximum likelihood (None: none used);
+    ``labels``: one item for networks on points; ``start: (N, 3)`` a geometry, for molecules;
+    ``torsions``: ``(name, (i, j, k, l))`` to judge by.
     """
 
     energy: Energy
@@ -42,9 +44,10 @@ class Target:
 
 
 class EnergyConfig(Config):
-    """``name`` of a benchmark energy with its size (``dim`` of a many-well, ``points`` of a cluster), a peptide with
-    its ``force_field``, ``solvent`` and ``temperature`` in K, or ``function``: your own, "package.module:name" of
-    something that returns an ``orbitwise.energies.Energy`` when called with ``arguments``."""
+    """``name`` of a benchmark energy with its size (``dim`` of a many-well, ``points`` of a
+    cluster), a peptide with its ``force_field``, ``solvent`` and ``temperature`` in K, or
+    ``function``: your own, "package.module:name" of something that returns an
+    ``orbitwise.energies.Energy`` when called with ``arguments``."""
 
     name: Literal[
         "forty_gaussians",
@@ -97,7 +100,9 @@ def _own(name: str | None, arguments: dict[str, Any]) -> Target:
     except (ImportError, AttributeError, TypeError) as error:
         raise InputError(f"energy.function {name}: {error}") from error
     if not isinstance(made, Energy):
-        raise InputError(f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy")
+        raise InputError(
+            f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy"
+        )
     points = len(made.event_shape) == 2
     three = points and made.event_shape[1] == 3
     labels = identical(*made.event_shape) if points else None
@@ -105,7 +110,8 @@ def _own(name: str | None, arguments: dict[str, Any]) -> Target:
 
 
 def _peptide(residues: int, force_field: str, solvent: str, temperature: float) -> Target:
-    """ACE-(ALA)n-NME in Å at ``temperature`` in K. Raises ``InputError`` for an unknown force field or solvent."""
+    """ACE-(ALA)n-NME in Å at ``temperature`` in K. Raises ``InputError`` for an unknown force field
+    or solvent."""
     from orbitwise.molecules.molecule import to_batch
     from orbitwise.molecules.openmm.energy import OpenMMEnergy
     from orbitwise.molecules.openmm.peptides import alanine_peptide
@@ -114,7 +120,9 @@ def _peptide(residues: int, force_field: str, solvent: str, temperature: float) 
     peptide = alanine_peptide(residues, field=force_field, solvent=solvent)
     start = peptide.positions[0]
     torsions = []
-    for k, (phi, psi) in enumerate(zip(peptide.phi.tolist(), peptide.psi.tolist(), strict=True), start=1):
+    for k, (phi, psi) in enumerate(
+        zip(peptide.phi.tolist(), peptide.psi.tolist(), strict=True), start=1
+    ):
         torsions += [(f"phi{k}", tuple(phi)), (f"psi{k}", tuple(psi))]
     return Target(
         OpenMMEnergy(peptide.system, temperature=temperature).to(torch.float32),

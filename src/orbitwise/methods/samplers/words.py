@@ -1,4 +1,5 @@
-"""What a verdict on a sampler says on its page: numbers in large type, sentences, warnings, comparisons."""
+"""What a verdict on a sampler says on its page: numbers in large type, sentences, warnings,
+comparisons."""
 
 from __future__ import annotations
 
@@ -13,27 +14,40 @@ from orbitwise.report import CheckRow, KeyFigure
 MEANINGS = (
     (
         "weight of a path",
-        "log w = −U + log P(path, backwards) − log P(path, forwards). Its mean over the sampler's paths is Z.",
+        (
+            "log w = −U + log P(path, backwards) − log P(path, forwards). Its mean over the"
+            " sampler's paths is Z."
+        ),
     ),
     (
         "ELBO, EUBO",
-        "Mean log w over the sampler's own paths, and over paths run backwards from reference samples; log Z "
-        "lies between them. A mode that the sampler never visits hardly lowers the ELBO, but raises the EUBO "
-        "without limit, so the gap EUBO − ELBO sees what is drawn wrongly and what is missing.",
+        (
+            "Mean log w over the sampler's own paths, and over paths run backwards from reference"
+            " samples; log Z lies between them. A mode that the sampler never visits hardly lowers"
+            " the ELBO, but raises the EUBO without limit, so the gap EUBO − ELBO sees what is"
+            " drawn wrongly and what is missing."
+        ),
     ),
     (
         "log Z",
-        "Logarithm of ∫ exp(−U), from the weights of the sampler's paths; the bridge uses both sets of paths.",
+        (
+            "Logarithm of ∫ exp(−U), from the weights of the sampler's paths; the bridge uses both"
+            " sets of paths."
+        ),
     ),
     (
         "ESS",
-        "How many exact samples the weighted paths are worth, as a share of their number. The sampler's own "
-        "paths cannot show modes that are missing; reference paths can.",
+        (
+            "How many exact samples the weighted paths are worth, as a share of their number. The"
+            " sampler's own paths cannot show modes that are missing; reference paths can."
+        ),
     ),
     (
         "exact samples",
-        "What the same number is for a random part of the reference against the rest, or for as many exact "
-        "draws: a perfect sampler comes down to it, not below.",
+        (
+            "What the same number is for a random part of the reference against the rest, or for as"
+            " many exact draws: a perfect sampler comes down to it, not below."
+        ),
     ),
     ("virial", "Mean of x·∇U: the number of dimensions, for samples of exp(−U)."),
 )
@@ -55,15 +69,23 @@ def key_figures(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[K
         out.append(KeyFigure("modes", f"{verdict.modes.found} of {len(verdict.modes.exact)}"))
     if isinstance(verdict.modes, WellCoverage):
         mean = float(verdict.modes.minor.mean())
-        out.append(KeyFigure("minor mass", f"{100 * mean:.2f} %", f"exact {100 * verdict.modes.exact:.2f} %"))
+        out.append(
+            KeyFigure(
+                "minor mass", f"{100 * mean:.2f} %", f"exact {100 * verdict.modes.exact:.2f} %"
+            )
+        )
     elif verdict.torsions:
         w2 = verdict.torsions[0].w2
-        out.append(KeyFigure("torsions, W₂", f"{w2.value:.3f} rad", f"exact samples {w2.floor:.3f}"))
+        out.append(
+            KeyFigure("torsions, W₂", f"{w2.value:.3f} rad", f"exact samples {w2.floor:.3f}")
+        )
     elif verdict.energy_w2 is not None and verdict.modes is None:
         w2 = verdict.energy_w2
         out.append(KeyFigure("energy W₂", f"{w2.value:.2f} kT", f"exact samples {w2.floor:.2f}"))
     total = sum(calls_of(c)[0] for c in counts.values())
-    before = total - sum(calls_of(c)[0] for name, c in counts.items() if name in ("evaluation", "reference"))
+    before = total - sum(
+        calls_of(c)[0] for name, c in counts.items() if name in ("evaluation", "reference")
+    )
     text = f"{before / 1e6:.2f} M" if before >= 1e6 else f"{before:,}"
     out.append(KeyFigure("energy evaluations", text, f"search and training; {total:,} in all"))
     return tuple(out)
@@ -81,23 +103,25 @@ def words(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[str, ..
         )
     else:
         text.append(
-            f"The ELBO is {_nats(found.elbo, found.elbo_error)}. No paths were drawn back from reference samples, "
-            "so the weights cannot show modes that the sampler misses."
+            f"The ELBO is {_nats(found.elbo, found.elbo_error)}. No paths were drawn back from"
+            " reference samples, so the weights cannot show modes that the sampler misses."
         )
     share = f"{100 * found.ess:.3g} %"
     text.append(f"Weighted, the {found.paths:,} paths are worth {share} of as many exact samples.")
     if isinstance(verdict.modes, ModeWeights):
         off = "as in" if not verdict.modes.largest.excess else "more than in"
         text.append(
-            f"{verdict.modes.found} of {len(verdict.modes.exact)} modes are found; the largest error of a weight "
-            f"is {100 * verdict.modes.largest.value:.2f} %, {off} 19 of 20 exact sets of this size."
+            f"{verdict.modes.found} of {len(verdict.modes.exact)} modes are found; the largest"
+            f" error of a weight is {100 * verdict.modes.largest.value:.2f} %, {off} 19 of 20 exact"
+            " sets of this size."
         )
     if isinstance(verdict.modes, WellCoverage):
         off = "as small as" if not verdict.modes.largest.excess else "larger than"
         text.append(
-            f"The minor sides of the wells hold {100 * float(verdict.modes.minor.mean()):.2f} % on average (exact "
-            f"{100 * verdict.modes.exact:.2f} %); the largest deviation of a well, "
-            f"{100 * verdict.modes.largest.value:.2f} %, is {off} those of 19 of 20 exact sets of this size."
+            f"The minor sides of the wells hold {100 * float(verdict.modes.minor.mean()):.2f} % on"
+            f" average (exact {100 * verdict.modes.exact:.2f} %); the largest deviation of a well,"
+            f" {100 * verdict.modes.largest.value:.2f} %, is {off} those of 19 of 20 exact sets of"
+            " this size."
         )
     calls = [(name, *calls_of(c)) for name, c in counts.items()]
     spent = ", ".join(f"{energies:,} in the {name}" for name, energies, _ in calls if energies)
@@ -111,7 +135,8 @@ def warnings(verdict: SamplerVerdict) -> tuple[str, ...]:
     told = [text[0].upper() + text[1:] + "." for text in verdict.evidence.cautions]
     if verdict.not_finite:
         told.append(
-            f"{verdict.not_finite} of {verdict.samples} samples have no finite energy; distances leave them out."
+            f"{verdict.not_finite} of {verdict.samples} samples have no finite energy; distances"
+            " leave them out."
         )
     return tuple(told)
 
@@ -124,13 +149,17 @@ def checks(verdict: SamplerVerdict) -> tuple[CheckRow, ...]:
         if found is not None:
             rows.append(
                 CheckRow(
-                    what, f"{found.value:.{digits}f}", target=f"{found.floor:.{digits}f} (exact samples)"
+                    what,
+                    f"{found.value:.{digits}f}",
+                    target=f"{found.floor:.{digits}f} (exact samples)",
                 )
             )
 
     def deviation(what: str, found: Deviation, scale: float = 1.0) -> None:
         value, limit = f"{found.value * scale:.3g}", f"{found.exact_95 * scale:.3g}"
-        rows.append(CheckRow(what, value, target=f"below {limit} (exact samples)", good=not found.excess))
+        rows.append(
+            CheckRow(what, value, target=f"below {limit} (exact samples)", good=not found.excess)
+        )
 
     exact = verdict.evidence.log_z_true
     for what, value, error in (
@@ -148,7 +177,12 @@ def checks(verdict: SamplerVerdict) -> tuple[CheckRow, ...]:
     virial = verdict.virial
     inside = abs(virial.value - virial.exact) < 3 * virial.error
     rows.append(
-        CheckRow("virial", _nats(virial.value, virial.error), target=f"{virial.exact} (exact)", good=inside)
+        CheckRow(
+            "virial",
+            _nats(virial.value, virial.error),
+            target=f"{virial.exact} (exact)",
+            good=inside,
+        )
     )
     if isinstance(verdict.modes, ModeWeights):
         deviation("largest error of a mode's weight (%)", verdict.modes.largest, 100)
@@ -178,4 +212,8 @@ def _nats(value: float, error: float | None) -> str:
 
 def calls_of(calls: Calls) -> tuple[int, int]:
     """Energies and gradients of one stage."""
-    return (calls.energy, calls.gradient) if isinstance(calls, Count) else (int(calls[0]), int(calls[1]))
+    return (
+        (calls.energy, calls.gradient)
+        if isinstance(calls, Count)
+        else (int(calls[0]), int(calls[1]))
+    )

@@ -70,7 +70,11 @@ class Graph:
                 raise InputError(f"the bond {i}-{j} of order {order} is none")
             mol.AddBond(i, j, Chem.BondType.SINGLE if plain else _ORDERS[order])
             if order == 1.5 and not plain:
-                for part in (mol.GetAtomWithIdx(i), mol.GetAtomWithIdx(j), mol.GetBondBetweenAtoms(i, j)):
+                for part in (
+                    mol.GetAtomWithIdx(i),
+                    mol.GetAtomWithIdx(j),
+                    mol.GetBondBetweenAtoms(i, j),
+                ):
                     part.SetIsAromatic(True)
         return orders_from(parse_smiles(smiles), mol.GetMol()) if plain else mol.GetMol()
 
@@ -80,23 +84,32 @@ def sdf_records(path: Path, skip_bad: bool) -> Iterator[Record | InputError]:
     skipped: list[str] | None = [] if skip_bad else None
     for frames in read_sdf(path, skipped=skipped):
         name = Chem.MolToSmiles(Chem.RemoveHs(frames.mol))
-        yield Record(f"{frames.where[0]} ({name})", name, None, frames.positions_angstrom, frames.mol)
+        yield Record(
+            f"{frames.where[0]} ({name})", name, None, frames.positions_angstrom, frames.mol
+        )
     yield from map(InputError, skipped or ())
 
 
 def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Iterator[Record]:
-    """The molecules of an archive that are of these splits and sizes; ``InputError`` for one that is not whole."""
+    """The molecules of an archive that are of these splits and sizes; ``InputError`` for one that
+    is not whole."""
     try:
         with np.load(path) as file:
-            data = {key: file[key] for key in file.files if key not in ("qcarchive_record", "mol_id")}
+            data = {
+                key: file[key] for key in file.files if key not in ("qcarchive_record", "mol_id")
+            }
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not an .npz archive of plain arrays ({error})") from None
     missing = [key for key in _NEEDED if key not in data]
     place = next((key for key in ("positions", "positions_milliangstrom") if key in data), None)
     if missing or place is None:
         missing += [] if place else ["positions (or positions_milliangstrom)"]
-        raise InputError(f"{path}: the archive has no {', '.join(missing)}; it has {', '.join(sorted(data))}")
-    atoms, bonds, frames = (data[f"{k}_offsets"].astype(np.int64) for k in ("atom", "bond", "conformer"))
+        raise InputError(
+            f"{path}: the archive has no {', '.join(missing)}; it has {', '.join(sorted(data))}"
+        )
+    atoms, bonds, frames = (
+        data[f"{k}_offsets"].astype(np.int64) for k in ("atom", "bond", "conformer")
+    )
     count = len(data["smiles"])
     sizes, conformers = np.diff(atoms), np.diff(frames)
     start = np.concatenate([[0], np.cumsum(sizes * conformers)])
@@ -108,13 +121,15 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
     for name, offsets, length in ends:
         if len(offsets) != count + 1 or offsets[-1] != length:
             raise InputError(
-                f"{path}: the offsets of the {name}s give {len(offsets) - 1} molecules and {offsets[-1]} {name}s; "
-                f"there are {count} and {length}"
+                f"{path}: the offsets of the {name}s give {len(offsets) - 1} molecules and"
+                f" {offsets[-1]} {name}s; there are {count} and {length}"
             )
     scale = 1e-3 if place == "positions_milliangstrom" else 1.0
     split = data.get("split")
     for i in range(count):
-        if (max_atoms is not None and sizes[i] > max_atoms) or (split is not None and split[i] not in splits):
+        if (max_atoms is not None and sizes[i] > max_atoms) or (
+            split is not None and split[i] not in splits
+        ):
             continue
         a, b = slice(*atoms[i : i + 2]), slice(*bonds[i : i + 2])
         smiles = str(data.get("smiles_3d_first", data["smiles"])[i])
@@ -124,7 +139,12 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
             smiles,
             None if split is None else str(split[i]),
             data[place][start[i] : start[i + 1]].reshape(conformers[i], sizes[i], 3) * scale,
-            Graph(data["atomic_numbers"][a].astype(int), charges, data["bonds"][b], data["bond_order"][b]),
+            Graph(
+                data["atomic_numbers"][a].astype(int),
+                charges,
+                data["bonds"][b],
+                data["bond_order"][b],
+            ),
         )
 
 
@@ -149,7 +169,9 @@ def write_conformer_set(path: str | Path, molecules: Sequence) -> None:
             bonds=np.array(bonds, dtype=np.int16),
             bond_order=np.array(orders, dtype=np.float32),
             conformer_offsets=offsets([len(m) for m in molecules]),
-            positions=np.concatenate([m.positions_angstrom.reshape(-1, 3) for m in molecules]).astype("f4"),
+            positions=np.concatenate(
+                [m.positions_angstrom.reshape(-1, 3) for m in molecules]
+            ).astype("f4"),
         )
 
 

@@ -19,8 +19,9 @@ _FEWEST = 10
 
 @dataclass(frozen=True)
 class Ensemble:
-    """``training: (F, N, 3)`` and ``held_out: (H, N, 3)`` in Å, centred, with one labelled handedness, of the
-    molecule ``mol``; ``bond_source`` as in ``Frames``; ``digest`` of the file."""
+    """``training: (F, N, 3)`` and ``held_out: (H, N, 3)`` in Å, centred, with one labelled
+    handedness, of the molecule ``mol``; ``bond_source`` as in ``Frames``; ``digest`` of the
+    file."""
 
     mol: Chem.Mol
     training: np.ndarray
@@ -34,13 +35,15 @@ def read_ensemble(
 ) -> Ensemble:
     """Read conformers of one molecule and set a random share of them aside.
 
-    ``smiles`` gives the bonds of a file that has none. Raises ``InputError`` as ``read_molecule`` does, for
-    fewer than 10 frames, and for frames of another stereoisomer than the first.
+    ``smiles`` gives the bonds of a file that has none. Raises ``InputError`` as ``read_molecule``
+    does, for fewer than 10 frames, and for frames of another stereoisomer than the first.
     """
     template = None if smiles is None else parse_smiles(smiles)
     frames = read_molecule(path, smiles_mol=template)
     if len(frames) < _FEWEST:
-        raise InputError(f"{path}: {len(frames)} frames; learning an ensemble needs {_FEWEST} at the least")
+        raise InputError(
+            f"{path}: {len(frames)} frames; learning an ensemble needs {_FEWEST} at the least"
+        )
     result = relabel(frames.mol, frames.positions_angstrom)
     other = np.flatnonzero(~result.same_isomer)
     if len(other):

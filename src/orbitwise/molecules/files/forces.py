@@ -1,4 +1,5 @@
-"""Frames of one molecule with the force on every atom, apart for training and for being held out."""
+"""Frames of one molecule with the force on every atom, apart for training and for being held
+out."""
 
 from __future__ import annotations
 
@@ -36,8 +37,9 @@ class ForceFrames:
 
 @dataclass(frozen=True)
 class ForceData:
-    """One molecule: ``species (N,)`` atomic numbers, ``bonds (N, N)`` 1 where bonded, frames for training in the order
-    in which to take fewer of them, and held-out frames by level (a temperature; None where there is one kind)."""
+    """One molecule: ``species (N,)`` atomic numbers, ``bonds (N, N)`` 1 where bonded, frames for
+    training in the order in which to take fewer of them, and held-out frames by level (a
+    temperature; None where there is one kind)."""
 
     species: Tensor
     bonds: Tensor
@@ -48,11 +50,12 @@ class ForceData:
 def read_forces(path: str | Path, seed: int = 0) -> ForceData:
     """Frames with forces from an ``.npz`` or ``.extxyz`` file.
 
-    ``.npz`` in the layout of rMD17 (``atomic_numbers``, ``positions``, ``forces`` in Å and eV/Å): with ``train_01`` and
-    ``test_01`` the official split, its training frames first and after them all frames of neither; else a fifth is
-    held out, drawn with ``seed``. ``.npz`` in the layout of 3BPA (``train_300K_...``, ``train_mixedT_...``): trained
-    at 300 K, held out at 300, 600 and 1200 K without the frames that are in both sets. ``.extxyz``: frames of one
-    molecule with forces, a fifth held out. Raises ``InputError`` for a file that is missing or holds something else.
+    ``.npz`` in the layout of rMD17 (``atomic_numbers``, ``positions``, ``forces`` in Å and eV/Å):
+    with ``train_01`` and ``test_01`` the official split, its training frames first and after them
+    all frames of neither; else a fifth is held out, drawn with ``seed``. ``.npz`` in the layout of
+    3BPA (``train_300K_...``, ``train_mixedT_...``): trained at 300 K, held out at 300, 600 and 1200
+    K without the frames that are in both sets. ``.extxyz``: frames of one molecule with forces, a
+    fifth held out. Raises ``InputError`` for a file that is missing or holds something else.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,7 +81,9 @@ def read_forces(path: str | Path, seed: int = 0) -> ForceData:
 def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceData:
     frames = _frames(arrays["positions"], arrays["forces"], path)
     if {"train_01", "test_01"} <= arrays.keys():
-        first, test = (torch.from_numpy(arrays[k].astype(np.int64)) for k in ("train_01", "test_01"))
+        first, test = (
+            torch.from_numpy(arrays[k].astype(np.int64)) for k in ("train_01", "test_01")
+        )
         rest = torch.ones(len(frames), dtype=torch.bool)
         rest[first] = rest[test] = False
         train = torch.cat([first, rest.nonzero().flatten()])
@@ -93,7 +98,8 @@ def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceDat
 def _mixed(arrays: Mapping[str, np.ndarray]) -> ForceData:
     path = Path("3bpa")
     cold, mixed = (
-        _frames(arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path) for k in ("300K", "mixedT")
+        _frames(arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path)
+        for k in ("300K", "mixedT")
     )
     seen = {frame.tobytes() for frame in _rounded(cold.x)}
     new = torch.tensor([frame.tobytes() not in seen for frame in _rounded(mixed.x)])
@@ -109,7 +115,9 @@ def _extxyz(path: Path, seed: int) -> ForceData:
     if any(s.forces is None for s in found):
         raise InputError(f"{path}: not every frame has forces")
     if any(not np.array_equal(s.numbers, found[0].numbers) for s in found):
-        raise InputError(f"{path}: the frames are not all of one molecule in one order of its atoms")
+        raise InputError(
+            f"{path}: the frames are not all of one molecule in one order of its atoms"
+        )
     stacked = {
         "atomic_numbers": found[0].numbers,
         "positions": np.stack([s.positions for s in found]),
@@ -119,7 +127,8 @@ def _extxyz(path: Path, seed: int) -> ForceData:
 
 
 def bonded(species: np.ndarray, x: np.ndarray) -> Tensor:
-    """Which atoms of ``x: (N, 3)`` in Å stand within 1.25 sums of covalent radii: ``(N, N)`` of 0 and 1."""
+    """Which atoms of ``x: (N, 3)`` in Å stand within 1.25 sums of covalent radii: ``(N, N)`` of 0
+    and 1."""
     from ase.data import covalent_radii
 
     radius = covalent_radii[np.asarray(species, dtype=int)]
@@ -134,7 +143,9 @@ def _frames(positions: np.ndarray, forces: np.ndarray, path: Path) -> ForceFrame
             f"{path}: positions {positions.shape} and forces {forces.shape} must both be (F, N, 3)"
         )
     if len(positions) < 5:
-        raise InputError(f"{path}: {len(positions)} frames are too few to train on and to hold some out")
+        raise InputError(
+            f"{path}: {len(positions)} frames are too few to train on and to hold some out"
+        )
     if not (np.isfinite(positions).all() and np.isfinite(forces).all()):
         raise InputError(f"{path}: positions or forces are not finite")
     x = positions.astype(np.float64)

@@ -17,9 +17,10 @@ from orbitwise.errors import InputError
 class Reference:
     """What is kept of a long run at one temperature.
 
-    ``torsions: (M, D)`` radians, the torsions of ``metrics.torsions.find_torsions`` in its order; ``energy: (M,)`` kT;
-    ``bond_mean: (bonds,)`` Å in RDKit's bond order; conformers as ``minima: (C, N, 3)`` Å with ``population: (C,)``
-    and its standard ``population_error``; ``meta``: smiles, energy, temperature, evaluations, seed, command ...
+    ``torsions: (M, D)`` radians, the torsions of ``metrics.torsions.find_torsions`` in its order;
+    ``energy: (M,)`` kT; ``bond_mean: (bonds,)`` Å in RDKit's bond order; conformers as ``minima:
+    (C, N, 3)`` Å with ``population: (C,)`` and its standard ``population_error``; ``meta``: smiles,
+    energy, temperature, evaluations, seed, command ...
     """
 
     torsions: np.ndarray
@@ -47,12 +48,20 @@ class Reference:
         """Raises ``InputError`` for a file that is missing or is not a reference."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                names = ("torsions", "energy", "bond_mean", "minima", "population", "population_error")
+                names = (
+                    "torsions",
+                    "energy",
+                    "bond_mean",
+                    "minima",
+                    "population",
+                    "population_error",
+                )
                 arrays = [file[name].astype(np.float64) for name in names]
                 return cls(*arrays, meta=json.loads(str(file["meta"])))
         except FileNotFoundError:
             raise InputError(f"there is no reference file {path}") from None
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(
-                f"{path} is not a reference file ({error}); make one with benchmarks/reference_ensembles.py"
+                f"{path} is not a reference file ({error}); make one with"
+                " benchmarks/reference_ensembles.py"
             ) from None

@@ -1,4 +1,5 @@
-"""Sets of molecules, each with its conformers: .npz archives and SDF files or folders, one bad record at a time."""
+"""Sets of molecules, each with its conformers: .npz archives and SDF files or folders, one bad
+record at a time."""
 
 from __future__ import annotations
 
@@ -19,14 +20,18 @@ from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
-_TOO_CLOSE, _TOO_FAR = 0.5, 4.0  # Å: atoms nearer than this, bonds longer than this are a broken record
+_TOO_CLOSE, _TOO_FAR = (
+    0.5,
+    4.0,
+)  # Å: atoms nearer than this, bonds longer than this are a broken record
 
 
 @dataclass(frozen=True)
 class Conformers:
-    """One molecule: ``mol`` sanitised, hydrogens as atoms, stereochemistry from the first conformer;
-    ``positions_angstrom: (C, N, 3)`` float32, centred, all of one labelled handedness. ``where``: file and record.
-    ``other_isomers``: conformers left out because they are another stereoisomer than the first."""
+    """One molecule: ``mol`` sanitised, hydrogens as atoms, stereochemistry from the first
+    conformer; ``positions_angstrom: (C, N, 3)`` float32, centred, all of one labelled handedness.
+    ``where``: file and record. ``other_isomers``: conformers left out because they are another
+    stereoisomer than the first."""
 
     mol: Chem.Mol
     positions_angstrom: np.ndarray
@@ -60,7 +65,9 @@ class ConformerSet:
 
     def without(self, smiles: set[str]) -> ConformerSet:
         """Without the molecules of these flat SMILES (``flat_smiles``)."""
-        return replace(self, molecules=tuple(m for m in self.molecules if flat_smiles(m.mol) not in smiles))
+        return replace(
+            self, molecules=tuple(m for m in self.molecules if flat_smiles(m.mol) not in smiles)
+        )
 
 
 def flat_smiles(mol: Chem.Mol) -> str:
@@ -79,8 +86,8 @@ def read_conformer_sets(
 ) -> ConformerSet:
     """Several files as one set, in which no molecule of a test or validation split is trained on.
 
-    Arguments as in ``read_conformer_set``. A molecule that is held out in one file is taken out of the training
-    molecules of all, its stereoisomers too; one that stands in two files is kept once.
+    Arguments as in ``read_conformer_set``. A molecule that is held out in one file is taken out of
+    the training molecules of all, its stereoisomers too; one that stands in two files is kept once.
     """
     sets = [
         read_conformer_set(
@@ -96,7 +103,9 @@ def read_conformer_sets(
     for m, name in every:
         if SPLITS.index(m.split) == first[name] and m.split in splits:
             kept.setdefault(m.smiles, m)
-    return ConformerSet(tuple(kept.values()), tuple(line for found in sets for line in found.skipped))
+    return ConformerSet(
+        tuple(kept.values()), tuple(line for found in sets for line in found.skipped)
+    )
 
 
 def read_conformer_set(
@@ -108,22 +117,24 @@ def read_conformer_set(
     seed: int = 0,
     shares: tuple[float, float] = (0.1, 0.1),
 ) -> ConformerSet:
-    """Molecules with their conformers from one ``.npz`` archive, an ``.sdf`` file or a folder of SDF files.
+    """Molecules with their conformers from one ``.npz`` archive, an ``.sdf`` file or a folder of
+    SDF files.
 
-    An archive holds, molecule after molecule, ``smiles``, ``atomic_numbers``, ``bonds`` (atom pairs within the
-    molecule) with ``bond_order`` (1.5 = aromatic), each cut by its ``*_offsets``, and ``positions`` in Å or
-    ``positions_milliangstrom``, molecule by molecule, conformer by conformer; optionally ``formal_charge`` (else
-    the SMILES gives orders and charges) and ``split``. Records of an SDF with the same atoms and bonds are the
-    conformers of one molecule.
+    An archive holds, molecule after molecule, ``smiles``, ``atomic_numbers``, ``bonds`` (atom pairs
+    within the molecule) with ``bond_order`` (1.5 = aromatic), each cut by its ``*_offsets``, and
+    ``positions`` in Å or ``positions_milliangstrom``, molecule by molecule, conformer by conformer;
+    optionally ``formal_charge`` (else the SMILES gives orders and charges) and ``split``. Records
+    of an SDF with the same atoms and bonds are the conformers of one molecule.
 
-    ``splits``: what to return. A file without a split column is split by molecule: a hash of ``seed`` and the flat
-    SMILES decides, so the same molecule falls alike in every file; ``shares``: of ``val`` and ``test``.
-    ``max_atoms``: larger molecules are left out, hydrogens counted. Conformers of another stereoisomer than the
-    first are left out and counted.
+    ``splits``: what to return. A file without a split column is split by molecule: a hash of
+    ``seed`` and the flat SMILES decides, so the same molecule falls alike in every file;
+    ``shares``: of ``val`` and ``test``. ``max_atoms``: larger molecules are left out, hydrogens
+    counted. Conformers of another stereoisomer than the first are left out and counted.
 
-    Raises ``InputError`` naming file and record for a record that cannot be used (not finite, one atom, several
-    fragments, an unknown element, a valence that RDKit refuses, atoms on top of each other), unless ``skip_bad``:
-    then it is left out and named in ``skipped``; always for a missing file or key, and where nothing is left.
+    Raises ``InputError`` naming file and record for a record that cannot be used (not finite, one
+    atom, several fragments, an unknown element, a valence that RDKit refuses, atoms on top of each
+    other), unless ``skip_bad``: then it is left out and named in ``skipped``; always for a missing
+    file or key, and where nothing is left.
     """
     path = Path(path)
     if not path.exists():
@@ -156,7 +167,9 @@ def read_conformer_set(
     if not molecules:
         what = f", nor of at most {max_atoms} atoms" if max_atoms else ""
         note = f" ({len(skipped)} records skipped; the first: {skipped[0]})" if skipped else ""
-        raise InputError(f"{path}: there is no usable molecule of the splits {', '.join(splits)}{what}{note}")
+        raise InputError(
+            f"{path}: there is no usable molecule of the splits {', '.join(splits)}{what}{note}"
+        )
     return ConformerSet(tuple(molecules), tuple(skipped))
 
 
@@ -181,7 +194,8 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
         wrong = (mol.numbers < 1) | (mol.numbers > 118)
         if wrong.any():
             raise InputError(
-                f"atom {int(wrong.argmax()) + 1} has atomic number {int(mol.numbers[wrong.argmax()])}: no element"
+                f"atom {int(wrong.argmax()) + 1} has atomic number"
+                f" {int(mol.numbers[wrong.argmax()])}: no element"
             )
         mol = mol.build(record.smiles)
     if (fragments := len(Chem.GetMolFrags(mol))) > 1:
@@ -204,7 +218,9 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
     kept = found.positions[found.same_isomer]
     kept = (kept - kept.mean(1, keepdims=True)).astype(np.float32)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-    split = record.split if record.split is not None else _drawn_split(flat_smiles(mol), seed, shares)
+    split = (
+        record.split if record.split is not None else _drawn_split(flat_smiles(mol), seed, shares)
+    )
     if split not in SPLITS:
         raise InputError(f"its split {split!r} is none of {', '.join(SPLITS)}")
     return Conformers(mol, kept, smiles, record.where, split, int((~found.same_isomer).sum()))
@@ -242,10 +258,11 @@ def _drawn_split(name: str, seed: int, shares: tuple[float, float]) -> Split:
 
 
 def read_smiles(path: str | Path, seed: int = 0) -> list[Conformers]:
-    """Molecules from a file with one SMILES in each line (a name may follow), each with one RDKit embedding.
+    """Molecules from a file with one SMILES in each line (a name may follow), each with one RDKit
+    embedding.
 
-    Stereochemistry that is left open is chosen by the embedding, which also says which of two equal hydrogens is on
-    which side. Raises ``InputError`` with the line of a SMILES that cannot be used.
+    Stereochemistry that is left open is chosen by the embedding, which also says which of two equal
+    hydrogens is on which side. Raises ``InputError`` with the line of a SMILES that cannot be used.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,5 @@
-"""Files of conformers: extended XYZ and SDF, read with errors that name the place, written atomically."""
+"""Files of conformers: extended XYZ and SDF, read with errors that name the place, written
+atomically."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ class Frames:
     """Conformers of one molecule as a file holds them.
 
     ``mol``: RDKit molecule with explicit hydrogens in the file's atom order, ``positions_angstrom:
-    (F, N, 3)`` float64, ``properties``: per-frame numbers ``(F,)`` by the file's own names (units are the
-    file's), ``bond_source``: where the bonds come from, ``where``: file and place of each frame.
+    (F, N, 3)`` float64, ``properties``: per-frame numbers ``(F,)`` by the file's own names (units
+    are the file's), ``bond_source``: where the bonds come from, ``where``: file and place of each
+    frame.
     """
 
     mol: Chem.Mol
@@ -47,44 +49,55 @@ class _Record(Frame):
 def read_molecule(path: str | Path, *, smiles_mol: Chem.Mol | None = None) -> Frames:
     """Conformers of *one* molecule from an ``.extxyz``, ``.xyz`` or ``.sdf`` file.
 
-    ``smiles_mol`` (with explicit hydrogens) gives the bonds of a file that has none. Raises ``InputError`` as
-    ``read_extxyz`` and ``read_sdf`` do, and when the file holds several molecules or changes the atom order.
+    ``smiles_mol`` (with explicit hydrogens) gives the bonds of a file that has none. Raises
+    ``InputError`` as ``read_extxyz`` and ``read_sdf`` do, and when the file holds several molecules
+    or changes the atom order.
     """
     path = Path(path)
-    readers = {".extxyz": extxyz_frames, ".xyz": extxyz_frames, ".sdf": _sdf_frames, ".sd": _sdf_frames}
+    readers = {
+        ".extxyz": extxyz_frames,
+        ".xyz": extxyz_frames,
+        ".sdf": _sdf_frames,
+        ".sd": _sdf_frames,
+    }
     if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: cannot tell the format; use a name that ends in {', '.join(readers)}")
+        raise InputError(
+            f"{path}: cannot tell the format; use a name that ends in {', '.join(readers)}"
+        )
     groups = _group(readers[path.suffix.lower()](path))
     if len(groups) > 1:
         first, second = groups[0][0], groups[1][0]
         if sorted(first.species) == sorted(second.species):
             raise InputError(
-                f"{second.where}: the same atoms as in {first.where} but in another order or with other "
-                "bonds; write all conformers with one atom order"
+                f"{second.where}: the same atoms as in {first.where} but in another order or with"
+                " other bonds; write all conformers with one atom order"
             )
         raise InputError(
-            f"{path}: {len(groups)} different molecules ({_formula(first)} in {first.where}, "
-            f"{_formula(second)} in {second.where}); give a file with the conformers of one molecule"
+            f"{path}: {len(groups)} different molecules ({_formula(first)} in {first.where},"
+            f" {_formula(second)} in {second.where}); give a file with the conformers of one"
+            " molecule"
         )
     return _frames(groups[0], smiles_mol)
 
 
 def read_extxyz(path: str | Path) -> list[Frames]:
-    """All molecules of an extended (or plain) XYZ file, each with its frames; molecules are told apart by the
-    sequence of their elements. Bonds are perceived from distances.
+    """All molecules of an extended (or plain) XYZ file, each with its frames; molecules are told
+    apart by the sequence of their elements. Bonds are perceived from distances.
 
-    Raises ``InputError`` naming file, frame and line for a missing, empty or truncated file, a coordinate
-    that is not a finite number, an unknown element, coinciding atoms, or an unreadable ``Properties`` entry.
+    Raises ``InputError`` naming file, frame and line for a missing, empty or truncated file, a
+    coordinate that is not a finite number, an unknown element, coinciding atoms, or an unreadable
+    ``Properties`` entry.
     """
     return [_frames(group, None) for group in _group(extxyz_frames(Path(path)))]
 
 
 def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Frames]:
-    """All molecules of an SDF file, each with its frames; molecules are told apart by elements and bonds.
+    """All molecules of an SDF file, each with its frames; molecules are told apart by elements and
+    bonds.
 
-    ``skipped``: a list that takes the complaints about records that cannot be read, instead of an error.
-    Raises ``InputError`` naming file, record and line for a missing, empty or truncated file, a record that
-    RDKit cannot read, two-dimensional coordinates, or missing hydrogens.
+    ``skipped``: a list that takes the complaints about records that cannot be read, instead of an
+    error. Raises ``InputError`` naming file, record and line for a missing, empty or truncated
+    file, a record that RDKit cannot read, two-dimensional coordinates, or missing hydrogens.
     """
     return [_frames(group, None) for group in _group(_sdf_frames(Path(path), skipped))]
 
@@ -92,7 +105,9 @@ def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Fram
 def _group(frames: list[Frame]) -> list[list[Frame]]:
     groups: dict[tuple, list[Frame]] = {}
     for frame in frames:
-        bonds = tuple(Chem.GetAdjacencyMatrix(frame.mol).ravel()) if isinstance(frame, _Record) else ()
+        bonds = (
+            tuple(Chem.GetAdjacencyMatrix(frame.mol).ravel()) if isinstance(frame, _Record) else ()
+        )
         groups.setdefault((*frame.species.tolist(), *bonds), []).append(frame)
     return list(groups.values())
 
@@ -108,14 +123,19 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
         distance = np.linalg.norm(x[:, None] - x[None], axis=-1) + 1e3 * np.eye(len(x))
         if distance.min() < TOO_CLOSE:
             i, j = np.unravel_index(distance.argmin(), distance.shape)
-            raise InputError(f"{frame.where}: atoms {i + 1} and {j + 1} lie {distance.min():.3f} Å apart")
+            raise InputError(
+                f"{frame.where}: atoms {i + 1} and {j + 1} lie {distance.min():.3f} Å apart"
+            )
     if isinstance(first, _Record):
         mol, source = Chem.Mol(first.mol), "file"
         mol.RemoveAllConformers()
     else:
         try:
             found = perceive_bonds(
-                first.species, positions, charge=int(first.info.get("charge", 0)), smiles_mol=smiles_mol
+                first.species,
+                positions,
+                charge=int(first.info.get("charge", 0)),
+                smiles_mol=smiles_mol,
             )
         except InputError as error:
             raise InputError(f"{first.where}: {error}") from error
@@ -184,8 +204,8 @@ def write_sdf(
 ) -> None:
     """Write conformers ``(F, N, 3)`` of ``mol`` (explicit hydrogens) as SDF records.
 
-    ``properties``: per-frame values ``(F,)``, each a data field of its name; put the unit into the name, as
-    in ``energy_kcal_mol``. The file appears at once or not at all.
+    ``properties``: per-frame values ``(F,)``, each a data field of its name; put the unit into the
+    name, as in ``energy_kcal_mol``. The file appears at once or not at all.
     """
     positions = _checked(mol, positions_angstrom, properties)
     mol = Chem.Mol(mol)
@@ -208,13 +228,16 @@ def write_extxyz(
     positions_angstrom: np.ndarray,
     properties: Mapping[str, Sequence] | None = None,
 ) -> None:
-    """Write conformers ``(F, N, 3)`` of ``mol`` as extended XYZ; ``properties`` as in ``write_sdf``.
+    """Write conformers ``(F, N, 3)`` of ``mol`` as extended XYZ; ``properties`` as in
+    ``write_sdf``.
 
     A property named plainly ``energy`` is refused: readers of this format take it for eV.
     """
     positions = _checked(mol, positions_angstrom, properties)
     if "energy" in (properties or {}):
-        raise InputError("name the unit of 'energy' in an extxyz file, for instance energy_kcal_mol")
+        raise InputError(
+            "name the unit of 'energy' in an extxyz file, for instance energy_kcal_mol"
+        )
     numbers = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
     frames = []
     for k, x in enumerate(positions):
@@ -224,11 +247,17 @@ def write_extxyz(
         ase_write(temporary, frames, format="extxyz")
 
 
-def _checked(mol: Chem.Mol, positions: np.ndarray, properties: Mapping[str, Sequence] | None) -> np.ndarray:
+def _checked(
+    mol: Chem.Mol, positions: np.ndarray, properties: Mapping[str, Sequence] | None
+) -> np.ndarray:
     positions = np.asarray(positions, dtype=np.float64)
     if positions.ndim != 3 or positions.shape[1:] != (mol.GetNumAtoms(), 3):
-        raise InputError(f"positions have shape {positions.shape}, expected (frames, {mol.GetNumAtoms()}, 3)")
+        raise InputError(
+            f"positions have shape {positions.shape}, expected (frames, {mol.GetNumAtoms()}, 3)"
+        )
     for name, values in (properties or {}).items():
         if len(values) != len(positions):
-            raise InputError(f"property {name!r} has {len(values)} values for {len(positions)} frames")
+            raise InputError(
+                f"property {name!r} has {len(values)} values for {len(positions)} frames"
+            )
     return positions

@@ -1,4 +1,5 @@
-"""How samples of a molecule compare with frames that were held out: geometry, isomers, energy levels."""
+"""How samples of a molecule compare with frames that were held out: geometry, isomers, energy
+levels."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from orbitwise.molecules.metrics.torsions import find_torsions
 
 @dataclass(frozen=True)
 class EnergyLevels:
-    """MMFF94 energies in kcal/mol: mean, standard deviation and the 5, 25, 50, 75, 95 % quantiles."""
+    """MMFF94 energies in kcal/mol: mean, standard deviation and the 5, 25, 50, 75, 95 %
+    quantiles."""
 
     mean_kcal_mol: float
     sd_kcal_mol: float
@@ -29,10 +31,11 @@ class EnergyLevels:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``distances`` of samples against held-out frames, ``floor`` of training against held-out frames (what a
-    perfect sampler would show); ``bond_error_angstrom`` the largest error of a mean bond length;
-    ``other_isomer`` the share of samples of another stereoisomer; ``torsions`` by label; energies are None
-    where MMFF94 has no parameters (``no_energy`` says why), ``not_finite`` samples are left out of them."""
+    """``distances`` of samples against held-out frames, ``floor`` of training against held-out
+    frames (what a perfect sampler would show); ``bond_error_angstrom`` the largest error of a mean
+    bond length; ``other_isomer`` the share of samples of another stereoisomer; ``torsions`` by
+    label; energies are None where MMFF94 has no parameters (``no_energy`` says why), ``not_finite``
+    samples are left out of them."""
 
     samples: int
     held_out: int
@@ -52,14 +55,21 @@ class Comparison:
     def lines(self) -> list[str]:
         """The comparison in words."""
         text = [
-            f"{self.samples} samples against {self.held_out} held-out frames (in brackets: training frames)",
-            f"interatomic distances: W1 {self.distances.w1_angstrom:.4f} Å ({self.floor.w1_angstrom:.4f}), "
-            f"total variation {self.distances.total_variation:.4f} ({self.floor.total_variation:.4f})",
+            (
+                f"{self.samples} samples against {self.held_out} held-out frames (in brackets:"
+                " training frames)"
+            ),
+            (
+                f"interatomic distances: W1 {self.distances.w1_angstrom:.4f} Å"
+                f" ({self.floor.w1_angstrom:.4f}), total variation"
+                f" {self.distances.total_variation:.4f} ({self.floor.total_variation:.4f})"
+            ),
             f"largest error of a mean bond length: {self.bond_error_angstrom:.4f} Å",
             f"samples of another stereoisomer: {100 * self.other_isomer:.2f} %",
         ]
         text += [
-            f"torsion {label}: Jensen-Shannon {js.value:.4f} (equal distributions would show {js.floor:.4f})"
+            f"torsion {label}: Jensen-Shannon {js.value:.4f} (equal distributions would show"
+            f" {js.floor:.4f})"
             for label, js in self.torsions.items()
         ]
         if self.sample_energy is None or self.held_out_energy is None:
@@ -69,20 +79,31 @@ class Comparison:
         s, h = self.sample_energy, self.held_out_energy
         return [
             *text,
-            f"MMFF94 energy, kcal/mol: samples {s.mean_kcal_mol:.2f} ± {s.sd_kcal_mol:.2f}, held out "
-            f"{h.mean_kcal_mol:.2f} ± {h.sd_kcal_mol:.2f} (mean ± standard deviation)",
-            f"levels, kcal/mol: W1 {self.energy_w1_kcal_mol:.3f} ({self.energy_floor_w1_kcal_mol:.3f}), "
-            f"median {s.quantiles_kcal_mol[2]:.2f} against {h.quantiles_kcal_mol[2]:.2f}",
+            (
+                f"MMFF94 energy, kcal/mol: samples {s.mean_kcal_mol:.2f} ± {s.sd_kcal_mol:.2f},"
+                f" held out {h.mean_kcal_mol:.2f} ± {h.sd_kcal_mol:.2f} (mean ± standard deviation)"
+            ),
+            (
+                f"levels, kcal/mol: W1 {self.energy_w1_kcal_mol:.3f}"
+                f" ({self.energy_floor_w1_kcal_mol:.3f}), median {s.quantiles_kcal_mol[2]:.2f}"
+                f" against {h.quantiles_kcal_mol[2]:.2f}"
+            ),
         ]
 
 
-def compare(mol: Chem.Mol, samples: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> Comparison:
-    """Compare samples ``(n, N, 3)`` with held-out ``(m, N, 3)`` and training ``(k, N, 3)`` frames in Å.
+def compare(
+    mol: Chem.Mol, samples: np.ndarray, held_out: np.ndarray, training: np.ndarray
+) -> Comparison:
+    """Compare samples ``(n, N, 3)`` with held-out ``(m, N, 3)`` and training ``(k, N, 3)`` frames
+    in Å.
 
-    The samples are renumbered first, as the frames were: a molecule does not know the names of its hydrogens.
+    The samples are renumbered first, as the frames were: a molecule does not know the names of its
+    hydrogens.
     """
     renamed = relabel(mol, samples, training[0])
-    x, y, z = (torch.as_tensor(a, dtype=torch.float64) for a in (renamed.positions, held_out, training))
+    x, y, z = (
+        torch.as_tensor(a, dtype=torch.float64) for a in (renamed.positions, held_out, training)
+    )
     pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
     i, j = torch.tensor(pairs).T
     lengths = [(a[:, i] - a[:, j]).norm(dim=-1).mean(0) for a in (x, y)]

@@ -1,9 +1,10 @@
 """From an ensemble to its distinct conformers, their populations and free energies.
 
-A conformer is a basin of the energy: samples are quenched to their local minima (by the caller, with any
-minimiser), and minima that differ only by a rigid motion and by a permutation of indistinguishable atoms are
-one conformer. Mirror images stay apart (they are different molecules in a chiral world, and equal in weight
-in an achiral one); ``Clusters.mirror`` says who mirrors whom, ``merge_mirror_images`` joins them.
+A conformer is a basin of the energy: samples are quenched to their local minima (by the caller,
+with any minimiser), and minima that differ only by a rigid motion and by a permutation of
+indistinguishable atoms are one conformer. Mirror images stay apart (they are different molecules in
+a chiral world, and equal in weight in an achiral one); ``Clusters.mirror`` says who mirrors whom,
+``merge_mirror_images`` joins them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _CHUNK = 2_000_000  # 3x3 matrices at a time
 class Matching:
     """Which atoms decide whether two structures are one conformer, and how they may be exchanged.
 
-    ``atoms: (K,)`` long; ``permutations: (P, K)`` long, rows map positions within ``atoms`` (identity
-    included).
+    ``atoms: (K,)`` long; ``permutations: (P, K)`` long, rows map positions within ``atoms``
+    (identity included).
     """
 
     atoms: Tensor
@@ -35,9 +36,9 @@ class Matching:
 class Clusters:
     """Distinct conformers, lowest energy first, and where every sample belongs.
 
-    ``x: (C, N, 3)`` Å and ``energy: (C,)`` kT of the minima; ``label: (n,)`` long, the conformer of each
-    sample; ``mirror: (C,)`` long, the conformer that is the mirror image (itself when it is its own, -1 when
-    absent).
+    ``x: (C, N, 3)`` Å and ``energy: (C,)`` kT of the minima; ``label: (n,)`` long, the conformer of
+    each sample; ``mirror: (C,)`` long, the conformer that is the mirror image (itself when it is
+    its own, -1 when absent).
     """
 
     x: Tensor
@@ -53,14 +54,16 @@ class Clusters:
         index = torch.arange(len(self), device=self.mirror.device)
         lead = torch.where(self.mirror < 0, index, torch.minimum(index, self.mirror))
         keep, new = lead.unique(return_inverse=True)
-        return Clusters(self.x[keep], self.energy[keep], new[self.label], torch.arange(len(keep)).to(keep))
+        return Clusters(
+            self.x[keep], self.energy[keep], new[self.label], torch.arange(len(keep)).to(keep)
+        )
 
 
 @dataclass(frozen=True)
 class Populations:
-    """``population: (C,)`` (sums to 1) and standard errors; ``free_energy: (C,)`` in kT relative to the most
-    populated conformer, ``-ln(p/p_max)``, inf where nothing was seen, with ``free_energy_error``;
-    ``count: (C,)`` samples seen."""
+    """``population: (C,)`` (sums to 1) and standard errors; ``free_energy: (C,)`` in kT relative to
+    the most populated conformer, ``-ln(p/p_max)``, inf where nothing was seen, with
+    ``free_energy_error``; ``count: (C,)`` samples seen."""
 
     population: Tensor
     error: Tensor
@@ -72,9 +75,10 @@ class Populations:
 def matching(mol, limit: int = 20_000) -> Matching:
     """Heavy atoms and polar hydrogens of an RDKit molecule with their graph automorphisms.
 
-    Hydrogens on carbon are left out: after quenching, the skeleton fixes where they are up to their exchange.
-    Atoms are exchangeable when element, neighbour count and hydrogen count agree all along the graph; bond
-    orders and charges are ignored, so the oxygens of a carboxylate or nitro group are equivalent.
+    Hydrogens on carbon are left out: after quenching, the skeleton fixes where they are up to their
+    exchange. Atoms are exchangeable when element, neighbour count and hydrogen count agree all
+    along the graph; bond orders and charges are ignored, so the oxygens of a carboxylate or nitro
+    group are equivalent.
 
     Raises ``InputError`` above ``limit`` automorphisms.
     """
@@ -102,18 +106,21 @@ def matching(mol, limit: int = 20_000) -> Matching:
     found = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=limit + 1)
     if len(found) > limit:
         raise InputError(
-            f"the molecule has more than {limit} automorphisms; raise the limit, or build a Matching with "
-            "the identity permutation and merge equivalent conformers by hand"
+            f"the molecule has more than {limit} automorphisms; raise the limit, or build a"
+            " Matching with the identity permutation and merge equivalent conformers by hand"
         )
-    return Matching(torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep)))
+    return Matching(
+        torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep))
+    )
 
 
 def symmetric_rmsd(x: Tensor, y: Tensor, match: Matching, *, mirror: bool = False) -> Tensor:
-    """RMSD over ``match.atoms``, minimal over proper rotations, translations and exchanges of equivalent
-    atoms.
+    """RMSD over ``match.atoms``, minimal over proper rotations, translations and exchanges of
+    equivalent atoms.
 
-    ``x: (n, N, 3), y: (m, N, 3) -> (n, m)``, unit of x. ``mirror=True`` compares with the mirror image of y.
-    With F = Xᵀ Y of centred points, max_R tr(R F) = s1 + s2 ± s3, the sign being that of det F (Kabsch 1978).
+    ``x: (n, N, 3), y: (m, N, 3) -> (n, m)``, unit of x. ``mirror=True`` compares with the mirror
+    image of y. With F = Xᵀ Y of centred points, max_R tr(R F) = s1 + s2 ± s3, the sign being that
+    of det F (Kabsch 1978).
     """
     return _best(_centred(x, match), _centred(y, match), match.permutations.to(x.device), mirror)[0]
 
@@ -130,17 +137,19 @@ def find_conformers(
 ) -> Clusters:
     """Merge quenched samples into distinct conformers.
 
-    ``x: (n, N, 3)`` quenched positions in Å, ``energy: (n,)`` kT. Lowest energy first, each minimum not yet
-    taken becomes a conformer and takes all those within ``rmsd`` Å (symmetric) none of whose compared atoms
-    is off by more than ``deviation`` Å. ``refine(x) -> (x, energy)`` then converges the few representatives
-    tightly, and they are merged once more, so a loose first quench is enough. Mirror images are looked for
-    among conformers whose energies agree within ``same_energy`` kT.
+    ``x: (n, N, 3)`` quenched positions in Å, ``energy: (n,)`` kT. Lowest energy first, each minimum
+    not yet taken becomes a conformer and takes all those within ``rmsd`` Å (symmetric) none of
+    whose compared atoms is off by more than ``deviation`` Å. ``refine(x) -> (x, energy)`` then
+    converges the few representatives tightly, and they are merged once more, so a loose first
+    quench is enough. Mirror images are looked for among conformers whose energies agree within
+    ``same_energy`` kT.
 
     Raises ``InputError`` for energies that are not finite.
     """
     if not bool(torch.isfinite(energy).all()):
         raise InputError(
-            f"{int((~torch.isfinite(energy)).sum())} of {len(energy)} quenched energies are not finite"
+            f"{int((~torch.isfinite(energy)).sum())} of {len(energy)} quenched energies are not"
+            " finite"
         )
     leaders, label = _lead(x, energy, match, rmsd, deviation)
     x, energy = x[leaders], energy[leaders]
@@ -168,11 +177,12 @@ def populations(
 ) -> Populations:
     """Populations of ``count`` conformers from the labels of samples, with standard errors.
 
-    ``label: (n,)`` long in [0, count); ``log_weights: (n,)`` importance weights (any constant), default
-    equal; ``blocks: (n,)`` long, which samples belong together (a chain, a stretch of a trajectory): errors
-    come from the scatter between blocks; default every sample is independent. With normalised weights w and
-    the influence z of an estimate, the variance is ``B/(B-1) Σ_b (Σ_{i∈b} w_i z_i)²``: for p_k, z = 1[k] -
-    p_k; for ln(p_k/p_0), z = 1[k]/p_k - 1[0]/p_0, which keeps the covariance. At least two blocks.
+    ``label: (n,)`` long in [0, count); ``log_weights: (n,)`` importance weights (any constant),
+    default equal; ``blocks: (n,)`` long, which samples belong together (a chain, a stretch of a
+    trajectory): errors come from the scatter between blocks; default every sample is independent.
+    With normalised weights w and the influence z of an estimate, the variance is ``B/(B-1) Σ_b
+    (Σ_{i∈b} w_i z_i)²``: for p_k, z = 1[k] - p_k; for ln(p_k/p_0), z = 1[k]/p_k - 1[0]/p_0, which
+    keeps the covariance. At least two blocks.
     """
     n = len(label)
     w = (
@@ -221,7 +231,11 @@ def _best(x: Tensor, y: Tensor, permutations: Tensor, mirror: bool) -> tuple[Ten
     value, which = [], []
     for part in x.split(rows):  # chunks of memory only
         # F[a, b] = Σ_i x[i, a] y[i, b] for every pair and permutation, in one product
-        f = (part.transpose(1, 2).reshape(-1, k) @ right).reshape(len(part), 3, -1, 3).transpose(1, 2)
+        f = (
+            (part.transpose(1, 2).reshape(-1, k) @ right)
+            .reshape(len(part), 3, -1, 3)
+            .transpose(1, 2)
+        )
         s = torch.linalg.svdvals(f)
         sign = torch.where(torch.linalg.det(f) < 0, -1.0, 1.0) * (-1.0 if mirror else 1.0)
         overlap = (s[..., 0] + s[..., 1] + sign * s[..., 2]).reshape(len(part), m, -1).max(-1)
@@ -239,7 +253,9 @@ def _largest_shift(x: Tensor, y: Tensor) -> Tensor:
     return (x - y @ rotation).norm(dim=-1).amax(-1)
 
 
-def _lead(x: Tensor, energy: Tensor, match: Matching, rmsd: float, deviation: float) -> tuple[Tensor, Tensor]:
+def _lead(
+    x: Tensor, energy: Tensor, match: Matching, rmsd: float, deviation: float
+) -> tuple[Tensor, Tensor]:
     """Leader clustering in order of energy: indices of the leaders and the leader number of every
     structure."""
     points = _centred(x, match)

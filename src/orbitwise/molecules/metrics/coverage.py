@@ -1,7 +1,8 @@
-"""Coverage and matching of conformer ensembles by symmetry-aware heavy-atom RMSD, as in GeoMol and after it.
+"""Coverage and matching of conformer ensembles by symmetry-aware heavy-atom RMSD, as in GeoMol and
+after it.
 
-With d(r, s) the RMSD of reference r and sample s, over heavy atoms, minimal over rotations, translations and
-exchanges of equivalent atoms (GeoMol, 2106.07802, section 5.1 and appendix):
+With d(r, s) the RMSD of reference r and sample s, over heavy atoms, minimal over rotations,
+translations and exchanges of equivalent atoms (GeoMol, 2106.07802, section 5.1 and appendix):
 
     recall:     AMR = mean_r min_s d(r, s),   COV = share of r with min_s d(r, s) < δ
     precision:  the same with references and samples in each other's place
@@ -26,10 +27,10 @@ from orbitwise.molecules.metrics.conformers import Matching, symmetric_rmsd
 def heavy_matching(mol, limit: int = 4096) -> Matching:
     """The heavy atoms of an RDKit molecule with hydrogens, and how they may be exchanged.
 
-    Atoms are exchangeable when element, number of neighbours and of hydrogens agree all along the graph; bond orders
-    and charges do not count, so the oxygens of a carboxylate or a nitro group are equivalent, as in RDKit's
-    ``GetBestRMS``. Above ``limit`` exchanges (only molecules with many equal branches have so many) an
-    ``InputError`` says so.
+    Atoms are exchangeable when element, number of neighbours and of hydrogens agree all along the
+    graph; bond orders and charges do not count, so the oxygens of a carboxylate or a nitro group
+    are equivalent, as in RDKit's ``GetBestRMS``. Above ``limit`` exchanges (only molecules with
+    many equal branches have so many) an ``InputError`` says so.
     """
     from rdkit import Chem
 
@@ -53,12 +54,15 @@ def heavy_matching(mol, limit: int = 4096) -> Matching:
     found = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=limit + 1)
     if len(found) > limit:
         raise InputError(f"the heavy atoms have more than {limit} exchanges; raise the limit")
-    return Matching(torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep)))
+    return Matching(
+        torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep))
+    )
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """One molecule: AMR in Å; coverage, a share, at each of ``thresholds``; how many of each were compared."""
+    """One molecule: AMR in Å; coverage, a share, at each of ``thresholds``; how many of each were
+    compared."""
 
     recall_amr: float
     precision_amr: float
@@ -70,9 +74,12 @@ class Coverage:
 
 
 def coverage(rmsd: Tensor, thresholds: Sequence[float] = (0.5, 0.75, 1.25)) -> Coverage:
-    """From ``rmsd: (references, samples)`` in Å. Raises ``InputError`` where one of the two is empty."""
+    """From ``rmsd: (references, samples)`` in Å. Raises ``InputError`` where one of the two is
+    empty."""
     if rmsd.ndim != 2 or not rmsd.numel():
-        raise InputError(f"need at least one reference and one sample; the distances are {tuple(rmsd.shape)}")
+        raise InputError(
+            f"need at least one reference and one sample; the distances are {tuple(rmsd.shape)}"
+        )
     if not bool(torch.isfinite(rmsd).all()):
         raise InputError("some of the distances are not finite")
     recall, precision = rmsd.min(1).values, rmsd.min(0).values
@@ -96,7 +103,8 @@ def coverages(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Coverage]:
-    """``coverage`` of many molecules, several at a time (``workers`` threads; default one for each processor).
+    """``coverage`` of many molecules, several at a time (``workers`` threads; default one for each
+    processor).
 
     ``references: (R, N, 3)`` and ``samples: (S, N, 3)`` of each molecule in Å, in its atom order.
     ``progress(done, all)`` is called after every molecule.
@@ -118,7 +126,8 @@ def coverages(
 
 @dataclass(frozen=True)
 class Average:
-    """Over molecules: ``mean`` with its standard error (bootstrap over molecules), and ``median``."""
+    """Over molecules: ``mean`` with its standard error (bootstrap over molecules), and
+    ``median``."""
 
     mean: float
     error: float
@@ -126,7 +135,8 @@ class Average:
 
 
 def average(values: Sequence[float] | Tensor, *, draws: int = 1000, seed: int = 0) -> Average:
-    """Mean and median of one figure per molecule, with the spread of the mean over ``draws`` resampled sets."""
+    """Mean and median of one figure per molecule, with the spread of the mean over ``draws``
+    resampled sets."""
     x = torch.as_tensor(values, dtype=torch.float64)
     if x.ndim != 1 or not len(x):
         raise InputError("need one figure for each of at least one molecule")

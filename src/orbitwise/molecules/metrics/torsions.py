@@ -1,4 +1,5 @@
-"""Dihedral angles of a batch, how far two clouds of them are apart, and which torsions of a molecule matter."""
+"""Dihedral angles of a batch, how far two clouds of them are apart, and which torsions of a
+molecule matter."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ Kind = Literal["backbone", "single", "ring", "amide"]
 
 @dataclass(frozen=True)
 class Torsion:
-    """Four bonded atoms ``a-b-c-d`` (0-based), a label for people (atoms counted from 1) and its kind:
-    ``backbone`` (φ, ψ), ``single`` (a rotatable bond), ``ring`` or ``amide`` (ω; hindered)."""
+    """Four bonded atoms ``a-b-c-d`` (0-based), a label for people (atoms counted from 1) and its
+    kind: ``backbone`` (φ, ψ), ``single`` (a rotatable bond), ``ring`` or ``amide`` (ω;
+    hindered)."""
 
     atoms: tuple[int, int, int, int]
     label: str
@@ -24,10 +26,11 @@ class Torsion:
 def find_torsions(mol) -> tuple[Torsion, ...]:
     """The torsions of an RDKit molecule with hydrogens that tell its conformers apart.
 
-    φ and ψ of every ``C(=O)-N-C-C(=O)-N`` come first, then rotatable single bonds, one torsion per set of
-    equivalent ring bonds (none for aromatic rings), then amide bonds (ω). Not listed, because they tell nothing
-    or are not defined: rotors with three equivalent arms (methyl, CF3, tert-butyl), bonds next to a linear
-    (sp) atom, double bonds. The end atoms are the heaviest neighbours, at equal weight the lowest index.
+    φ and ψ of every ``C(=O)-N-C-C(=O)-N`` come first, then rotatable single bonds, one torsion per
+    set of equivalent ring bonds (none for aromatic rings), then amide bonds (ω). Not listed,
+    because they tell nothing or are not defined: rotors with three equivalent arms (methyl, CF3,
+    tert-butyl), bonds next to a linear (sp) atom, double bonds. The end atoms are the heaviest
+    neighbours, at equal weight the lowest index.
     """
     from rdkit import Chem
 
@@ -36,7 +39,8 @@ def find_torsions(mol) -> tuple[Torsion, ...]:
     rank = list(Chem.CanonicalRankAtoms(mol, breakTies=False))
     backbone = _backbone(mol)
     amide = {
-        frozenset((m[0], m[2])) for m in mol.GetSubstructMatches(Chem.MolFromSmarts("[CX3](=[O,S])[NX3]"))
+        frozenset((m[0], m[2]))
+        for m in mol.GetSubstructMatches(Chem.MolFromSmarts("[CX3](=[O,S])[NX3]"))
     }
     single, hindered = [], []
     for bond in mol.GetBonds():
@@ -52,7 +56,9 @@ def find_torsions(mol) -> tuple[Torsion, ...]:
         if pair in {frozenset(t.atoms[1:3]) for t in backbone}:
             continue
         if pair in amide:  # ω runs along the chain, C-C(=O)-N-C, not to the oxygen
-            chain = [[i for i in arm if mol.GetAtomWithIdx(i).GetAtomicNum() == 6] or arm for arm in arms]
+            chain = [
+                [i for i in arm if mol.GetAtomWithIdx(i).GetAtomicNum() == 6] or arm for arm in arms
+            ]
             hindered.append((chain[0][0], ends[0].GetIdx(), ends[1].GetIdx(), chain[1][0]))
         else:
             single.append((arms[0][0], ends[0].GetIdx(), ends[1].GetIdx(), arms[1][0]))
@@ -64,18 +70,21 @@ def find_torsions(mol) -> tuple[Torsion, ...]:
 
 
 def map_pair(torsions: tuple[Torsion, ...]) -> tuple[int, int] | None:
-    """Which two torsions to draw against each other: the first two that turn freely, None with fewer."""
+    """Which two torsions to draw against each other: the first two that turn freely, None with
+    fewer."""
     free = [i for i, t in enumerate(torsions) if t.kind in ("backbone", "single")]
     return (free[0], free[1]) if len(free) > 1 else None
 
 
 def torsion_word(radians: float) -> str:
-    """A chemist's word for an angle, after Klyne and Prelog (Experientia 16, 521, 1960), 60°-wide ranges:
-    ``cis`` (sp), ``g+``/``g-`` (sc), ``e+``/``e-`` (ac, eclipsed side), ``trans`` (ap)."""
+    """A chemist's word for an angle, after Klyne and Prelog (Experientia 16, 521, 1960), 60°-wide
+    ranges: ``cis`` (sp), ``g+``/``g-`` (sc), ``e+``/``e-`` (ac, eclipsed side), ``trans`` (ap)."""
     degrees = math.degrees(math.remainder(radians, 2 * math.pi))
     sign = "+" if degrees > 0 else "-"
     size = abs(degrees)
-    return "cis" if size < 30 else f"g{sign}" if size < 90 else f"e{sign}" if size < 150 else "trans"
+    return (
+        "cis" if size < 30 else f"g{sign}" if size < 90 else f"e{sign}" if size < 150 else "trans"
+    )
 
 
 def _arms(atom, other: int) -> list[int]:

@@ -1,12 +1,13 @@
 """MMFF94 and MMFF94s for a batch of geometries of one molecule, with hand-derived gradients.
 
-T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996): bond stretching (eq 2), angle bending (eqs 3 and 4),
-stretch-bend (eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der Waals (eq 8) and buffered
-electrostatics (eq 13, constant dielectric 1). No cutoff.
+T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996): bond stretching (eq 2), angle bending (eqs 3 and
+4), stretch-bend (eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der Waals (eq 8) and
+buffered electrostatics (eq 13, constant dielectric 1). No cutoff.
 
-How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch operation
-does a kind of term for the whole batch. Each angle has one unit normal, from which both its bend and all its
-torsions follow (see ``MMFFParameters``); the chain rule back to the atoms is taken once for all of them.
+How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch
+operation does a kind of term for the whole batch. Each angle has one unit normal, from which both
+its bend and all its torsions follow (see ``MMFFParameters``); the chain rule back to the atoms is
+taken once for all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ RHO_SCALE = 1.12 ** (-1.0 / 7.0)
 BUFFER_R = 0.07 * RHO_SCALE
 BUFFER_RHO7 = 0.12 / 1.12
 VDW_SCALE = (1.07 * RHO_SCALE) ** 7
-# Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what a GPU has room for.
+# Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what a GPU has
+# room for.
 CHUNK, CHUNK_GPU = 1 << 19, 1 << 27
 
 
@@ -42,8 +44,8 @@ CHUNK, CHUNK_GPU = 1 << 19, 1 << 27
 class _Tables:
     """The parameters as columns ``(rows, 1)`` of one dtype on one device, energies in kT.
 
-    The *variables* are the rows [bond stretches (Å), bends (rad), cos φ of torsions]; each has an energy that
-    is a polynomial of degree at most four (eqs 2, 3 and 7).
+    The *variables* are the rows [bond stretches (Å), bends (rad), cos φ of torsions]; each has an
+    energy that is a polynomial of degree at most four (eqs 2, 3 and 7).
     """
 
     tail: Tensor  # atoms of all displacements: bonds first, then non-bonded pairs
@@ -122,7 +124,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """Vector product of vectors ``(rows, 5, B)`` whose first two components follow again after the third."""
+    """Vector product of vectors ``(rows, 5, B)`` whose first two components follow again after the
+    third."""
     return (a[:, 1:4] * b[:, 2:5]).addcmul_(a[:, 2:5], b[:, 1:4], value=-1.0)
 
 
@@ -151,10 +154,12 @@ def _nonbonded(t: _Tables, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq 6 from the three cosines ``(3, nc, B)`` at each centre: energies ``(B)``, dE/dcosθ ``(3, nc, B)``.
+    """Eq 6 from the three cosines ``(3, nc, B)`` at each centre: energies ``(B)``, dE/dcosθ ``(3,
+    nc, B)``.
 
-    Wilson's angle χ between one bond and the plane of the two others has sin²χ = V² / sin²θ, with θ the angle
-    of those two and V² = 1 + 2 c1 c2 c3 - c1² - c2² - c3² the Gram determinant of the three unit vectors.
+    Wilson's angle χ between one bond and the plane of the two others has sin²χ = V² / sin²θ, with θ
+    the angle of those two and V² = 1 + 2 c1 c2 c3 - c1² - c2² - c3² the Gram determinant of the
+    three unit vectors.
     """
     eps = torch.finfo(c.dtype).eps
     others = c.roll(1, 0).mul_(c.roll(2, 0))
@@ -171,8 +176,8 @@ def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor
 def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B)`` [kT] and gradients ``(N, 3, B)`` for positions ``(N, 3, B)``.
 
-    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision under
-    autocast and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
+    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision
+    under autocast and under reduced-precision matrix products (TF32, bfloat16), and are as fast.
     """
     batch = x.shape[-1]
     n_angles, n_torsions = len(t.angle_sign), len(t.torsion_sign)
@@ -204,7 +209,9 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     # eqs 2, 3 and 7, then stretch-bend (eq 5), linear in each of its variables
     on_v = _horner(v, t.slope)
     on_stretch, on_bend, on_phi = on_v.split([nb, bent, n_torsions])
-    coupling = stretch.index_select(0, t.bend_bonds).view(2, bent, batch).mul_(t.stretch_bend).sum(0)
+    coupling = (
+        stretch.index_select(0, t.bend_bonds).view(2, bent, batch).mul_(t.stretch_bend).sum(0)
+    )
     energy += _horner(v, t.power).mul_(v).sum(0)
     energy += (coupling * bend).sum(0)
     on_bend += coupling
@@ -239,22 +246,25 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class MMFF94(AnalyticEnergy):
-    """The MMFF94 or MMFF94s energy of an RDKit molecule, in kT at ``temperature`` [K], for positions in Å.
+    """The MMFF94 or MMFF94s energy of an RDKit molecule, in kT at ``temperature`` [K], for
+    positions in Å.
 
-    ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic gradient
-    in kT/Å. Atoms are in the order of ``mol``, which must carry explicit hydrogens and needs no conformer.
-    Results have the dtype and device of ``x`` (float32 or float64; nothing needs to be moved with ``.to``).
-    Several fragments interact with one another. The same energy as RDKit's ``MMFFOptimizeMoleculeConfs``, with
-    ``ignoreInterfragInteractions=False`` (no change for a connected molecule) and no non-bonded threshold.
+    ``MMFF94(mol)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the analytic
+    gradient in kT/Å. Atoms are in the order of ``mol``, which must carry explicit hydrogens and
+    needs no conformer. Results have the dtype and device of ``x`` (float32 or float64; nothing
+    needs to be moved with ``.to``). Several fragments interact with one another. The same energy as
+    RDKit's ``MMFFOptimizeMoleculeConfs``, with ``ignoreInterfragInteractions=False`` (no change for
+    a connected molecule) and no non-bonded threshold.
 
-    ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that energy.
-    NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is not finite:
-    kernels reject both. Autograd goes through once; asking for second derivatives raises. Long runs may use
-    ``torch.compile(energy.value_and_grad)``: about twice as fast, once it has compiled for some 20 seconds.
+    ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that
+    energy. NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is
+    not finite: kernels reject both. Autograd goes through once; asking for second derivatives
+    raises. Long runs may use ``torch.compile(energy.value_and_grad)``: about twice as fast, once it
+    has compiled for some 20 seconds.
 
-    Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown variant, a
-    temperature that is not positive, or ``x`` of the wrong shape or dtype; ``EnergyError`` names the atoms
-    that MMFF94 has no type for.
+    Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown
+    variant, a temperature that is not positive, or ``x`` of the wrong shape or dtype;
+    ``EnergyError`` names the atoms that MMFF94 has no type for.
     """
 
     zero_com = True

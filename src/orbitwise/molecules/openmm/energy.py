@@ -13,30 +13,34 @@ from orbitwise.molecules.openmm.parameters import openmm_parameters
 from orbitwise.molecules.openmm.terms import Tables, evaluate, tables
 from orbitwise.units import KJ_PER_MOL_K
 
-# Bytes of one array (pairs × batch): what stays in a CPU's cache between operations; what a GPU has room for.
+# Bytes of one array (pairs × batch): what stays in a CPU's cache between operations; what a GPU has
+# room for.
 CHUNK, CHUNK_GPU = 1 << 18, 1 << 27
 
 
 class OpenMMEnergy(AnalyticEnergy):
     """The energy of an ``openmm.System`` in kT at ``temperature`` [K], for positions in Å.
 
-    ``OpenMMEnergy(system)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the gradient in
-    kT/Å. Results have the dtype and device of ``x`` (float32 or float64). Known are harmonic bonds and angles,
-    periodic torsions, CMAP, nonbonded terms with their exceptions and without cutoff, the custom forces that
-    OpenMM makes for CHARMM (harmonic impropers, Lennard-Jones by pairs of types), GBSAOBCForce and the CustomGBForce
-    of HCT, OBC1, OBC2, GBn and GBn2. The System is read once, when the energy is made; OpenMM does not run.
+    ``OpenMMEnergy(system)(x)``: ``x: (*B, N, 3)`` -> ``(*B)``; ``value_and_grad(x)`` also gives the
+    gradient in kT/Å. Results have the dtype and device of ``x`` (float32 or float64). Known are
+    harmonic bonds and angles, periodic torsions, CMAP, nonbonded terms with their exceptions and
+    without cutoff, the custom forces that OpenMM makes for CHARMM (harmonic impropers,
+    Lennard-Jones by pairs of types), GBSAOBCForce and the CustomGBForce of HCT, OBC1, OBC2, GBn and
+    GBn2. The System is read once, when the energy is made; OpenMM does not run.
 
-    ``kj_per_kT`` converts at the edges (kJ/mol = kT times it); ``kj_per_mol(x)`` gives that energy. ``masses: (N,)``
-    in Da are those of the System. NaN positions give NaN, for that geometry only. Autograd goes through once;
-    asking for second derivatives raises.
+    ``kj_per_kT`` converts at the edges (kJ/mol = kT times it); ``kj_per_mol(x)`` gives that energy.
+    ``masses: (N,)`` in Da are those of the System. NaN positions give NaN, for that geometry only.
+    Autograd goes through once; asking for second derivatives raises.
 
-    float64 equals OpenMM's Reference platform to 1e-4 kJ/mol and 1e-4 kJ/mol/nm. float32 against float64, for 36
-    alanine peptides (22 to 42 atoms, every force field and solvent of ``alanine_peptide``): at most 4e-4 kT with up
-    to 0.1 Å of noise per coordinate, and 1.5e-5 of the norm of the gradient with up to 0.3 Å.
+    float64 equals OpenMM's Reference platform to 1e-4 kJ/mol and 1e-4 kJ/mol/nm. float32 against
+    float64, for 36 alanine peptides (22 to 42 atoms, every force field and solvent of
+    ``alanine_peptide``): at most 4e-4 kT with up to 0.1 Å of noise per coordinate, and 1.5e-5 of
+    the norm of the gradient with up to 0.3 Å.
 
-    Raises ``InputError`` for a System with constraints (build it with constraints=None and rigidWater=False),
-    virtual sites, cutoffs, a barostat or any other force that is not known, a temperature that is not positive, or
-    ``x`` of the wrong shape or dtype; ``MissingExtraError`` without OpenMM.
+    Raises ``InputError`` for a System with constraints (build it with constraints=None and
+    rigidWater=False), virtual sites, cutoffs, a barostat or any other force that is not known, a
+    temperature that is not positive, or ``x`` of the wrong shape or dtype; ``MissingExtraError``
+    without OpenMM.
     """
 
     zero_com = True

@@ -1,10 +1,11 @@
 """Generalised-Born implicit solvents of a batch of geometries, with hand-derived gradients.
 
-Pairwise descreening after Hawkins, Cramer and Truhlar, J. Phys. Chem. 100, 19824 (1996); Born radii after
-Onufriev, Bashford and Case, Proteins 55, 383 (2004), eq 6 (OBC); necks after Mongan et al., J. Chem. Theory
-Comput. 3, 156 (2007) and Nguyen, Roe and Simmerling, ibid. 9, 2020 (2013) (GBn, GBn2); the pair function of Still
-et al., J. Am. Chem. Soc. 112, 6127 (1990); surface term of Schaefer, Bartels and Karplus, J. Mol. Biol. 284, 835
-(1998). All parameters come with the ``Solvent``.
+Pairwise descreening after Hawkins, Cramer and Truhlar, J. Phys. Chem. 100, 19824 (1996); Born radii
+after Onufriev, Bashford and Case, Proteins 55, 383 (2004), eq 6 (OBC); necks after Mongan et al.,
+J. Chem. Theory Comput. 3, 156 (2007) and Nguyen, Roe and Simmerling, ibid. 9, 2020 (2013) (GBn,
+GBn2); the pair function of Still et al., J. Am. Chem. Soc. 112, 6127 (1990); surface term of
+Schaefer, Bartels and Karplus, J. Mol. Biol. 284, 835 (1998). All parameters come with the
+``Solvent``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from orbitwise.molecules.openmm.solvent import Solvent
 
 @dataclass(frozen=True)
 class SolventTables:
-    """Columns ``(rows, 1)``, energies in kT, lengths in Å. Directed rows ``(2P, 1)``: first each pair's tail as the
-    receiver of what its head takes from it, then the other way round."""
+    """Columns ``(rows, 1)``, energies in kT, lengths in Å. Directed rows ``(2P, 1)``: first each
+    pair's tail as the receiver of what its head takes from it, then the other way round."""
 
     tail: Tensor
     head: Tensor
@@ -117,7 +118,9 @@ def add_solvent(
     own, slope_b = _screened(t, inv_born)
     energy = energy + (own * t.self_charge).sum(0)
     on_born = slope_b.mul_(t.self_charge)
-    shared = torch.zeros_like(born).index_add_(0, t.tail, on_product).index_add_(0, t.head, on_product)
+    shared = (
+        torch.zeros_like(born).index_add_(0, t.tail, on_product).index_add_(0, t.head, on_product)
+    )
     on_born.addcmul_(shared, inv_born)
     if t.has_surface:
         inv_b2 = inv_born * inv_born
@@ -132,15 +135,19 @@ def add_solvent(
 
 
 def _integrals(t: SolventTables, r: Tensor, inv_r: Tensor, inv_r2: Tensor) -> tuple[Tensor, Tensor]:
-    """The Born integrals ``(N, B)`` and the derivative by r of every directed contribution ``(2P, B)``.
+    """The Born integrals ``(N, B)`` and the derivative by r of every directed contribution ``(2P,
+    B)``.
 
-    With L = max(ρ̃, |r - s|) and U = r + s the explicit derivative is all there is: that by L vanishes where
-    L = r - s and that by U always, except where the descreener contains the receiver (L = s - r).
+    With L = max(ρ̃, |r - s|) and U = r + s the explicit derivative is all there is: that by L
+    vanishes where L = r - s and that by U always, except where the descreener contains the receiver
+    (L = s - r).
     """
     r, inv_r, inv_r2 = (torch.cat([a, a]) for a in (r, inv_r, inv_r2))
     inner = (r - t.scaled).abs_()
     lower = torch.maximum(inner, t.offset).reciprocal_()
-    upper = torch.maximum(r + t.scaled, t.offset).reciprocal_()  # a descreener inside the receiver gives 0
+    upper = torch.maximum(
+        r + t.scaled, t.offset
+    ).reciprocal_()  # a descreener inside the receiver gives 0
     squares = upper.square().sub_(lower.square())
     logs = torch.log(upper / lower).mul_(inv_r)
     ratio = inv_r2 * t.scaled2

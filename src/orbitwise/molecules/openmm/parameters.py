@@ -1,7 +1,8 @@
 """What an OpenMM ``System`` of the standard forces holds, as plain arrays in kJ/mol, Å and radians.
 
-All terms are indexed through the list of all pairs ``i < j`` of atoms: a bond is a pair, an angle three pairs
-(its two arms and its base), a torsion the three displacements along it with their signs.
+All terms are indexed through the list of all pairs ``i < j`` of atoms: a bond is a pair, an angle
+three pairs (its two arms and its base), a torsion the three displacements along it with their
+signs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from orbitwise.molecules.openmm.solvent import Solvent, from_custom_gb, from_gbs
 
 # e²/(4πε0) in kJ/mol nm, from the constants OpenMM itself uses (CODATA 2018)
 COULOMB = 1.602176634e-19**2 * 6.02214076e23 / (4 * math.pi * 8.8541878128e-12) * 1e6
-# Harmonic impropers, the custom torsions OpenMM makes for CHARMM: expression -> whether the angle is wrapped
+# Harmonic impropers, the custom torsions OpenMM makes for CHARMM: expression -> whether the angle
+# is wrapped
 IMPROPERS = {
     "k*(theta-theta0)^2": 0.0,
     "k*min(dtheta,2*pi-dtheta)^2;dtheta=abs(theta-theta0);pi=3.141592653589793": 2 * math.pi,
@@ -30,11 +32,12 @@ LJ_14 = "4*epsilon*((sigma/r)^12-(sigma/r)^6)"
 class OpenMMParameters:
     """Energies in kJ/mol, lengths in Å, angles in radians; ``pairs: (P, 2)`` are all ``i < j``.
 
-    ``lj12, lj6, coulomb: (P,)``: ``lj12/r¹² - lj6/r⁶ + coulomb/r``. Bonds ``½ k (r - r0)²`` by pair index,
-    angles ``½ k (θ - θ0)²`` by the pair indices ``(na, 3)`` of arm, arm, base. Distinct torsions by
-    ``torsion_pairs, torsion_sign: (nt, 3)``, with ``Σ_n cosine[n] cos nφ + sine[n] sin nφ``: ``(n_max+1, nt)``.
-    ``improper_torsion`` indexes them: ``k (φ - φ0)²``, the difference wrapped where ``improper_period`` is 2π.
-    ``cmap_torsions: (nc, 2)`` too, with ``cmap_map: (nc,)`` and ``maps``: energies ``(size, size)`` by (φ, ψ).
+    ``lj12, lj6, coulomb: (P,)``: ``lj12/r¹² - lj6/r⁶ + coulomb/r``. Bonds ``½ k (r - r0)²`` by pair
+    index, angles ``½ k (θ - θ0)²`` by the pair indices ``(na, 3)`` of arm, arm, base. Distinct
+    torsions by ``torsion_pairs, torsion_sign: (nt, 3)``, with ``Σ_n cosine[n] cos nφ + sine[n] sin
+    nφ``: ``(n_max+1, nt)``. ``improper_torsion`` indexes them: ``k (φ - φ0)²``, the difference
+    wrapped where ``improper_period`` is 2π. ``cmap_torsions: (nc, 2)`` too, with ``cmap_map:
+    (nc,)`` and ``maps``: energies ``(size, size)`` by (φ, ψ).
     """
 
     n_atoms: int
@@ -81,7 +84,9 @@ class _Reader:
         self.n = n_atoms
         self.pairs = np.stack(np.triu_indices(n_atoms, 1), 1)
         self.number = np.full((n_atoms, n_atoms), -1)
-        self.number[tuple(self.pairs.T)] = self.number[tuple(self.pairs.T[::-1])] = np.arange(len(self.pairs))
+        self.number[tuple(self.pairs.T)] = self.number[tuple(self.pairs.T[::-1])] = np.arange(
+            len(self.pairs)
+        )
         self.lj12, self.lj6, self.coulomb = (np.zeros(len(self.pairs)) for _ in range(3))
         self.bonds, self.angles, self.impropers, self.cmaps = [], [], [], []
         self.torsions: dict[tuple[int, ...], int] = {}
@@ -107,7 +112,9 @@ class _Reader:
     def HarmonicAngleForce(self, force) -> None:
         for k in range(force.getNumAngles()):
             i, j, l, theta0, stiff = map(plain, force.getAngleParameters(k))
-            self.angles.append((self.number[i, j], self.number[j, l], self.number[i, l], theta0, stiff))
+            self.angles.append(
+                (self.number[i, j], self.number[j, l], self.number[i, l], theta0, stiff)
+            )
 
     def PeriodicTorsionForce(self, force) -> None:
         for k in range(force.getNumTorsions()):
@@ -116,20 +123,26 @@ class _Reader:
 
     def CustomTorsionForce(self, force) -> None:
         expression = compact(force.getEnergyFunction())
-        names = [force.getPerTorsionParameterName(k) for k in range(force.getNumPerTorsionParameters())]
+        names = [
+            force.getPerTorsionParameterName(k) for k in range(force.getNumPerTorsionParameters())
+        ]
         if expression not in IMPROPERS or set(names) != {"k", "theta0"}:
             raise InputError(_unknown(force, expression, "harmonic impropers k*(theta-theta0)^2"))
         for k in range(force.getNumTorsions()):
             *atoms, values = force.getTorsionParameters(k)
             value = dict(zip(names, values, strict=True))
-            self.impropers.append((self.torsion(atoms), value["k"], value["theta0"], IMPROPERS[expression]))
+            self.impropers.append(
+                (self.torsion(atoms), value["k"], value["theta0"], IMPROPERS[expression])
+            )
 
     def CMAPTorsionForce(self, force) -> None:
         first = len(self.maps)
         for k in range(force.getNumMaps()):
             size, energies = force.getMapParameters(k)
             grid = np.array([plain(e) for e in energies], dtype=float)
-            self.maps.append(grid.reshape(size, size).T)  # the first angle runs fastest in OpenMM's list
+            self.maps.append(
+                grid.reshape(size, size).T
+            )  # the first angle runs fastest in OpenMM's list
         for k in range(force.getNumTorsions()):
             which, *atoms = force.getTorsionParameters(k)
             self.cmaps.append((self.torsion(atoms[:4]), self.torsion(atoms[4:]), first + which))
@@ -138,11 +151,15 @@ class _Reader:
         _no_cutoff(force)
         if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
             raise InputError("NonbondedForce has parameter offsets; build the System without them")
-        values = np.array([[plain(v) for v in force.getParticleParameters(k)] for k in range(self.n)])
+        values = np.array(
+            [[plain(v) for v in force.getParticleParameters(k)] for k in range(self.n)]
+        )
         charge, sigma, epsilon = values.reshape(self.n, 3).T
         i, j = self.pairs.T
         coulomb = charge[i] * charge[j]
-        lj12, lj6 = self.lennard_jones(0.5 * (sigma[i] + sigma[j]), np.sqrt(epsilon[i] * epsilon[j]))
+        lj12, lj6 = self.lennard_jones(
+            0.5 * (sigma[i] + sigma[j]), np.sqrt(epsilon[i] * epsilon[j])
+        )
         for k in range(force.getNumExceptions()):
             a, b, product, sigma_ab, epsilon_ab = map(plain, force.getExceptionParameters(k))
             pair = self.number[a, b]
@@ -153,18 +170,24 @@ class _Reader:
         self.coulomb += 10.0 * COULOMB * coulomb
 
     def CustomNonbondedForce(self, force) -> None:
-        """Lennard-Jones from tables of types, which OpenMM makes for CHARMM's pair-specific parameters."""
+        """Lennard-Jones from tables of types, which OpenMM makes for CHARMM's pair-specific
+        parameters."""
         expression = compact(force.getEnergyFunction())
         tables = {
             force.getTabulatedFunctionName(k): force.getTabulatedFunction(k)
             for k in range(force.getNumTabulatedFunctions())
         }
-        single = force.getNumPerParticleParameters() == 1 and force.getPerParticleParameterName(0) == "type"
+        single = (
+            force.getNumPerParticleParameters() == 1
+            and force.getPerParticleParameterName(0) == "type"
+        )
         if expression != LJ_TABLES or set(tables) != {"acoef", "bcoef"} or not single:
             raise InputError(_unknown(force, expression, "Lennard-Jones terms from type tables"))
         _no_cutoff(force)
         if force.getNumInteractionGroups():
-            raise InputError(f"{_title(force)} has interaction groups; build the System without them")
+            raise InputError(
+                f"{_title(force)} has interaction groups; build the System without them"
+            )
         kind = np.array([int(force.getParticleParameters(k)[0]) for k in range(self.n)])
         i, j = self.pairs.T
         keep = np.ones(len(self.pairs))
@@ -193,7 +216,11 @@ class _Reader:
         surface = plain(force.getSurfaceAreaEnergy())
         self.solvents.append(
             from_gbsa_obc(
-                np.array(rows), force.getSoluteDielectric(), force.getSolventDielectric(), surface, COULOMB
+                np.array(rows),
+                force.getSoluteDielectric(),
+                force.getSolventDielectric(),
+                surface,
+                COULOMB,
             )
         )
 
@@ -217,7 +244,8 @@ class _Reader:
         return cosine, sine
 
     def displacements(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs of x0-x1, x1-x2, x3-x2 of each torsion and the signs of their displacements x_i - x_j."""
+        """The pairs of x0-x1, x1-x2, x3-x2 of each torsion and the signs of their displacements x_i
+        - x_j."""
         atoms = np.array(list(self.torsions), dtype=int).reshape(-1, 4)
         tail, head = atoms[:, [0, 1, 3]], atoms[:, [1, 2, 2]]
         return self.number[tail, head], np.where(tail < head, 1.0, -1.0)
@@ -264,21 +292,25 @@ def _title(force) -> str:
 
 def _unknown(force, expression: str, known: str) -> str:
     return (
-        f"{_title(force)} has the energy {expression!r}; of the {type(force).__name__}s only {known} are known. "
-        "Build the System from a force field without it"
+        f"{_title(force)} has the energy {expression!r}; of the {type(force).__name__}s only"
+        f" {known} are known. Build the System from a force field without it"
     )
 
 
 def _no_cutoff(force) -> None:
     if force.getNonbondedMethod() != force.NoCutoff:
-        raise InputError(f"{_title(force)} has a cutoff; build the System with nonbondedMethod=NoCutoff")
+        raise InputError(
+            f"{_title(force)} has a cutoff; build the System with nonbondedMethod=NoCutoff"
+        )
     if getattr(force, "getUseSwitchingFunction", lambda: False)():
-        raise InputError(f"{_title(force)} has a switching function; build the System without switchDistance")
+        raise InputError(
+            f"{_title(force)} has a switching function; build the System without switchDistance"
+        )
 
 
 def openmm_parameters(system) -> OpenMMParameters:
-    """Read an ``openmm.System``. Raises ``InputError`` naming whatever the energy would not reproduce, and
-    ``MissingExtraError`` without OpenMM."""
+    """Read an ``openmm.System``. Raises ``InputError`` naming whatever the energy would not
+    reproduce, and ``MissingExtraError`` without OpenMM."""
     try:
         import openmm
     except ImportError as error:
@@ -287,15 +319,16 @@ def openmm_parameters(system) -> OpenMMParameters:
         ) from error
     if not isinstance(system, openmm.System):
         raise InputError(
-            f"expected an openmm.System, got {type(system).__name__}; ForceField.createSystem makes one"
+            f"expected an openmm.System, got {type(system).__name__}; ForceField.createSystem"
+            " makes one"
         )
     n = system.getNumParticles()
     if n == 0:
         raise InputError("the System has no particles")
     if system.getNumConstraints():
         raise InputError(
-            f"the System has {system.getNumConstraints()} constraints, which have no density over all coordinates; "
-            "build it with constraints=None and rigidWater=False"
+            f"the System has {system.getNumConstraints()} constraints, which have no density over"
+            " all coordinates; build it with constraints=None and rigidWater=False"
         )
     virtual = [k for k in range(n) if system.isVirtualSite(k)]
     if virtual:
@@ -307,8 +340,12 @@ def openmm_parameters(system) -> OpenMMParameters:
         method = getattr(reader, type(force).__name__, None)
         if method is None:
             kinds = ", ".join(name for name in vars(_Reader) if name.endswith(("Force", "Remover")))
-            raise InputError(f"{_title(force)} is not among the forces that are known ({kinds}); remove it")
+            raise InputError(
+                f"{_title(force)} is not among the forces that are known ({kinds}); remove it"
+            )
         method(force)
         if force.usesPeriodicBoundaryConditions():
-            raise InputError(f"{_title(force)} is periodic; build the System without a periodic box")
+            raise InputError(
+                f"{_title(force)} is periodic; build the System without a periodic box"
+            )
     return reader.parameters(np.array([plain(system.getParticleMass(k)) for k in range(n)]))

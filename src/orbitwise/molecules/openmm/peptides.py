@@ -1,4 +1,5 @@
-"""Alanine peptides ACE-(ALA)n-NME with the force fields that ship with OpenMM: n = 1 is alanine dipeptide."""
+"""Alanine peptides ACE-(ALA)n-NME with the force fields that ship with OpenMM: n = 1 is alanine
+dipeptide."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ SOLVENTS = {
     "gbn": ("implicit/gbn.xml",),
     "gbn2": ("implicit/gbn2.xml",),
 }
-OWN_SOLVENTS = {("ff96", "obc"): ("amber96_obc.xml",)}  # parameters of one force field, as a GBSAOBCForce
+OWN_SOLVENTS = {
+    ("ff96", "obc"): ("amber96_obc.xml",)
+}  # parameters of one force field, as a GBSAOBCForce
 # Atoms in the order of OpenMM's templates, and the bonds within a residue.
 ATOMS = {
     "ACE": "HH31 CH3 HH32 HH33 C O",
@@ -49,10 +52,11 @@ CHARMM = {
 class Peptide:
     """A peptide of ``N`` atoms, ready for ``OpenMMEnergy(peptide.system)``.
 
-    ``system`` and ``topology`` are OpenMM's, without constraints; ``mol`` the RDKit molecule (L-alanine) with its
-    atoms in the same order, and conformers; ``positions: (C, N, 3)`` Å, embedded with trans amides (the hydrogens
-    of a methyl in any order), centred, float64; ``species: (N,)`` atomic numbers; ``bonds: (M, 2)``; ``masses: (N,)``
-    Da; ``names`` like ``ALA2-CA``; ``phi, psi: (n, 4)`` and ``omega: (n + 1, 4)`` atoms of the backbone's dihedral
+    ``system`` and ``topology`` are OpenMM's, without constraints; ``mol`` the RDKit molecule
+    (L-alanine) with its atoms in the same order, and conformers; ``positions: (C, N, 3)`` Å,
+    embedded with trans amides (the hydrogens of a methyl in any order), centred, float64;
+    ``species: (N,)`` atomic numbers; ``bonds: (M, 2)``; ``masses: (N,)`` Da; ``names`` like
+    ``ALA2-CA``; ``phi, psi: (n, 4)`` and ``omega: (n + 1, 4)`` atoms of the backbone's dihedral
     angles.
     """
 
@@ -75,8 +79,8 @@ def alanine_peptide(
     """ACE-(ALA)n-NME: 22, 32 and 42 atoms for n = 1, 2, 3 (di-, tri- and tetrapeptide).
 
     ``field``: ff96, ff14SB or charmm36; ``solvent``: vacuum, hct, obc1, obc2, gbn or gbn2 (OpenMM's
-    ``implicit/*.xml``), and with ff96 also obc, the parameters that come with that force field. Raises
-    ``InputError`` for another name or number, ``MissingExtraError`` without OpenMM.
+    ``implicit/*.xml``), and with ff96 also obc, the parameters that come with that force field.
+    Raises ``InputError`` for another name or number, ``MissingExtraError`` without OpenMM.
     """
     try:
         from openmm import app
@@ -128,7 +132,9 @@ def alanine_peptide(
         names=tuple(f"{sequence[k]}{k + 1}-{name}" for k, name in atoms),
         phi=table([(k - 1, "C"), (k, "N"), (k, "CA"), (k, "C")] for k in inner),
         psi=table([(k, "N"), (k, "CA"), (k, "C"), (k + 1, "N")] for k in inner),
-        omega=table([carbon(k), (k, "C"), (k + 1, "N"), carbon(k + 1)] for k in range(residues + 1)),
+        omega=table(
+            [carbon(k), (k, "C"), (k + 1, "N"), carbon(k + 1)] for k in range(residues + 1)
+        ),
     )
 
 
@@ -148,7 +154,8 @@ def _topology(app, sequence: list[str], atoms: list, bonds: list, merged: bool):
 
 
 def _molecule(residues: int, atoms: list, bonds: list, conformers: int, seed: int) -> Chem.Mol:
-    """L-alanine residues with trans amides, in the order of ``atoms``, embedded and relaxed with MMFF94."""
+    """L-alanine residues with trans amides, in the order of ``atoms``, embedded and relaxed with
+    MMFF94."""
     plain = Chem.RWMol()
     for _, name in atoms:
         plain.AddAtom(Chem.Atom(name[0]))
@@ -158,6 +165,8 @@ def _molecule(residues: int, atoms: list, bonds: list, conformers: int, seed: in
     mol = Chem.AddHs(Chem.MolFromSmiles("CC(=O)" + "N[C@@H](C)C(=O)" * residues + "NC"))
     mol = Chem.RenumberAtoms(mol, list(mol.GetSubstructMatch(plain)))
     if len(AllChem.EmbedMultipleConfs(mol, conformers, randomSeed=seed)) != conformers:
-        raise InputError(f"RDKit found no {conformers} conformers with seed {seed}; try another seed")
+        raise InputError(
+            f"RDKit found no {conformers} conformers with seed {seed}; try another seed"
+        )
     AllChem.MMFFOptimizeMoleculeConfs(mol, maxIters=2000)
     return mol

@@ -1,7 +1,8 @@
 """Generalised-Born solvents as OpenMM describes them, as plain arrays in kJ/mol and Å.
 
-Two ways in: ``GBSAOBCForce``, and the ``CustomGBForce`` that OpenMM's ``implicit/*.xml`` make (HCT, OBC1, OBC2,
-GBn, GBn2), whose expressions are matched statement by statement, with the numbers read from them.
+Two ways in: ``GBSAOBCForce``, and the ``CustomGBForce`` that OpenMM's ``implicit/*.xml`` make (HCT,
+OBC1, OBC2, GBn, GBn2), whose expressions are matched statement by statement, with the numbers read
+from them.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import numpy as np
 from orbitwise.errors import InputError
 
 NUMBER = r"([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)"
-DESCREEN = "select(step(r+sr2-or1),0.5*(1/L-1/U+0.25*(r-sr2^2/r)*(1/(U^2)-1/(L^2))+0.5*log(L/U)/r),0)"
+DESCREEN = (
+    "select(step(r+sr2-or1),0.5*(1/L-1/U+0.25*(r-sr2^2/r)*(1/(U^2)-1/(L^2))+0.5*log(L/U)/r),0)"
+)
 SHAPE = {"U": "r+sr2", "L": "max(or1,D)", "D": "abs(r-sr2)"}
 NECK = {
-    "Ineck": "step(radius1+radius2+neckCut-r)*getm0(radindex1,radindex2)/(1+100*(r-getd0(radindex1,radindex2))^2+"
-    "0.3*1000000*(r-getd0(radindex1,radindex2))^6)",
+    "Ineck": (
+        "step(radius1+radius2+neckCut-r)*getm0(radindex1,radindex2)/(1+100*(r-getd0(radindex1,radindex2))^2+"
+        "0.3*1000000*(r-getd0(radindex1,radindex2))^6)"
+    ),
     "Ivdw": DESCREEN,
     "radius1": "or1+offset",
     "radius2": "or2+offset",
@@ -40,11 +45,12 @@ OBC_COEFFICIENTS = (1.0, 0.8, 4.85)
 class Solvent:
     """Energies in kJ/mol, lengths in Å; per-atom arrays ``(N,)``.
 
-    ``radius`` ρ and ``offset_radius`` ρ̃ = ρ - offset, ``scaled_radius`` (the descreener's). ``alpha, beta, gamma``
-    of ``1/B = 1/ρ̃ - tanh(αΨ - βΨ² + γΨ³)/ρ``, Ψ = I ρ̃; None for HCT, where ``1/B = 1/ρ̃ - I``. ``engulfed``:
-    whether I counts a descreener that contains the whole atom (GBSAOBCForce does). ``coulomb``: e²/(4πε0);
-    ``kappa`` 1/Å. ``surface``: kJ/mol/Å² times 4π, 0 without; ``probe`` Å. ``neck_height, neck_distance: (N, N)``
-    of the receiving and the descreening atom (1/Å, Å) with their ``neck_cut``; None without necks.
+    ``radius`` ρ and ``offset_radius`` ρ̃ = ρ - offset, ``scaled_radius`` (the descreener's).
+    ``alpha, beta, gamma`` of ``1/B = 1/ρ̃ - tanh(αΨ - βΨ² + γΨ³)/ρ``, Ψ = I ρ̃; None for HCT, where
+    ``1/B = 1/ρ̃ - I``. ``engulfed``: whether I counts a descreener that contains the whole atom
+    (GBSAOBCForce does). ``coulomb``: e²/(4πε0); ``kappa`` 1/Å. ``surface``: kJ/mol/Å² times 4π, 0
+    without; ``probe`` Å. ``neck_height, neck_distance: (N, N)`` of the receiving and the
+    descreening atom (1/Å, Å) with their ``neck_cut``; None without necks.
     """
 
     charge: np.ndarray
@@ -65,9 +71,14 @@ class Solvent:
 
 
 def from_gbsa_obc(
-    rows: np.ndarray, solute_dielectric: float, solvent_dielectric: float, surface: float, coulomb: float
+    rows: np.ndarray,
+    solute_dielectric: float,
+    solvent_dielectric: float,
+    surface: float,
+    coulomb: float,
 ) -> Solvent:
-    """``rows: (N, 3)``: charge, radius [nm] and scale of each particle; ``surface`` in kJ/mol/nm²."""
+    """``rows: (N, 3)``: charge, radius [nm] and scale of each particle; ``surface`` in
+    kJ/mol/nm²."""
     charge, radius, scale = rows.T
     inner = radius - OBC_OFFSET
     return Solvent(
@@ -87,7 +98,8 @@ def from_gbsa_obc(
 
 
 class _Expression:
-    """``main; name=definition; ...`` with the numeric definitions and global parameters as ``constants``."""
+    """``main; name=definition; ...`` with the numeric definitions and global parameters as
+    ``constants``."""
 
     def __init__(self, text: str, constants: dict[str, float]):
         self.text = "".join(text.split()).rstrip(";")
@@ -100,14 +112,17 @@ class _Expression:
                 self.definitions[name] = definition
 
     def match(self, pattern: str, definitions: dict[str, str]) -> tuple[float, ...] | None:
-        """The numbers in the main expression where all of the expression is as expected, None otherwise."""
+        """The numbers in the main expression where all of the expression is as expected, None
+        otherwise."""
         found = re.fullmatch(pattern, self.main)
-        return tuple(map(float, found.groups())) if found and self.definitions == definitions else None
+        return (
+            tuple(map(float, found.groups())) if found and self.definitions == definitions else None
+        )
 
     def refuse(self) -> InputError:
         return InputError(
-            f"CustomGBForce has the expression {self.text!r}, which is none of HCT, OBC1, OBC2, GBn and GBn2 as "
-            "OpenMM's implicit/*.xml write them; use one of these or GBSAOBCForce"
+            f"CustomGBForce has the expression {self.text!r}, which is none of HCT, OBC1, OBC2, GBn"
+            " and GBn2 as OpenMM's implicit/*.xml write them; use one of these or GBSAOBCForce"
         )
 
 
@@ -135,7 +150,11 @@ def _coefficients(born: _Expression, atoms: dict[str, np.ndarray]) -> tuple[np.n
         return None
     ones = np.ones_like(atoms["or"])
     forms = {  # where the numbers of each way of writing the series go
-        "1/(1/or-tanh(alpha*psi-beta*psi^2+gamma*psi^3)/radius)": lambda: ("alpha", "beta", "gamma"),
+        "1/(1/or-tanh(alpha*psi-beta*psi^2+gamma*psi^3)/radius)": lambda: (
+            "alpha",
+            "beta",
+            "gamma",
+        ),
         "1/(1/or-tanh(#*psi-#*psi^2+#*psi^3)/radius)": lambda a, b, c: (a, b, c),
         "1/(1/or-tanh(psi-#*psi^2+#*psi^3)/radius)": lambda b, c: (1.0, b, c),
         "1/(1/or-tanh(#*psi+#*psi^3)/radius)": lambda a, c: (a, 0.0, c),
@@ -148,7 +167,8 @@ def _coefficients(born: _Expression, atoms: dict[str, np.ndarray]) -> tuple[np.n
 
 
 def _polar(terms: list[_Expression], template: str, at: str, definitions: dict[str, str]):
-    """The term that matches: its Coulomb constant, the expression and whether it is screened by ions."""
+    """The term that matches: its Coulomb constant, the expression and whether it is screened by
+    ions."""
     for form, screened in SCREENING.items():
         pattern = _escape(template.replace("@", form.format(at)))
         for term in terms:
@@ -161,7 +181,9 @@ def _polar(terms: list[_Expression], template: str, at: str, definitions: dict[s
 
 def from_custom_gb(force) -> Solvent:
     """Raises ``InputError`` for expressions that are not those of a known model."""
-    names = [force.getPerParticleParameterName(k) for k in range(force.getNumPerParticleParameters())]
+    names = [
+        force.getPerParticleParameterName(k) for k in range(force.getNumPerParticleParameters())
+    ]
     rows = [force.getParticleParameters(k) for k in range(force.getNumParticles())]
     atoms = dict(zip(names, np.array(rows, dtype=float).T, strict=True))
     shared = {

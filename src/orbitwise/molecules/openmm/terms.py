@@ -1,9 +1,10 @@
 """The terms of a molecular-mechanics energy for a batch of geometries, with hand-derived gradients.
 
-The batch is the last, contiguous axis and every term is a row. All pairs of atoms have one displacement and
-one distance; bonds, angles (by the law of cosines), Lennard-Jones, Coulomb and solvent terms depend on
-distances alone and add to one array of slopes ``(dE/dr)/r`` per pair, torsions add vectors to the gradients
-of displacements. One scatter at the end takes both to the atoms.
+The batch is the last, contiguous axis and every term is a row. All pairs of atoms have one
+displacement and one distance; bonds, angles (by the law of cosines), Lennard-Jones, Coulomb and
+solvent terms depend on distances alone and add to one array of slopes ``(dE/dr)/r`` per pair,
+torsions add vectors to the gradients of displacements. One scatter at the end takes both to the
+atoms.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from orbitwise.molecules.openmm.parameters import OpenMMParameters
 
 @dataclass(frozen=True)
 class Tables:
-    """The parameters as columns ``(rows, 1)`` of one dtype on one device, energies in kT, lengths in Å."""
+    """The parameters as columns ``(rows, 1)`` of one dtype on one device, energies in kT, lengths
+    in Å."""
 
     tail: Tensor
     head: Tensor
@@ -54,7 +56,9 @@ def tables(p: OpenMMParameters, kt: float, dtype: torch.dtype, device: torch.dev
     """``kt``: kJ/mol in one kT."""
 
     def column(a: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64))[..., None].to(device, dtype)
+        return torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64))[..., None].to(
+            device, dtype
+        )
 
     def index(a: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(a, dtype=np.int64)).to(device)
@@ -62,7 +66,9 @@ def tables(p: OpenMMParameters, kt: float, dtype: torch.dtype, device: torch.dev
     even, odd = _polynomials(p.torsion_cosine / kt, p.torsion_sine / kt)
     sizes = np.array([len(m) for m in p.maps], dtype=int)
     first = np.concatenate([[0], np.cumsum(sizes**2)]).astype(int)
-    cells = np.concatenate([_bicubic(m / kt).reshape(-1, 16) for m in p.maps] or [np.zeros((0, 16))])
+    cells = np.concatenate(
+        [_bicubic(m / kt).reshape(-1, 16) for m in p.maps] or [np.zeros((0, 16))]
+    )
     return Tables(
         tail=index(p.pairs[:, 0]),
         head=index(p.pairs[:, 1]),
@@ -92,9 +98,13 @@ def tables(p: OpenMMParameters, kt: float, dtype: torch.dtype, device: torch.dev
 
 
 def _polynomials(cosine: np.ndarray, sine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """cos nφ = T_n(cos φ) and sin nφ = sin φ U_{n-1}(cos φ) summed to one polynomial per torsion."""
+    """cos nφ = T_n(cos φ) and sin nφ = sin φ U_{n-1}(cos φ) summed to one polynomial per
+    torsion."""
     even, odd = np.zeros_like(cosine), np.zeros_like(sine)
-    first, second = np.zeros((2, len(cosine))), np.zeros((2, len(cosine)))  # T_{n-1}, T_n and U_{n-1}, U_n
+    first, second = (
+        np.zeros((2, len(cosine))),
+        np.zeros((2, len(cosine))),
+    )  # T_{n-1}, T_n and U_{n-1}, U_n
     if len(cosine):
         first[1, 0] = second[1, 0] = 1.0  # n = 0
     for n in range(len(cosine)):
@@ -106,10 +116,12 @@ def _polynomials(cosine: np.ndarray, sine: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _bicubic(grid: np.ndarray) -> np.ndarray:
-    """Coefficients ``(size, size, 16)`` of ``(u^a v^b)``, a slow, in each cell of a periodic energy map.
+    """Coefficients ``(size, size, 16)`` of ``(u^a v^b)``, a slow, in each cell of a periodic energy
+    map.
 
-    ``grid: (size, size)`` by the two angles from 0 in steps of 2π/size; u and v are the fractions of a step. The
-    surface is the bicubic spline whose derivatives at the nodes are those of periodic cubic splines.
+    ``grid: (size, size)`` by the two angles from 0 in steps of 2π/size; u and v are the fractions
+    of a step. The surface is the bicubic spline whose derivatives at the nodes are those of
+    periodic cubic splines.
     """
     size = len(grid)
     steps = np.arange(size + 1.0)
@@ -119,10 +131,14 @@ def _bicubic(grid: np.ndarray) -> np.ndarray:
         return CubicSpline(steps, closed, axis, bc_type="periodic")(steps[:-1], 1)
 
     along, across = slope(grid, 0), slope(grid, 1)
-    nodes = np.stack([[grid, across], [along, slope(along, 1)]])  # (2, 2, size, size): derivatives in u and v
+    nodes = np.stack(
+        [[grid, across], [along, slope(along, 1)]]
+    )  # (2, 2, size, size): derivatives in u and v
     # values at 0 and 1 and slopes at 0 and 1 -> powers 0..3
     hermite = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [-3, 3, -2, -1], [2, -2, 1, 1]], dtype=float)
-    ends = np.stack([nodes, np.roll(nodes, -1, 2)], 1).reshape(4, 2, size, size)  # u: value 0, 1, slope 0, 1
+    ends = np.stack([nodes, np.roll(nodes, -1, 2)], 1).reshape(
+        4, 2, size, size
+    )  # u: value 0, 1, slope 0, 1
     corners = np.stack([ends, np.roll(ends, -1, 3)], 2).reshape(4, 4, size, size)
     return np.einsum("au,bv,uvij->ijab", hermite, hermite, corners)
 
@@ -130,8 +146,8 @@ def _bicubic(grid: np.ndarray) -> np.ndarray:
 def evaluate(t: Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B)`` [kT] and gradients ``(N, 3, B)`` [kT/Å] for positions ``(N, 3, B)``.
 
-    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision under
-    autocast and under reduced-precision matrix products (TF32, bfloat16).
+    Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision
+    under autocast and under reduced-precision matrix products (TF32, bfloat16).
     """
     d = x.index_select(0, t.tail).sub_(x.index_select(0, t.head))
     r2 = _dot(d, d)
@@ -156,12 +172,15 @@ def evaluate(t: Tables, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nonbonded(t: Tables, inv_r2: Tensor, inv_r: Tensor) -> tuple[Tensor, Tensor]:
-    """Lennard-Jones and Coulomb terms of all pairs ``(P, B)``: energies ``(B)`` and (dE/dr)/r ``(P, B)``."""
+    """Lennard-Jones and Coulomb terms of all pairs ``(P, B)``: energies ``(B)`` and (dE/dr)/r ``(P,
+    B)``."""
     inv_r6 = (inv_r2 * inv_r2).mul_(inv_r2)
     coulomb = inv_r * t.coulomb
     repulsion = (inv_r6 * inv_r6).mul_(t.lj12)
     attraction = inv_r6.mul_(t.lj6)
-    slope = torch.add(coulomb, repulsion, alpha=12.0).sub_(attraction, alpha=6.0).mul_(inv_r2).neg_()
+    slope = (
+        torch.add(coulomb, repulsion, alpha=12.0).sub_(attraction, alpha=6.0).mul_(inv_r2).neg_()
+    )
     return coulomb.add_(repulsion).sub_(attraction).sum(0), slope
 
 
@@ -194,14 +213,19 @@ def _angles(t: Tables, r2: Tensor, inv_r: Tensor, slope: Tensor) -> Tensor:
 
 
 def _torsions(t: Tables, arms: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies ``(B)`` and their gradients by the arms ``(3 nt, 3, B)``: F = x0-x1, G = x1-x2, H = x3-x2.
+    """Energies ``(B)`` and their gradients by the arms ``(3 nt, 3, B)``: F = x0-x1, G = x1-x2, H =
+    x3-x2.
 
-    A. Blondel and M. Karplus, J. Comput. Chem. 17, 1132 (1996), eqs 5, 7 and 27: no singularity at φ = 0, π.
+    A. Blondel and M. Karplus, J. Comput. Chem. 17, 1132 (1996), eqs 5, 7 and 27: no singularity at
+    φ = 0, π.
     """
     f, g, h = arms.unflatten(0, (3, -1)).unbind()
     a, b = torch.linalg.cross(f, g, dim=1), torch.linalg.cross(h, g, dim=1)
     tiny = torch.finfo(arms.dtype).tiny ** 0.5  # collinear atoms: bounded, not NaN
-    inv_a2, inv_b2 = _dot(a, a).clamp_min_(tiny).reciprocal_(), _dot(b, b).clamp_min_(tiny).reciprocal_()
+    inv_a2, inv_b2 = (
+        _dot(a, a).clamp_min_(tiny).reciprocal_(),
+        _dot(b, b).clamp_min_(tiny).reciprocal_(),
+    )
     length = _dot(g, g).clamp_min_(tiny).sqrt_()
     scale = (inv_a2 * inv_b2).sqrt_()
     cosine = _dot(a, b).mul_(scale)
@@ -245,14 +269,20 @@ def _cmap(t: Tables, phi: Tensor, torque: Tensor) -> Tensor:
     cell = torch.minimum(place.nan_to_num(0.0).floor().long(), t.cmap_size - 1)
     u, v = place - cell
     power_u, power_v = (torch.stack([torch.ones_like(w), w, w * w, w * w * w], -1) for w in (u, v))
-    slope_u, slope_v = (torch.stack([0 * w, torch.ones_like(w), 2 * w, 3 * w * w], -1) for w in (u, v))
-    c = t.cmap[t.cmap_cells + cell[0] * t.cmap_size + cell[1]].unflatten(-1, (4, 4))  # (nc, B, a, b)
+    slope_u, slope_v = (
+        torch.stack([0 * w, torch.ones_like(w), 2 * w, 3 * w * w], -1) for w in (u, v)
+    )
+    c = t.cmap[t.cmap_cells + cell[0] * t.cmap_size + cell[1]].unflatten(
+        -1, (4, 4)
+    )  # (nc, B, a, b)
     by_v = (c * power_v[..., None, :]).sum(-1)
     value = (by_v * power_u).sum(-1)
     on_u = (by_v * slope_u).sum(-1)
     on_v = ((c * slope_v[..., None, :]).sum(-1) * power_u).sum(-1)
     per_radian = t.cmap_size / (2 * math.pi)
-    torque.index_add_(0, t.cmap_torsions, torch.cat([on_u * per_radian, on_v * per_radian]).to(torque))
+    torque.index_add_(
+        0, t.cmap_torsions, torch.cat([on_u * per_radian, on_v * per_radian]).to(torque)
+    )
     return value.sum(0)
 
 

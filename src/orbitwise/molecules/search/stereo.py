@@ -1,4 +1,5 @@
-"""Keep the handedness of tetrahedral centres and the cis/trans geometry of double bonds while moving."""
+"""Keep the handedness of tetrahedral centres and the cis/trans geometry of double bonds while
+moving."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stereo:
-    """The stereo class of a labelled geometry: ``reference: (K + D,)`` signs (±1) of K centres and D double
-    bonds.
+    """The stereo class of a labelled geometry: ``reference: (K + D,)`` signs (±1) of K centres and
+    D double bonds.
 
-    ``centres: (K, 4)`` long: four points whose tetrahedron has a signed volume; ``bonds: (D, 4)`` long: ``a,
-    i, j, b`` with i=j double. Prochiral centres count too (their hydrogens are labelled), so two geometries
-    of one class differ by rigid motion, torsions and distortion alone.
+    ``centres: (K, 4)`` long: four points whose tetrahedron has a signed volume; ``bonds: (D, 4)``
+    long: ``a, i, j, b`` with i=j double. Prochiral centres count too (their hydrogens are
+    labelled), so two geometries of one class differ by rigid motion, torsions and distortion alone.
     """
 
     centres: Tensor
@@ -36,26 +37,30 @@ class Stereo:
 
     @classmethod
     def from_mol(cls, mol: Chem.Mol, positions: Tensor) -> Stereo:
-        """The class of ``positions: (N, 3)`` in Å: all 4-coordinate centres, pyramidal S, P, As, Se, and
-        double bonds outside small rings. ``mol`` needs explicit hydrogens. Raises ``InputError`` where shapes
-        do not fit or a centre is flat."""
+        """The class of ``positions: (N, 3)`` in Å: all 4-coordinate centres, pyramidal S, P, As,
+        Se, and double bonds outside small rings. ``mol`` needs explicit hydrogens. Raises
+        ``InputError`` where shapes do not fit or a centre is flat."""
         from orbitwise.molecules.handedness import stereo_elements
 
         positions = torch.as_tensor(positions)
         if positions.shape != (mol.GetNumAtoms(), 3):
-            raise InputError(f"positions {tuple(positions.shape)} do not fit {mol.GetNumAtoms()} atoms")
+            raise InputError(
+                f"positions {tuple(positions.shape)} do not fit {mol.GetNumAtoms()} atoms"
+            )
         found = stereo_elements(mol)
         centres, bonds = torch.from_numpy(found.centres), torch.from_numpy(found.bonds)
         centres, bonds = centres.to(positions.device), bonds.to(positions.device)
         blank = cls(centres, bonds, torch.zeros(len(centres) + len(bonds), device=positions.device))
         reference = blank.signs(positions)
         if (reference == 0).any():
-            raise InputError("a stereo centre of the start is flat or not finite; embed the molecule again")
+            raise InputError(
+                "a stereo centre of the start is flat or not finite; embed the molecule again"
+            )
         return cls(centres, bonds, reference)
 
     def signs(self, x: Tensor) -> Tensor:
-        """``(*B, N, 3)`` -> ``(*B, K + D)``: handedness of centres, +1 cis and -1 trans of bonds; 0 is
-        undefined."""
+        """``(*B, N, 3)`` -> ``(*B, K + D)``: handedness of centres, +1 cis and -1 trans of bonds; 0
+        is undefined."""
         values = []
         if len(self.centres):
             c = x[..., self.centres, :]
@@ -78,8 +83,8 @@ class Stereo:
 
 @dataclass(frozen=True)
 class StereoInfo(Info):
-    """``left_class: (*B)`` bool: the inner kernel (whose report is ``inner``) moved out of the class and was
-    undone. Such a step is not accepted and has ``log_accept = -inf``."""
+    """``left_class: (*B)`` bool: the inner kernel (whose report is ``inner``) moved out of the
+    class and was undone. Such a step is not accepted and has ``log_accept = -inf``."""
 
     left_class: Tensor
     inner: Info
@@ -89,9 +94,10 @@ class StereoInfo(Info):
 class KeepStereo:
     """``kernel``, with moves that leave the stereo class rejected and counted.
 
-    The chain then samples exp(-U) restricted to the class, provided that the kernel obeys detailed balance
-    (after reversing the momentum where it carries one; a rejected step therefore reverses it). A cycle or a
-    replica exchange does not: wrap the kernels inside it. ``InputError`` says so, or that a start is outside.
+    The chain then samples exp(-U) restricted to the class, provided that the kernel obeys detailed
+    balance (after reversing the momentum where it carries one; a rejected step therefore reverses
+    it). A cycle or a replica exchange does not: wrap the kernels inside it. ``InputError`` says so,
+    or that a start is outside.
     """
 
     kernel: Kernel
@@ -100,7 +106,8 @@ class KeepStereo:
     def __post_init__(self):
         if isinstance(self.kernel, Cycle | ReplicaExchange):
             raise InputError(
-                f"KeepStereo of a {type(self.kernel).__name__} would bias it: wrap the kernels inside it"
+                f"KeepStereo of a {type(self.kernel).__name__} would bias it: wrap the kernels"
+                " inside it"
             )
 
     @property
@@ -115,8 +122,8 @@ class KeepStereo:
         outside = ~self.stereo.keeps(x)
         if outside.any():
             raise InputError(
-                f"{int(outside.sum())} of {outside.numel()} starting points have another handedness or "
-                "double-bond geometry than the reference"
+                f"{int(outside.sum())} of {outside.numel()} starting points have another handedness"
+                " or double-bond geometry than the reference"
             )
         return self.kernel.init(x, energy)
 

@@ -17,13 +17,14 @@ from orbitwise.search.metropolis import initial_step, keep_centre, metropolis, n
 if TYPE_CHECKING:
     from rdkit import Chem
 
-# (centre, spread) of the angle in radians: local moves, jumps between staggered wells, half turns, anywhere.
+# (centre, spread) of the angle in radians: local moves, jumps between staggered wells, half turns,
+# anywhere.
 DEFAULT_ANGLES = ((0.0, 0.3), (2 * math.pi / 3, 0.25), (math.pi, 0.3), (0.0, 2 * math.pi))
 
 
 def rotate_about_bond(x: Tensor, axis: Tensor, moving: Tensor, angle: Tensor) -> Tensor:
-    """Rotate the ``moving: (*B, N)`` points of ``x: (*B, N, 3)`` by ``angle: (*B)`` about the line from point
-    ``axis[..., 0]`` to ``axis[..., 1]`` (``axis: (*B, 2)`` long)."""
+    """Rotate the ``moving: (*B, N)`` points of ``x: (*B, N, 3)`` by ``angle: (*B)`` about the line
+    from point ``axis[..., 0]`` to ``axis[..., 1]`` (``axis: (*B, 2)`` long)."""
     ends = x.take_along_dim(axis.unsqueeze(-1), -2)
     origin = ends[..., :1, :]
     unit = torch.nn.functional.normalize(ends[..., 1:, :] - origin, dim=-1)
@@ -37,13 +38,14 @@ def rotate_about_bond(x: Tensor, axis: Tensor, moving: Tensor, angle: Tensor) ->
 
 @dataclass(frozen=True, eq=False)
 class TorsionMove:
-    """One random rotatable bond per chain, one random angle, a Metropolis test: one evaluation per step.
+    """One random rotatable bond per chain, one random angle, a Metropolis test: one evaluation per
+    step.
 
     ``axes: (R, 2)`` long: the two atoms of each bond; ``moving: (R, N)`` bool: the atoms that turn.
-    ``angles``: the equally likely components ``(centre, spread)`` of the angle, ± centre + spread·normal,
-    symmetric about 0. The map preserves Cartesian volume (the axis depends only on atoms that stay), so it
-    needs no Jacobian. With ``energy.zero_com`` the centroid is put back. Raises ``InputError`` without any
-    rotatable bond.
+    ``angles``: the equally likely components ``(centre, spread)`` of the angle, ± centre +
+    spread·normal, symmetric about 0. The map preserves Cartesian volume (the axis depends only on
+    atoms that stay), so it needs no Jacobian. With ``energy.zero_com`` the centroid is put back.
+    Raises ``InputError`` without any rotatable bond.
     """
 
     axes: Tensor
@@ -71,10 +73,12 @@ class TorsionMove:
         methyl: bool = False,
         angles: tuple[tuple[float, float], ...] = DEFAULT_ANGLES,
     ) -> TorsionMove:
-        """All single bonds outside rings whose two atoms have further neighbours; the smaller side turns.
+        """All single bonds outside rings whose two atoms have further neighbours; the smaller side
+        turns.
 
-        Rotors that only permute three equal hydrogens (methyl, NH3+) are left out unless ``methyl``; so are
-        sides that lie on the axis (nitriles, terminal alkynes). ``mol`` needs explicit hydrogens.
+        Rotors that only permute three equal hydrogens (methyl, NH3+) are left out unless
+        ``methyl``; so are sides that lie on the axis (nitriles, terminal alkynes). ``mol`` needs
+        explicit hydrogens.
         """
         bonds = rotatable_bonds(mol, methyl=methyl)
         moving = torch.zeros(len(bonds), mol.GetNumAtoms(), dtype=torch.bool)
@@ -85,11 +89,15 @@ class TorsionMove:
 
     def init(self, x: Tensor, energy: Energy) -> State:
         if x.shape[-2:] != (self.moving.shape[1], 3):
-            raise InputError(f"torsions of {self.moving.shape[1]} atoms do not fit points {tuple(x.shape)}")
+            raise InputError(
+                f"torsions of {self.moving.shape[1]} atoms do not fit points {tuple(x.shape)}"
+            )
         value, grad = start(x, energy)
         return State(x, value, grad, initial_step(1.0, value))
 
-    def step(self, state: State, energy: Energy, generator: torch.Generator | None) -> tuple[State, Info]:
+    def step(
+        self, state: State, energy: Energy, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
         like = state.energy
         pick = uniform((3, *like.shape), like, generator)
         bond = (pick[0] * len(self.axes)).long()
@@ -129,7 +137,8 @@ def rotatable_bonds(mol: Chem.Mol, *, methyl: bool = False) -> list[tuple[int, i
 
 
 def _beyond(mol: Chem.Mol, start: int, end: int) -> set[int]:
-    """Atoms reached from ``end`` without crossing the bond to ``start``; ``end`` itself is not counted."""
+    """Atoms reached from ``end`` without crossing the bond to ``start``; ``end`` itself is not
+    counted."""
     seen, queue = {start, end}, [end]
     while queue:
         for other in mol.GetAtomWithIdx(queue.pop()).GetNeighbors():
@@ -145,7 +154,8 @@ def _on_axis(mol: Chem.Mol, end: int, side: set[int]) -> bool:
 
     inner = [mol.GetAtomWithIdx(k) for k in (end, *side)]
     return all(
-        a.GetHybridization() == Chem.HybridizationType.SP or (a.GetDegree() == 1 and a.GetIdx() != end)
+        a.GetHybridization() == Chem.HybridizationType.SP
+        or (a.GetDegree() == 1 and a.GetIdx() != end)
         for a in inner
     )
 

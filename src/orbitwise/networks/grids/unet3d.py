@@ -1,4 +1,5 @@
-"""A 3-D U-Net of voxel grids and a time: convolutions only, no symmetry beyond translations by whole voxels."""
+"""A 3-D U-Net of voxel grids and a time: convolutions only, no symmetry beyond translations by
+whole voxels."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from orbitwise.networks.embedding import TimeFeatures
 
 
 class GridBlock(nn.Module):
-    """``h + W₂ silu(norm(W₁ silu(norm(h)) + time))`` with convolutions of 3³ voxels; four channels to a group."""
+    """``h + W₂ silu(norm(W₁ silu(norm(h)) + time))`` with convolutions of 3³ voxels; four channels
+    to a group."""
 
     def __init__(self, channels: int, times: int) -> None:
         super().__init__()
@@ -27,12 +29,14 @@ class GridBlock(nn.Module):
 
 
 class UNet3D(nn.Module):
-    """``net(x, t) -> (B, channels, n, n, n)`` for grids ``x`` of that shape, of unit scale, ``t: (B,)`` in [0, 1].
+    """``net(x, t) -> (B, channels, n, n, n)`` for grids ``x`` of that shape, of unit scale, ``t:
+    (B,)`` in [0, 1].
 
-    The U-Net of Ronneberger et al. (arXiv 1505.04597) in three dimensions (Çiçek et al., arXiv 1606.06650), with
-    residual blocks, sums instead of concatenations, and no attention: two levels of down-sampling by 2, of ``width``,
-    2·``width`` and 4·``width`` channels. It learns rotations of the grid, it does not know them. Raises ``InputError``
-    where ``n`` or ``width`` is not a multiple of 4.
+    The U-Net of Ronneberger et al. (arXiv 1505.04597) in three dimensions (Çiçek et al., arXiv
+    1606.06650), with residual blocks, sums instead of concatenations, and no attention: two levels
+    of down-sampling by 2, of ``width``, 2·``width`` and 4·``width`` channels. It learns rotations
+    of the grid, it does not know them. Raises ``InputError`` where ``n`` or ``width`` is not a
+    multiple of 4.
     """
 
     def __init__(self, channels: int = 5, width: int = 8, times: int = 16) -> None:
@@ -59,7 +63,8 @@ class UNet3D(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         if x.shape[-1] % 4:
             raise InputError(
-                f"the side of the grid must be a multiple of 4, not {x.shape[-1]}: it is halved twice"
+                f"the side of the grid must be a multiple of 4, not {x.shape[-1]}: it is halved"
+                " twice"
             )
         time = silu(self.time(t))
         h = self.read(x)

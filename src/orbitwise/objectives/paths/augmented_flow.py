@@ -1,4 +1,5 @@
-"""Generative augmented flow networks: trajectory balance with an intrinsic reward (Pan et al. 2210.03308)."""
+"""Generative augmented flow networks: trajectory balance with an intrinsic reward (Pan et al.
+2210.03308)."""
 
 from __future__ import annotations
 
@@ -15,11 +16,13 @@ from orbitwise.objectives.paths.trajectory_balance import TrajectoryBalance
 
 
 class AugmentedFlow(TrajectoryBalance):
-    """Trajectory balance whose reward is augmented along the path: ``log R -> log(R + Σ_t r(x_t) / T)``.
+    """Trajectory balance whose reward is augmented along the path: ``log R -> log(R + Σ_t r(x_t) /
+    T)``.
 
-    ``r = weight · |f(x) - f_φ(x)|²`` is the novelty of random network distillation (Burda et al. 1810.12894): f is a
-    fixed random network, f_φ learns it on the states that the learner visits, one plain gradient step of size
-    ``rate`` a call. f_φ is part of the objective's state and the policy's gradient never reaches it.
+    ``r = weight · |f(x) - f_φ(x)|²`` is the novelty of random network distillation (Burda et al.
+    1810.12894): f is a fixed random network, f_φ learns it on the states that the learner visits,
+    one plain gradient step of size ``rate`` a call. f_φ is part of the objective's state and the
+    policy's gradient never reaches it.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class AugmentedFlow(TrajectoryBalance):
         paths = super().paths(sampler, count, generator)
         visited = paths.x[1:].flatten(0, 1)
         with torch.no_grad():
-            bonus = self.weight * self.novelty(visited, sampler.data_scale).view(paths.steps, -1).mean(0)
+            bonus = self.weight * self.novelty(visited, sampler.data_scale).view(
+                paths.steps, -1
+            ).mean(0)
         self._distil(visited[:: max(1, len(visited) // 1024)], sampler.data_scale)
         return replace(paths, energy=-torch.logaddexp(-paths.energy, bonus.clamp_min(1e-30).log()))
 

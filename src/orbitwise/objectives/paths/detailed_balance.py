@@ -1,4 +1,5 @@
-"""Detailed balance between neighbouring states (Bengio et al. 2111.09266; Zhang et al. 2310.02679)."""
+"""Detailed balance between neighbouring states (Bengio et al. 2111.09266; Zhang et al.
+2310.02679)."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from orbitwise.objectives.paths.path import Paths, step_ratios
 
 
 class FlowObjective(PathObjective):
-    """Objectives with flows of inner states. ``partial_energy``: -t U(x_t) stands in log F(x_t); then every inner
-    state costs an energy evaluation (forward-looking flows, Pan et al. 2302.01687)."""
+    """Objectives with flows of inner states. ``partial_energy``: -t U(x_t) stands in log F(x_t);
+    then every inner state costs an energy evaluation (forward-looking flows, Pan et al.
+    2302.01687)."""
 
     def __init__(
         self,
@@ -44,7 +46,8 @@ class FlowObjective(PathObjective):
 
 
 class DetailedBalance(FlowObjective):
-    """``½ Σ_k (log F(x_k) + log P_F - log F(x_{k+1}) - log P_B)²``, or its unbiased estimate from some steps."""
+    """``½ Σ_k (log F(x_k) + log P_F - log F(x_{k+1}) - log P_B)²``, or its unbiased estimate from
+    some steps."""
 
     def losses(self, sampler, count: int, generator: torch.Generator | None) -> Tensor:
         paths = self.paths(sampler, count, generator)

@@ -9,18 +9,26 @@ from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.energies.base import Energy
 from orbitwise.energies.counted import Counted
 from orbitwise.errors import InputError
-from orbitwise.objectives.paths.path import Paths, bridges, chosen_steps, join, roll_out, with_log_ratio
+from orbitwise.objectives.paths.path import (
+    Paths,
+    bridges,
+    chosen_steps,
+    join,
+    roll_out,
+    with_log_ratio,
+)
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 
 
 class PathObjective(nn.Module):
     """``(sampler, batch, generator) -> losses (B,)`` on ``len(batch)`` paths.
 
-    A share ``on_policy`` of them is rolled out by the learner; the others are bridges back from points of ``buffer``.
-    ``time_steps``: how many of a path's steps get a gradient (None: all). A subclass defines ``losses``.
+    A share ``on_policy`` of them is rolled out by the learner; the others are bridges back from
+    points of ``buffer``. ``time_steps``: how many of a path's steps get a gradient (None: all). A
+    subclass defines ``losses``.
 
-    ``spent``: energies and gradients evaluated so far; with the buffers of the module it is part of a checkpoint.
-    Raises ``InputError`` for a share outside [0, 1] or bridges without a buffer.
+    ``spent``: energies and gradients evaluated so far; with the buffers of the module it is part of
+    a checkpoint. Raises ``InputError`` for a share outside [0, 1] or bridges without a buffer.
     """
 
     spent: Tensor
@@ -37,14 +45,18 @@ class PathObjective(nn.Module):
         if not 0 <= on_policy <= 1:
             raise InputError(f"the on-policy share must lie between 0 and 1, got {on_policy}")
         if on_policy < 1 and buffer is None:
-            raise InputError("paths back from samples need a replay buffer; or train with on_policy=1")
+            raise InputError(
+                "paths back from samples need a replay buffer; or train with on_policy=1"
+            )
         if time_steps is not None and time_steps < 1:
             raise InputError(f"time_steps must be at least 1, got {time_steps}")
         self.energy, self.replay = Counted(energy), buffer
         self.on_policy, self.time_steps = on_policy, time_steps
         self.register_buffer("spent", torch.zeros(2, dtype=torch.long))
 
-    def __call__(self, sampler: DiffusionSampler, batch, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self, sampler: DiffusionSampler, batch, generator: torch.Generator | None = None
+    ) -> Tensor:
         inner = getattr(sampler, "module", sampler)  # Fabric's wrapper
         losses = self.losses(inner, len(batch), generator)
         count = self.energy.counts.pop("other", None)
@@ -52,12 +64,17 @@ class PathObjective(nn.Module):
             self.spent += torch.tensor([count.energy, count.gradient], device=self.spent.device)
         return losses
 
-    def losses(self, sampler: DiffusionSampler, count: int, generator: torch.Generator | None) -> Tensor:
+    def losses(
+        self, sampler: DiffusionSampler, count: int, generator: torch.Generator | None
+    ) -> Tensor:
         """Losses ``(count,)`` whose mean has the objective's gradient."""
         raise NotImplementedError
 
-    def paths(self, sampler: DiffusionSampler, count: int, generator: torch.Generator | None) -> Paths:
-        """Paths of both kinds on the same times, without a graph; energies that are not finite are left out."""
+    def paths(
+        self, sampler: DiffusionSampler, count: int, generator: torch.Generator | None
+    ) -> Paths:
+        """Paths of both kinds on the same times, without a graph; energies that are not finite are
+        left out."""
         own = round(self.on_policy * count)
         times = sampler.times(generator)
         drawn = roll_out(sampler, self.energy, own, generator, times)
@@ -69,7 +86,9 @@ class PathObjective(nn.Module):
         )
         return join(drawn, with_log_ratio(sampler, back) if self.time_steps else back)
 
-    def steps(self, sampler: DiffusionSampler, total: int, generator) -> tuple[Tensor | None, float]:
+    def steps(
+        self, sampler: DiffusionSampler, total: int, generator
+    ) -> tuple[Tensor | None, float]:
         """Steps that get a gradient (None: all) and the factor that makes it unbiased."""
         chosen = chosen_steps(total, self.time_steps, generator, sampler.data_scale.device)
         return chosen, 1.0 if chosen is None else total / len(chosen)

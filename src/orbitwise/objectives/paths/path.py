@@ -1,8 +1,8 @@
 """Paths of a diffusion sampler and their densities, all (batch x time) states in one network call.
 
-A path from the learner is rolled out without a graph, one backwards from a sample of the target is a Brownian bridge;
-both are known before any gradient is taken. So the densities of their steps need no sequential calls, and a random
-subset of the steps gives an unbiased gradient.
+A path from the learner is rolled out without a graph, one backwards from a sample of the target is
+a Brownian bridge; both are known before any gradient is taken. So the densities of their steps need
+no sequential calls, and a random subset of the steps gives an unbiased gradient.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from orbitwise.objectives.paths.sampler import DiffusionSampler
 class Paths:
     """``x: (T+1, B, *E)`` at ``times: (T+1,)``; ``energy: (B,)`` U of the last state [kT].
 
-    ``grad: (T, B, *E)``: ∇U of every state but the last, where the sampler has a Langevin term. ``log_ratio: (B,)``:
-    log P_F(path) - log P_B(path | x_1), where it was computed on the way.
+    ``grad: (T, B, *E)``: ∇U of every state but the last, where the sampler has a Langevin term.
+    ``log_ratio: (B,)``: log P_F(path) - log P_B(path | x_1), where it was computed on the way.
     """
 
     x: Tensor
@@ -41,7 +41,8 @@ class Paths:
 
 
 class NoEnergy:
-    """Stands for an energy where a roll-out is only asked where it ends: zero, and never counted."""
+    """Stands for an energy where a roll-out is only asked where it ends: zero, and never
+    counted."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.new_zeros(len(x))
@@ -54,7 +55,11 @@ def join(a: Paths, b: Paths) -> Paths:
     """The paths of both, on the same times."""
     if len(a) == 0 or len(b) == 0:
         return b if len(a) == 0 else a
-    ratio = None if a.log_ratio is None or b.log_ratio is None else torch.cat([a.log_ratio, b.log_ratio])
+    ratio = (
+        None
+        if a.log_ratio is None or b.log_ratio is None
+        else torch.cat([a.log_ratio, b.log_ratio])
+    )
     grad = None if a.grad is None else torch.cat([a.grad, b.grad], 1)
     return Paths(torch.cat([a.x, b.x], 1), a.times, torch.cat([a.energy, b.energy]), grad, ratio)
 
@@ -72,8 +77,8 @@ def roll_out(
     generator: torch.Generator | None,
     times: Tensor | None = None,
 ) -> Paths:
-    """``count`` paths of the learner, with their ``log_ratio``. One energy per path, and with a Langevin term one
-    gradient per step."""
+    """``count`` paths of the learner, with their ``log_ratio``. One energy per path, and with a
+    Langevin term one gradient per step."""
     times = sampler.times(generator) if times is None else times
     x = first_state(sampler, count, times[0], generator)
     ratio = sampler.start_density(x, times[0])
@@ -90,7 +95,9 @@ def roll_out(
         states.append(x)
         if grad is not None:
             grads.append(grad)
-    return Paths(torch.stack(states), times, energy(x), torch.stack(grads) if grads else None, ratio)
+    return Paths(
+        torch.stack(states), times, energy(x), torch.stack(grads) if grads else None, ratio
+    )
 
 
 @torch.no_grad()
@@ -104,7 +111,8 @@ def bridges(
 ) -> Paths:
     """Paths of P_B back from ``x1: (B, *E)`` with known energies ``end_energy: (B,)``.
 
-    With the fixed P_B these are Brownian bridges, drawn for all times at once; a learned one goes step by step.
+    With the fixed P_B these are Brownian bridges, drawn for all times at once; a learned one goes
+    step by step.
     """
     times = sampler.times(generator) if times is None else times
     x1 = sampler.centre(x1.to(sampler.data_scale))
@@ -121,7 +129,9 @@ def bridges(
         x[-1] = x1
         for k in range(len(inner) - 1, -1, -1):
             if float(times[k]) > 0:
-                kernel = sampler.backward_kernel(x[k + 1], times[k].expand(count), times[k + 1].expand(count))
+                kernel = sampler.backward_kernel(
+                    x[k + 1], times[k].expand(count), times[k + 1].expand(count)
+                )
                 x[k] = kernel.mean + kernel.variance.sqrt() * sampler.normal(count, generator)
     grad = None
     if sampler.langevin is not None:
@@ -130,9 +140,11 @@ def bridges(
 
 
 def step_ratios(sampler: DiffusionSampler, paths: Paths, steps: Tensor | None = None) -> Tensor:
-    """``log P_F(x_{k+1} | x_k) - log P_B(x_k | x_{k+1})`` of the chosen ``steps: (K,)`` (all): ``(K, B)``.
+    """``log P_F(x_{k+1} | x_k) - log P_B(x_k | x_{k+1})`` of the chosen ``steps: (K,)`` (all):
+    ``(K, B)``.
 
-    One network call; the start density belongs to step 0. Differentiable in the sampler's parameters.
+    One network call; the start density belongs to step 0. Differentiable in the sampler's
+    parameters.
     """
     k = torch.arange(paths.steps, device=paths.times.device) if steps is None else steps
     count = len(paths)
@@ -168,9 +180,12 @@ def log_weight(paths: Paths) -> Tensor:
     return -paths.energy - paths.log_ratio
 
 
-def chosen_steps(total: int, count: int | None, generator: torch.Generator | None, device) -> Tensor | None:
-    """``count`` of ``total`` steps without replacement, stratified: one from each of ``count`` equal groups of a random
-    rotation, so that every step has probability count/total. None means all."""
+def chosen_steps(
+    total: int, count: int | None, generator: torch.Generator | None, device
+) -> Tensor | None:
+    """``count`` of ``total`` steps without replacement, stratified: one from each of ``count``
+    equal groups of a random rotation, so that every step has probability count/total. None means
+    all."""
     if count is None or count >= total:
         return None
     where = device if generator is None else generator.device

@@ -1,4 +1,5 @@
-"""Reverse Kullback-Leibler divergence of path measures: the path integral sampler (Zhang and Chen 2111.15141)."""
+"""Reverse Kullback-Leibler divergence of path measures: the path integral sampler (Zhang and Chen
+2111.15141)."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from orbitwise.objectives.paths.path import first_state
 class ReverseKL(PathObjective):
     """``(log P_F - log P_B + U)/n`` of the learner's own paths, differentiated through the paths.
 
-    The one objective whose gradient needs the sequential graph of all T steps and ∇U at the end: one energy and one
-    gradient per path (with a Langevin term T gradients more, which are not differentiated again). n is the dimension,
-    so that losses compare between systems.
+    The one objective whose gradient needs the sequential graph of all T steps and ∇U at the end:
+    one energy and one gradient per path (with a Langevin term T gradients more, which are not
+    differentiated again). n is the dimension, so that losses compare between systems.
     """
 
     def __init__(self, energy: Energy):

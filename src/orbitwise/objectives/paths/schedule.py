@@ -1,7 +1,8 @@
 """Times at which a controlled Brownian motion is stepped: where its noise is spent.
 
-Time is the Brownian clock: between t and t' a motion of total variance ``noise²`` gains ``noise² (t' - t)``, so a
-decaying noise schedule with equal steps and these times with constant noise are the same thing.
+Time is the Brownian clock: between t and t' a motion of total variance ``noise²`` gains ``noise²
+(t' - t)``, so a decaying noise schedule with equal steps and these times with constant noise are
+the same thing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class NoiseSchedule(Protocol):
 
 def _check(steps: int, start: float) -> None:
     if steps < 2 or not 0 <= start < 1:
-        raise InputError(f"a noise schedule needs steps >= 2 and 0 <= start < 1, got {steps} and {start}")
+        raise InputError(
+            f"a noise schedule needs steps >= 2 and 0 <= start < 1, got {steps} and {start}"
+        )
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Random:
-    """Steps ∝ U(1, ``spread``), drawn anew for every batch (SGDS, 2505.19552); equal without a generator."""
+    """Steps ∝ U(1, ``spread``), drawn anew for every batch (SGDS, 2505.19552); equal without a
+    generator."""
 
     steps: int = 100
     start: float = 0.0
@@ -71,8 +75,8 @@ class Random:
 class Decaying:
     """Equal steps in log(t / (1 - t)): geometric noise, fine at both ends.
 
-    ``first`` is the time after the first step (from the origin), ``last`` what is left before the last one:
-    its noise, ``noise √last``, should be no larger than the finest detail of the target.
+    ``first`` is the time after the first step (from the origin), ``last`` what is left before the
+    last one: its noise, ``noise √last``, should be no larger than the finest detail of the target.
     """
 
     steps: int = 100
@@ -92,7 +96,10 @@ class Decaying:
         ends = math.log(low / (1 - low)), math.log((1 - self.last) / self.last)
         inner = self.steps if self.start else self.steps - 1
         t = torch.linspace(*ends, inner, dtype=torch.float64).sigmoid()
-        first, one = torch.tensor([self.start], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        first, one = (
+            torch.tensor([self.start], dtype=torch.float64),
+            torch.ones(1, dtype=torch.float64),
+        )
         return torch.cat([first, t[1:] if self.start else t, one])
 
 

@@ -1,4 +1,5 @@
-"""Sub-trajectory balance (Madan et al. 2209.12782, eq. 5; for diffusion samplers Zhang et al. 2310.02679)."""
+"""Sub-trajectory balance (Madan et al. 2209.12782, eq. 5; for diffusion samplers Zhang et al.
+2310.02679)."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from orbitwise.objectives.paths.path import step_ratios
 
 
 class SubTrajectoryBalance(FlowObjective):
-    """Squared residuals of all pieces i < j of a path, weighted ∝ ``decay``^(j-i) with weights that sum to 1.
+    """Squared residuals of all pieces i < j of a path, weighted ∝ ``decay``^(j-i) with weights that
+    sum to 1.
 
-    With A_i = log F(x_i) - Σ_{k<i} (log P_F - log P_B)_k the residual of a piece is A_i - A_j, so all T(T+1)/2 of them
-    are one difference table.
+    With A_i = log F(x_i) - Σ_{k<i} (log P_F - log P_B)_k the residual of a piece is A_i - A_j, so
+    all T(T+1)/2 of them are one difference table.
     """
 
     def __init__(
@@ -38,7 +40,11 @@ class SubTrajectoryBalance(FlowObjective):
         potential = potential - torch.cat([torch.zeros_like(ratio[:1]), ratio])
         length = (states[None] - states[:, None]).to(ratio.dtype)
         # decay > 1 over many steps overflows; only ratios of the weights matter
-        log_weight = (length * torch.as_tensor(self.decay).log()).masked_fill(length <= 0, -torch.inf)
+        log_weight = (length * torch.as_tensor(self.decay).log()).masked_fill(
+            length <= 0, -torch.inf
+        )
         weight = torch.softmax(log_weight.flatten(), 0).view_as(log_weight)
         residual = potential[:, None] - potential[None]
-        return 0.5 * (weight[..., None] * residual.square().nan_to_num(0, 0, 0).clamp_max(1e6)).sum((0, 1))
+        return 0.5 * (weight[..., None] * residual.square().nan_to_num(0, 0, 0).clamp_max(1e6)).sum(
+            (0, 1)
+        )

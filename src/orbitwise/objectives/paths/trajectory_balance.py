@@ -1,4 +1,5 @@
-"""Trajectory balance (Malkin et al. 2201.13259, eq. 14) and its log-variance form (Richter et al. 2010.10436)."""
+"""Trajectory balance (Malkin et al. 2201.13259, eq. 14) and its log-variance form (Richter et al.
+2010.10436)."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from orbitwise.objectives.paths.path import step_ratios
 class _SquaredResidual(PathObjective):
     """``½ (log P_F - log P_B + U + c)²`` per path.
 
-    Its gradient is the residual times Σ_k ∇(log P_F - log P_B)_k. The residual is known without a graph, so the sum may
-    run over a random subset of the steps: ``time_steps``.
+    Its gradient is the residual times Σ_k ∇(log P_F - log P_B)_k. The residual is known without a
+    graph, so the sum may run over a random subset of the steps: ``time_steps``.
     """
 
     clip: float = 1e3  # of residuals, so that one hopeless path does not decide a step
@@ -45,7 +46,8 @@ class TrajectoryBalance(_SquaredResidual):
 
 
 class VarGrad(_SquaredResidual):
-    """Half the variance of log P_F - log P_B + U over the batch: the batch's own mean stands for log Z."""
+    """Half the variance of log P_F - log P_B + U over the batch: the batch's own mean stands for
+    log Z."""
 
     def centre(self, sampler, residual: Tensor) -> tuple[Tensor, Tensor]:
         zero = residual.new_zeros(())

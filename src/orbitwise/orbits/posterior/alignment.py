@@ -1,4 +1,5 @@
-"""The posterior's mode over rotations: Kabsch alignment, from the top eigenvector in quaternions."""
+"""The posterior's mode over rotations: Kabsch alignment, from the top eigenvector in
+quaternions."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def mode_o3(
     return _aligned(noise, best, base + proper.mode_value.maximum(improper.mode_value), x1, xt)
 
 
-def _aligned(noise: Gaussian, best: Tensor, log_density: Tensor, x1: Tensor, xt: Tensor) -> OrbitPosterior:
+def _aligned(
+    noise: Gaussian, best: Tensor, log_density: Tensor, x1: Tensor, xt: Tensor
+) -> OrbitPosterior:
     mean = turn(best, x1)
 
     def draw(K: int, generator: torch.Generator | None) -> Tensor:

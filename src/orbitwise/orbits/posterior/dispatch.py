@@ -1,9 +1,11 @@
-"""Which code solves which group: generic functions, one registration per group in the file that solves it.
+"""Which code solves which group: generic functions, one registration per group in the file that
+solves it.
 
-A solver gets checked input, all in float64: ``xt: (*B, N, D)``, ``x1: (*L, *B, N, D)`` with any number of
-extra leading axes ``L`` (finite outer sums), ``t: (*B)``, ``mask: (*B, N)`` or None; padded rows of both
-clouds are 0, and both are centred when ``process.zero_com``. It returns an ``OrbitPosterior`` whose fields
-have the batch ``(*L, *B)``, still in float64 (``orbit_posterior`` converts back to the dtype of the input).
+A solver gets checked input, all in float64: ``xt: (*B, N, D)``, ``x1: (*L, *B, N, D)`` with any
+number of extra leading axes ``L`` (finite outer sums), ``t: (*B)``, ``mask: (*B, N)`` or None;
+padded rows of both clouds are 0, and both are centred when ``process.zero_com``. It returns an
+``OrbitPosterior`` whose fields have the batch ``(*L, *B)``, still in float64 (``orbit_posterior``
+converts back to the dtype of the input).
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ def exact(
 def mode(
     group: Group, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
-    """The posterior concentrated on its most probable element (alignment): biased at every noise level."""
-    raise NoClosedFormError(f"no known mode for {type(group).__name__}; use method='exact' or 'snis'")
+    """The posterior concentrated on its most probable element (alignment): biased at every noise
+    level."""
+    raise NoClosedFormError(
+        f"no known mode for {type(group).__name__}; use method='exact' or 'snis'"
+    )
 
 
 @singledispatch
@@ -48,7 +53,9 @@ def snis(
     generator: torch.Generator | None = None,
 ) -> OrbitPosterior:
     """Self-normalised importance sampling from Haar proposals: biased, O(1/proposals)."""
-    raise NoClosedFormError(f"{type(group).__name__} has no uniform distribution; use method='exact'")
+    raise NoClosedFormError(
+        f"{type(group).__name__} has no uniform distribution; use method='exact'"
+    )
 
 
 @singledispatch
@@ -65,5 +72,6 @@ def gibbs(
 ) -> OrbitPosterior:
     """Markov chains over the group's elements, ``proposals`` states in all."""
     raise NoClosedFormError(
-        f"Gibbs sampling is for permutations, not {type(group).__name__}; use method='exact' or 'snis'"
+        f"Gibbs sampling is for permutations, not {type(group).__name__}; use method='exact' or"
+        " 'snis'"
     )

@@ -48,48 +48,53 @@ def orbit_posterior(
     generator: torch.Generator | None = None,
     log_weights: Tensor | None = None,
 ) -> OrbitPosterior:
-    """The posterior ``p(g | x_t, x1) ∝ p_t(x_t | g·x1) dμ(g)`` over the group, given a noised sample.
+    """The posterior ``p(g | x_t, x1) ∝ p_t(x_t | g·x1) dμ(g)`` over the group, given a noised
+    sample.
 
-    Its mean is the training target without the symmetry's noise: regress on ``.mean`` where you would have
-    regressed on ``g·x1``, with a squared loss.
+    Its mean is the training target without the symmetry's noise: regress on ``.mean`` where you
+    would have regressed on ``g·x1``, with a squared loss.
 
     Arguments
-        group: ``SO3, O3, Translation, PeriodicTranslation, Permutation, Automorphism, Finite, Product``.
-        process: what made ``xt``: any object with ``alpha(t)``, ``sigma(t)`` (Gaussian noise) and optionally
-            ``zero_com=True`` (noise of zero centre of mass: both clouds are centred and densities counted in
-            D(N-1) dimensions), or correlated noise with ``whiten``, ``colour`` and ``isotropic``
-            (``HarmonicProcess``; permutations must keep its bonds), or ``wrapped_sigma(t)`` with
-            ``log_density`` and ``score`` (the torus).
-        x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set of C
-            reference conformers, with prior ``log_weights: (C)`` (unnormalised; default uniform).
+        group: ``SO3, O3, Translation, PeriodicTranslation, Permutation, Automorphism, Finite,
+            Product``.
+        process: what made ``xt``: any object with ``alpha(t)``, ``sigma(t)`` (Gaussian noise) and
+            optionally ``zero_com=True`` (noise of zero centre of mass: both clouds are centred and
+            densities counted in D(N-1) dimensions), or correlated noise with ``whiten``, ``colour``
+            and ``isotropic`` (``HarmonicProcess``; permutations must keep its bonds), or
+            ``wrapped_sigma(t)`` with ``log_density`` and ``score`` (the torus).
+        x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set
+            of C reference conformers, with prior ``log_weights: (C)`` (unnormalised; default
+            uniform).
         xt: noised points ``(*B, N, D)``.
         t: times ``(*B)`` or one number; ``t = 0`` noise, ``t = 1`` data.
         mask: ``(*B, N)`` bool, True for real points; what stands in padded rows does not matter.
-        method: ``"exact"`` where there is one (see below). ``"mode"``: everything at the most probable
-            element (Kabsch, Hungarian), biased at every noise level. ``"snis"``: self-normalised importance
-            sampling from ``proposals`` Haar elements per item, biased by O(1/proposals), badly so when the
-            posterior is narrow; ``include_identity`` puts the identity among them, as published, which draws
-            it towards the pose of ``x1`` (away again on average, if ``x_t`` was made from that pose: theory.md,
-            section 7). ``"gibbs"``: Markov chains over permutations, or over periodic translations and
-            permutations, ``proposals`` states in all, whose bias fades with that number; ``log_evidence`` is then
+        method: ``"exact"`` where there is one (see below). ``"mode"``: everything at the most
+            probable element (Kabsch, Hungarian), biased at every noise level. ``"snis"``:
+            self-normalised importance sampling from ``proposals`` Haar elements per item, biased by
+            O(1/proposals), badly so when the posterior is narrow; ``include_identity`` puts the
+            identity among them, as published, which draws it towards the pose of ``x1`` (away again
+            on average, if ``x_t`` was made from that pose: theory.md, section 7). ``"gibbs"``:
+            Markov chains over permutations, or over periodic translations and permutations,
+            ``proposals`` states in all, whose bias fades with that number; ``log_evidence`` is then
             a lower bound.
-        proposal_width: for ``"snis"`` over ``PeriodicTranslation``: shifts are proposed from a wrapped normal of
-            this many sigma around ``x1`` as it is, which must be what ``x_t`` was made from (2502.09890: 2, with
-            ``include_identity``). Default: uniform shifts.
+        proposal_width: for ``"snis"`` over ``PeriodicTranslation``: shifts are proposed from a
+            wrapped normal of this many sigma around ``x1`` as it is, which must be what ``x_t`` was
+            made from (2502.09890: 2, with ``include_identity``). Default: uniform shifts.
         generator: for ``"snis"`` and ``"gibbs"``.
 
-    Exact: SO3, O3 (matrix Fisher, Lee 1710.03746), Translation (flat measure), PeriodicTranslation under
-    wrapped noise, groups that can be enumerated, products of one of these with a finite group, conformer sets
-    over all of them.
+    Exact: SO3, O3 (matrix Fisher, Lee 1710.03746), Translation (flat measure), PeriodicTranslation
+    under wrapped noise, groups that can be enumerated, products of one of these with a finite
+    group, conformer sets over all of them.
 
     Returns an ``OrbitPosterior`` with ``.mean`` and ``.score`` ``(*B, N, D)`` (0 on padded rows),
-    ``.log_evidence: (*B)`` and ``.sample(K)``, in the dtype of ``xt``; the work is done in float64 and
-    without gradients. At sigma = 0 mean and draws are those of the limit (the mode), while ``log_evidence``
-    and ``score`` belong to a variance of 1e-20 |x_t|²: finite, and comparable only with others at the same
-    ``x_t``. On the torus ``.mean`` is ``x_t + sigma² score``, the mean of the lifted points.
+    ``.log_evidence: (*B)`` and ``.sample(K)``, in the dtype of ``xt``; the work is done in float64
+    and without gradients. At sigma = 0 mean and draws are those of the limit (the mode), while
+    ``log_evidence`` and ``score`` belong to a variance of 1e-20 |x_t|²: finite, and comparable only
+    with others at the same ``x_t``. On the torus ``.mean`` is ``x_t + sigma² score``, the mean of
+    the lifted points.
 
-    Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group and
-    process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
+    Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group
+    and process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
     """
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
@@ -100,7 +105,9 @@ def orbit_posterior(
             "proposal_width": proposal_width,
             "generator": generator,
         }
-        return _whitened(group, process, x1, xt, t, mask, method, log_weights=log_weights, **options)
+        return _whitened(
+            group, process, x1, xt, t, mask, method, log_weights=log_weights, **options
+        )
     solve = _solver(method, proposals, include_identity, proposal_width, generator)
     cloud = xt.shape
     x1, xt, t, mask, log_prior, dtype = _checked(process, x1, xt, t, mask, log_weights)
@@ -116,8 +123,11 @@ def orbit_posterior(
     return _as(dtype, post, mask)
 
 
-def _whitened(group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | None, method, **options):
-    """Correlated noise: the posterior of the whitened points, in which it is isotropic (processes.harmonic)."""
+def _whitened(
+    group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | None, method, **options
+):
+    """Correlated noise: the posterior of the whitened points, in which it is isotropic
+    (processes.harmonic)."""
     if xt.shape != x1.shape[-xt.ndim :]:
         raise InputError(f"x1 must have the shape of xt, {tuple(xt.shape)}, not {tuple(x1.shape)}")
     dtype = xt.dtype
@@ -129,7 +139,9 @@ def _whitened(group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | N
         post,
         mean=process.colour(post.mean).to(dtype),
         score=process.whiten(post.score, mask).to(dtype),
-        log_evidence=(post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)).to(dtype),
+        log_evidence=(
+            post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)
+        ).to(dtype),
     )
 
 
@@ -162,22 +174,26 @@ def _checked(process, x1: Tensor, xt: Tensor, t: Tensor | float, mask: Tensor | 
     batch = xt.shape[:-2]
     if xt.ndim < 2 or x1.shape[-xt.ndim :] != xt.shape or x1.ndim > xt.ndim + 1:
         raise InputError(
-            f"x1 must have the shape of xt, or one more leading axis of conformers; x1 is {tuple(x1.shape)}, "
-            f"xt {tuple(xt.shape)} (points are (*B, N, D))"
+            "x1 must have the shape of xt, or one more leading axis of conformers; x1 is"
+            f" {tuple(x1.shape)}, xt {tuple(xt.shape)} (points are (*B, N, D))"
         )
     if not (x1.is_floating_point() and xt.is_floating_point()):
         raise InputError(f"x1 and xt must be floating point, not {x1.dtype} and {xt.dtype}")
     t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
     if t.ndim and t.shape != batch:
         raise InputError(
-            f"t must be one number or have the batch shape of xt, {tuple(batch)}, not {tuple(t.shape)}"
+            f"t must be one number or have the batch shape of xt, {tuple(batch)}, not"
+            f" {tuple(t.shape)}"
         )
     if mask is not None and (mask.dtype != torch.bool or mask.shape != xt.shape[:-1]):
         raise InputError(
-            f"mask must be bool of shape {tuple(xt.shape[:-1])}, not {mask.dtype} of {tuple(mask.shape)}"
+            f"mask must be bool of shape {tuple(xt.shape[:-1])}, not {mask.dtype} of"
+            f" {tuple(mask.shape)}"
         )
     if not xt.shape[-2] or (mask is not None and not mask.any(-1).all()):
-        raise InputError("every item needs at least one real point; the mask (or xt) is empty for some")
+        raise InputError(
+            "every item needs at least one real point; the mask (or xt) is empty for some"
+        )
     conformers = x1.ndim == xt.ndim + 1
     if log_weights is not None and (not conformers or log_weights.shape != x1.shape[:1]):
         raise InputError(

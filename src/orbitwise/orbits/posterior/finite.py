@@ -1,4 +1,5 @@
-"""Finite groups (enumerate), products with a finite factor, and finite sets of reference conformers."""
+"""Finite groups (enumerate), products with a finite factor, and finite sets of reference
+conformers."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ from orbitwise.orbits.posterior.torus.permutations import sum_over_permutations
 def images(
     group: Group, x1: Tensor, mask: Tensor | None, label: Callable[[Element, Element], Element]
 ) -> Clouds:
-    """The images of ``x1`` under all elements of a finite group; ``label`` makes an element of the whole from
-    this group's and the inner one. A group may differ from item to item (``ItemPermutations``)."""
+    """The images of ``x1`` under all elements of a finite group; ``label`` makes an element of the
+    whole from this group's and the inner one. A group may differ from item to item
+    (``ItemPermutations``)."""
     table, log_haar = group.enumerate(device=x1.device, dtype=x1.dtype)
 
     def at(index: Tensor) -> Element:
@@ -54,8 +56,8 @@ def exact_finite(
     """Any group that can be enumerated."""
     if not group.finite:
         raise NoClosedFormError(
-            f"no closed form is known for the posterior over {group!r}, and it cannot be enumerated; use "
-            "method='snis', or for permutations 'gibbs' or 'mode'"
+            f"no closed form is known for the posterior over {group!r}, and it cannot be"
+            " enumerated; use method='snis', or for permutations 'gibbs' or 'mode'"
         )
     clouds = images(group, x1, mask, lambda g, _: g)
     return sum_over(
@@ -69,8 +71,12 @@ def mode_finite(
 ) -> OrbitPosterior:
     """The most probable element of a group that can be enumerated."""
     if not group.finite:
-        raise NoClosedFormError(f"no way to the mode over {group!r} is known; use method='exact' or 'snis'")
-    return best_of(images(group, x1, mask, lambda g, _: g), lambda x: fixed_point(process, x, xt, t, mask))
+        raise NoClosedFormError(
+            f"no way to the mode over {group!r} is known; use method='exact' or 'snis'"
+        )
+    return best_of(
+        images(group, x1, mask, lambda g, _: g), lambda x: fixed_point(process, x, xt, t, mask)
+    )
 
 
 @singledispatch
@@ -84,7 +90,8 @@ def summed(
     t: Tensor,
     mask: Tensor | None,
 ) -> OrbitPosterior:
-    """The exact posterior over ``inside`` × the finite ``outside``, whose images of ``x1`` are the ``clouds``."""
+    """The exact posterior over ``inside`` × the finite ``outside``, whose images of ``x1`` are the
+    ``clouds``."""
     return sum_over(
         clouds, lambda x: exact(inside, process, x, xt, t, mask), noise_of(process, xt, t, mask), xt
     )
@@ -101,8 +108,11 @@ def summed_on_the_torus(
     t: Tensor,
     mask: Tensor | None,
 ) -> OrbitPosterior:
-    """Permutations of points share the nodes of the shifts; other groups are summed over as usual."""
-    solve = sum_over_permutations if isinstance(outside, PointPermutation) else summed.dispatch(Group)
+    """Permutations of points share the nodes of the shifts; other groups are summed over as
+    usual."""
+    solve = (
+        sum_over_permutations if isinstance(outside, PointPermutation) else summed.dispatch(Group)
+    )
     return solve(inside, outside, clouds, process, x1, xt, t, mask)
 
 
@@ -119,8 +129,8 @@ def exact_product(
 def mode_product(
     group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
-    """The best over the finite factor of the other's mode; with permutations that cannot be enumerated on the torus,
-    the best that a search finds."""
+    """The best over the finite factor of the other's mode; with permutations that cannot be
+    enumerated on the torus, the best that a search finds."""
     if len(group.factors) == 2 and not any(factor.finite for factor in group.factors):
         return mode_torus_permutations(group, process, x1, xt, t, mask)
     inside, _, clouds = split(group, x1, mask)
@@ -139,8 +149,8 @@ def split(group: Product, x1: Tensor, mask: Tensor | None) -> tuple[Group, Group
     if first.finite:
         return second, first, images(first, x1, mask, lambda h, g: (h, g))
     raise NoClosedFormError(
-        f"{group!r}: a product has a closed form when one factor has one and the other is finite; here "
-        "neither can be enumerated; use method='snis', or 'gibbs' for the permutations alone"
+        f"{group!r}: a product has a closed form when one factor has one and the other is finite;"
+        " here neither can be enumerated; use method='snis', or 'gibbs' for the permutations alone"
     )
 
 

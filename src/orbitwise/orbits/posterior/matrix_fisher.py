@@ -1,9 +1,9 @@
 """The matrix Fisher law on rotations, ``p(R) ∝ exp tr(Fᵀ R)``: normaliser, mean, mode, draws.
 
-In unit quaternions ``tr(Fᵀ R(q)) = qᵀ K q`` with a traceless symmetric 4×4 matrix K, so q has a Bingham law.
-With the proper singular values s of F, K has the eigenvalues ``s1+s2+s3 ≥ s1-s2-s3 ≥ -s1+s2-s3 ≥ -s1-s2+s3``;
-what matters are half their distances from the first, ``p = s2+s3 ≤ q = s1+s3 ≤ r = s1+s2``. A reflected,
-degenerate or vanishing F is no special case.
+In unit quaternions ``tr(Fᵀ R(q)) = qᵀ K q`` with a traceless symmetric 4×4 matrix K, so q has a
+Bingham law. With the proper singular values s of F, K has the eigenvalues ``s1+s2+s3 ≥ s1-s2-s3 ≥
+-s1+s2-s3 ≥ -s1-s2+s3``; what matters are half their distances from the first, ``p = s2+s3 ≤ q =
+s1+s3 ≤ r = s1+s2``. A reflected, degenerate or vanishing F is no special case.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CUT = 19.0  # the integrand's tail beyond 2qw = 38 is below float64
 
 @dataclass(frozen=True)
 class MatrixFisher:
-    """``values: (*B, 4)`` ascending eigenvalues of K, ``vectors: (*B, 4, 4)`` its eigenvectors in columns
-    (quaternions x, y, z, w). All float64."""
+    """``values: (*B, 4)`` ascending eigenvalues of K, ``vectors: (*B, 4, 4)`` its eigenvectors in
+    columns (quaternions x, y, z, w). All float64."""
 
     values: Tensor
     vectors: Tensor
@@ -41,7 +41,8 @@ class MatrixFisher:
 
     @property
     def mode(self) -> Tensor:
-        """The most probable rotation ``(*B, 3, 3)`` (Kabsch; any of them where there are several)."""
+        """The most probable rotation ``(*B, 3, 3)`` (Kabsch; any of them where there are
+        several)."""
         return from_quaternion(self.vectors[..., 3])
 
     @property
@@ -71,7 +72,8 @@ class MatrixFisher:
 
 @cache
 def _rotation_form(device: torch.device) -> Tensor:
-    """``(16, 9)``: rotation matrices are linear in ``q qᵀ`` (x, y, z, w); found from ten rotations."""
+    """``(16, 9)``: rotation matrices are linear in ``q qᵀ`` (x, y, z, w); found from ten
+    rotations."""
     eye = torch.eye(4, dtype=torch.float64)
     between = from_quaternion(torch.nn.functional.normalize(eye[:, None] + eye, dim=-1))
     own = from_quaternion(eye)
@@ -89,28 +91,33 @@ def _legendre(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def bingham(gaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Moments of the law ``∝ exp(-2(p x1² + q x2² + r x3²))`` of a unit 4-vector ``(x3, x2, x1, x0)``.
+    """Moments of the law ``∝ exp(-2(p x1² + q x2² + r x3²))`` of a unit 4-vector ``(x3, x2, x1,
+    x0)``.
 
-    ``gaps: (B, 3)`` with ``0 ≤ p ≤ q ≤ r``. Returns the log of the normaliser relative to the uniform law,
-    ``(B)``, and the mean squares in ascending order of probability (those of x3, x2, x1, x0), ``(B, 4)``.
-    Relative error below 1e-13 from gaps of 0 to 1e16 (tests).
+    ``gaps: (B, 3)`` with ``0 ≤ p ≤ q ≤ r``. Returns the log of the normaliser relative to the
+    uniform law, ``(B)``, and the mean squares in ascending order of probability (those of x3, x2,
+    x1, x0), ``(B, 4)``. Relative error below 1e-13 from gaps of 0 to 1e16 (tests).
     """
     hard = 1 + gaps[:, 2] > 3 * (1 + gaps[:, 1])
     log_norm, squares = _quadrature(gaps, NODES[0])
     if hard.any():  # a best fit by a reflection: r much larger than q
         index = hard.nonzero()[:, 0]
         fine = _quadrature(gaps[index], NODES[1])
-        log_norm, squares = log_norm.index_copy(0, index, fine[0]), squares.index_copy(0, index, fine[1])
+        log_norm, squares = (
+            log_norm.index_copy(0, index, fine[0]),
+            squares.index_copy(0, index, fine[1]),
+        )
     return log_norm, squares
 
 
 def _quadrature(gaps: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    # Pair the coordinates (x0, x1), (x2, x3). The weight w = x2² + x3² of a uniform unit 4-vector is uniform
-    # on [0, 1], and given w both angles are uniform and independent. Averaging them (as in Lee 1710.03746,
-    # theorem 2.1, which pairs (x0, x3), (x1, x2)) leaves
+    # Pair the coordinates (x0, x1), (x2, x3). The weight w = x2² + x3² of a uniform unit 4-vector
+    # is uniform on [0, 1], and given w both angles are uniform and independent. Averaging them (as
+    # in Lee 1710.03746, theorem 2.1, which pairs (x0, x3), (x1, x2)) leaves
     #     c = ∫_0^1 I0e(p(1-w)) · e^{-2qw} I0e((r-q)w) dw,   I0e(z) = e^{-z} I0(z).
-    # As p ≤ q, the only sharp feature is at w = 0, where sqrt(w) has the two widths r^-1/2 and q^-1/2. The
-    # substitution sqrt(w) = sinh(z)/sqrt(1+r) puts the nodes evenly on all scales between them.
+    # As p ≤ q, the only sharp feature is at w = 0, where sqrt(w) has the two widths r^-1/2 and
+    # q^-1/2. The substitution sqrt(w) = sinh(z)/sqrt(1+r) puts the nodes evenly on all scales
+    # between them.
     p, q, r = gaps[:, 0:1], gaps[:, 1:2], gaps[:, 2:3]
     nodes, weights = _legendre(count, gaps.device)
     end = torch.asinh(torch.sqrt((1 + r) * (CUT / q.clamp_min(CUT))))
@@ -132,13 +139,18 @@ def _quadrature(gaps: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def sample_bingham(gaps: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Unit 4-vectors ``(x3, x2, x1, x0)`` from the law of ``bingham``, ``(B, 4)``; ``gaps: (B, 3)``.
+    """Unit 4-vectors ``(x3, x2, x1, x0)`` from the law of ``bingham``, ``(B, 4)``; ``gaps: (B,
+    3)``.
 
     Rejection from an angular central Gaussian envelope (Kent, Ganeiber and Mardia 1310.8110).
     """
-    exponents = torch.cat([2 * gaps.flip(-1), torch.zeros_like(gaps[:, :1])], -1)  # density ∝ exp(-Σ λ x²)
+    exponents = torch.cat(
+        [2 * gaps.flip(-1), torch.zeros_like(gaps[:, :1])], -1
+    )  # density ∝ exp(-Σ λ x²)
     b = torch.ones_like(gaps[:, 0])
-    for _ in range(12):  # Newton for Σ 1/(b + 2λ) = 1, from below: convex and decreasing, so monotone
+    for _ in range(
+        12
+    ):  # Newton for Σ 1/(b + 2λ) = 1, from below: convex and decreasing, so monotone
         inverse = 1 / (b[:, None] + 2 * exponents)
         b = b + (inverse.sum(-1) - 1) / inverse.square().sum(-1)
     omega = 1 + 2 * exponents / b[:, None]
@@ -147,8 +159,12 @@ def sample_bingham(gaps: Tensor, generator: torch.Generator | None = None) -> Te
     out = torch.empty_like(exponents)
     left = torch.arange(len(gaps), device=gaps.device)
     while len(left):
-        normal = torch.randn(len(left), 4, generator=generator, device=where, dtype=gaps.dtype).to(gaps)
-        uniform = torch.rand(len(left), generator=generator, device=where, dtype=gaps.dtype).to(gaps)
+        normal = torch.randn(len(left), 4, generator=generator, device=where, dtype=gaps.dtype).to(
+            gaps
+        )
+        uniform = torch.rand(len(left), generator=generator, device=where, dtype=gaps.dtype).to(
+            gaps
+        )
         x = torch.nn.functional.normalize(normal / omega[left].sqrt(), dim=-1)
         log_target = -(exponents[left] * x.square()).sum(-1)
         log_envelope = log_bound[left] - 2 * torch.log((omega[left] * x.square()).sum(-1))

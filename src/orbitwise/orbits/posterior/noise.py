@@ -1,4 +1,5 @@
-"""What an orbit needs of a process: the density of ``x_t`` around one point of the orbit, and its score."""
+"""What an orbit needs of a process: the density of ``x_t`` around one point of the orbit, and its
+score."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from orbitwise.errors import NoClosedFormError
 from orbitwise.groups.torus import wrapped_normal
 
-FLOOR = 1e-20  # smallest variance, relative to |x_t|²: keeps sigma = 0 finite, below what float64 resolves
+# smallest variance, relative to |x_t|²: keeps sigma = 0 finite, below what float64 resolves
+FLOOR = 1e-20
 TINY = 1e-200
 
 
@@ -31,8 +33,9 @@ class Gaussian:
         """
         if not (hasattr(process, "alpha") and hasattr(process, "sigma")):
             raise NoClosedFormError(
-                f"this group needs isotropic Gaussian noise (a process with alpha(t) and sigma(t)), not "
-                f"{type(process).__name__}; wrapped noise goes with PeriodicTranslation and permutations"
+                "this group needs isotropic Gaussian noise (a process with alpha(t) and sigma(t)),"
+                f" not {type(process).__name__}; wrapped noise goes with PeriodicTranslation and"
+                " permutations"
             )
         points = xt.shape[-2] if mask is None else mask.sum(-1).to(xt)
         dof = xt.shape[-1] * (points - int(getattr(process, "zero_com", False)))
@@ -61,8 +64,8 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Wrapped-normal noise on the torus of width ``process.wrapped_sigma(t)``; the mean is that of the lifted points,
-    ``x_t + sigma² score``."""
+    """Wrapped-normal noise on the torus of width ``process.wrapped_sigma(t)``; the mean is that of
+    the lifted points, ``x_t + sigma² score``."""
 
     process: object
     t: Tensor
@@ -77,7 +80,8 @@ class Wrapped:
         return self.process.log_density(xt, x1, self.t, self.mask)
 
     def at(self, xt: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
-        """Log density ``(*L, *B)`` and mean ``(*L, *B, N, D)`` for one point of the orbit, from one kernel."""
+        """Log density ``(*L, *B)`` and mean ``(*L, *B, N, D)`` for one point of the orbit, from one
+        kernel."""
         kernel = wrapped_normal(xt - x1, self._variance.sqrt())
         log_density, pull = kernel.log_density.sum(-1), kernel.score
         if self.mask is not None:

@@ -1,4 +1,5 @@
-"""What an orbit posterior is: the law of g given x_t, summarised by what training and mixing need of it."""
+"""What an orbit posterior is: the law of g given x_t, summarised by what training and mixing need
+of it."""
 
 from __future__ import annotations
 
@@ -16,12 +17,11 @@ class OrbitPosterior:
     """The posterior ``p(g | x_t, x1) ∝ p_t(x_t | g·x1) dμ(g)`` of one batch.
 
     ``mean``: E[g·x1 | x_t], shape of ``x_t`` (padded rows are 0).
-    ``log_evidence``: log ∫ p_t(x_t | g·x1) dμ(g), shape ``(*B)``. For ``method="mode"`` it is the log density
-    at the mode instead, for ``"snis"`` the log of the mean over the proposals.
-    ``score``: ∇_{x_t} of the log evidence, shape of ``x_t``.
-    ``exact``: whether mean, evidence and draws are exact (up to rounding) or an approximation.
-    ``draw``: what ``sample`` calls.
-    ``ess``: effective sample size of the importance weights, ``(*B)``; None where nothing was sampled.
+    ``log_evidence``: log ∫ p_t(x_t | g·x1) dμ(g), shape ``(*B)``. For ``method="mode"`` it is the
+    log density at the mode instead, for ``"snis"`` the log of the mean over the proposals.
+    ``score``: ∇_{x_t} of the log evidence, shape of ``x_t``. ``exact``: whether mean, evidence and
+    draws are exact (up to rounding) or an approximation. ``draw``: what ``sample`` calls. ``ess``:
+    effective sample size of the importance weights, ``(*B)``; None where nothing was sampled.
     """
 
     mean: Tensor
@@ -33,9 +33,10 @@ class OrbitPosterior:
     ess: Tensor | None = None
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:
-        """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g, x1, mask)``
-        gives the points. With a set of conformers: ``(index, g)``, ``index: (K, *B)`` the conformer of each
-        draw. For ``"mode"`` all draws are the mode; for ``"snis"`` they are proposals, resampled."""
+        """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g,
+        x1, mask)`` gives the points. With a set of conformers: ``(index, g)``, ``index: (K, *B)``
+        the conformer of each draw. For ``"mode"`` all draws are the mode; for ``"snis"`` they are
+        proposals, resampled."""
         with torch.no_grad():
             return self.draw(K, generator)
 

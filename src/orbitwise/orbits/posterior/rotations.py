@@ -16,8 +16,8 @@ from orbitwise.orbits.posterior.result import OrbitPosterior
 
 
 def parameter(noise: Gaussian, x1: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
-    """``F, base`` of ``log p_t(x_t | R·x1) = base + tr(Fᵀ R)``: ``F = (alpha/sigma²) Σ_i x_{t,i} x_{1,i}ᵀ``,
-    ``(*L, *B, 3, 3)``, and ``base: (*L, *B)``."""
+    """``F, base`` of ``log p_t(x_t | R·x1) = base + tr(Fᵀ R)``: ``F = (alpha/sigma²) Σ_i x_{t,i}
+    x_{1,i}ᵀ``, ``(*L, *B, 3, 3)``, and ``base: (*L, *B)``."""
     if xt.shape[-1] != 3:
         raise InputError(f"SO3 and O3 act on points in 3 dimensions, these have {xt.shape[-1]}")
     F = (noise.alpha / noise.variance)[..., None, None] * (xt.mT @ x1)
@@ -47,7 +47,8 @@ def exact_so3(
 def exact_o3(
     group: O3, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
-    """Exact: the coset ``-SO(3)`` is matrix Fisher with ``-F``; both are mixed by their evidences."""
+    """Exact: the coset ``-SO(3)`` is matrix Fisher with ``-F``; both are mixed by their
+    evidences."""
     noise = Gaussian.of(process, xt, t, mask)
     F, base = parameter(noise, x1, xt)
     proper = MatrixFisher.of(F)

@@ -46,7 +46,8 @@ def snis_by_images(
     include_identity: bool = False,
     generator: torch.Generator | None = None,
 ) -> OrbitPosterior:
-    """Any group with a uniform distribution, as published: images of ``x1`` compared with ``x_t``."""
+    """Any group with a uniform distribution, as published: images of ``x1`` compared with
+    ``x_t``."""
     g = propose(group, x1, proposals, include_identity, generator)
     uniform = torch.full((proposals,), -math.log(proposals), dtype=x1.dtype, device=x1.device)
     return estimate(group, g, uniform, process, x1, xt, t, mask)
@@ -62,8 +63,9 @@ def estimate(
     t: Tensor,
     mask: Tensor | None,
 ) -> OrbitPosterior:
-    """The posterior over proposed elements ``g: (proposals, *B, *E)`` with weights before ``x_t`` is looked at:
-    ``log_weights: (proposals)`` or ``(proposals, *B)``, uniform or 1 / (proposals × proposal density)."""
+    """The posterior over proposed elements ``g: (proposals, *B, *E)`` with weights before ``x_t``
+    is looked at: ``log_weights: (proposals)`` or ``(proposals, *B)``, uniform or 1 / (proposals ×
+    proposal density)."""
     batch = len(x1.shape) - 2
 
     def at(index: Tensor) -> Element:
@@ -97,7 +99,9 @@ def snis_product(
 ) -> OrbitPosterior:
     """Uniform elements of every factor; permutations only of real points."""
     if mask is not None:
-        restricted = (f.restricted(mask) if isinstance(f, Permutation) else f for f in group.factors)
+        restricted = (
+            f.restricted(mask) if isinstance(f, Permutation) else f for f in group.factors
+        )
         group = Product(*restricted)
     options = {"proposals": proposals, "include_identity": include_identity, "generator": generator}
     return snis_by_images(group, process, x1, xt, t, mask, **options)
@@ -116,7 +120,8 @@ def snis_rotations(
     include_identity: bool = False,
     generator: torch.Generator | None = None,
 ) -> OrbitPosterior:
-    """SO3 and O3: the same estimate with the weights taken from the 3×3 matrix ``F``, much cheaper."""
+    """SO3 and O3: the same estimate with the weights taken from the 3×3 matrix ``F``, much
+    cheaper."""
     noise = Gaussian.of(process, xt, t, mask)
     F, base = parameter(noise, x1, xt)
     g = propose(group, x1, proposals, include_identity, generator)

@@ -2,8 +2,9 @@
 
     E[g·x1 | x_t] = Σ_h w_h E_inner[· | h·x1],     w_h ∝ prior(h) · evidence_inner(h·x1)
 
-The set holds the images of x1 under a finite group, reference conformers, or random images (importance
-sampling); the inner posterior is that of the other factor of a product, or of the trivial group.
+The set holds the images of x1 under a finite group, reference conformers, or random images
+(importance sampling); the inner posterior is that of the other factor of a product, or of the
+trivial group.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from orbitwise.groups.item_permutations import entries
 from orbitwise.orbits.posterior.noise import Gaussian, Wrapped, noise_of
 from orbitwise.orbits.posterior.result import OrbitPosterior, map_element
 
-MEMORY = 2**25  # bytes of working memory that one chunk of an outer sum may take: more is slower on a CPU
+MEMORY = (
+    2**25
+)  # bytes of working memory that one chunk of an outer sum may take: more is slower on a CPU
 
 Inner = Callable[[Tensor], OrbitPosterior]  # clouds (S, *B, N, D) -> posterior with batch (S, *B)
 
@@ -29,10 +32,11 @@ Inner = Callable[[Tensor], OrbitPosterior]  # clouds (S, *B, N, D) -> posterior 
 class Clouds:
     """A finite set of ``M`` clouds per item.
 
-    ``shape``: ``(*B, N, D)`` of one cloud per item; ``log_prior: (M)``, or one of its own for every item ``(M, *B)``
-    (any number of the last axes of ``*B``; -inf for a cloud that an item does not have).
-    ``pick``: indices ``(S, *B)`` (or with ones for ``*B``) to clouds ``(S, *B, N, D)``.
-    ``label``: indices ``(K, *B)`` and inner elements ``(K, *B, *E)`` to the elements that ``sample`` returns.
+    ``shape``: ``(*B, N, D)`` of one cloud per item; ``log_prior: (M)``, or one of its own for every
+    item ``(M, *B)`` (any number of the last axes of ``*B``; -inf for a cloud that an item does not
+    have). ``pick``: indices ``(S, *B)`` (or with ones for ``*B``) to clouds ``(S, *B, N, D)``.
+    ``label``: indices ``(K, *B)`` and inner elements ``(K, *B, *E)`` to the elements that
+    ``sample`` returns.
     """
 
     shape: torch.Size
@@ -45,26 +49,36 @@ class Clouds:
         return entries(self.log_prior, index, 0)
 
     def chunks(self) -> list[Tensor]:
-        """All indices in pieces ``(S, 1, …)`` whose clouds and inner posteriors stay within ``MEMORY``."""
+        """All indices in pieces ``(S, 1, …)`` whose clouds and inner posteriors stay within
+        ``MEMORY``."""
         *batch, points, space = self.shape
-        each = 8 * math.prod(batch) * (6 * points * space + 640)  # clouds, and the nodes of a quadrature
+        each = (
+            8 * math.prod(batch) * (6 * points * space + 640)
+        )  # clouds, and the nodes of a quadrature
         step = max(1, MEMORY // max(each, 1))
         indices = torch.arange(len(self.log_prior), device=self.log_prior.device)
         return [index.view(-1, *[1] * len(batch)) for index in indices.split(step)]
 
 
-def fixed_point(process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None) -> OrbitPosterior:
+def fixed_point(
+    process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+) -> OrbitPosterior:
     """The posterior of the trivial group."""
     noise = noise_of(process, xt, t, mask)
     log_density, mean = noise.at(xt, x1)
-    return OrbitPosterior(mean, log_density, noise.score(mean, xt), "exact", True, lambda K, generator: None)
+    return OrbitPosterior(
+        mean, log_density, noise.score(mean, xt), "exact", True, lambda K, generator: None
+    )
 
 
 def sum_over(
     clouds: Clouds, inner: Inner, noise: Gaussian | Wrapped, xt: Tensor, method: str = "exact"
 ) -> OrbitPosterior:
-    """The posterior of the mixture; exact where the inner one and the set are. ``ess`` counts clouds."""
-    peak = torch.full(clouds.shape[:-2], torch.finfo(xt.dtype).min, dtype=xt.dtype, device=xt.device)
+    """The posterior of the mixture; exact where the inner one and the set are. ``ess`` counts
+    clouds."""
+    peak = torch.full(
+        clouds.shape[:-2], torch.finfo(xt.dtype).min, dtype=xt.dtype, device=xt.device
+    )
     mass, mean, logits = torch.zeros_like(peak), torch.zeros(clouds.shape).to(xt), []
     for index in clouds.chunks():  # a running softmax
         part = inner(clouds.pick(index))
@@ -88,8 +102,11 @@ def sum_over(
     )
 
 
-def draws(clouds: Clouds, inner: Inner, weights: Tensor) -> Callable[[int, torch.Generator | None], Element]:
-    """``OrbitPosterior.draw`` of a mixture with ``weights: (M, *B)``: a cloud, then an element of its posterior."""
+def draws(
+    clouds: Clouds, inner: Inner, weights: Tensor
+) -> Callable[[int, torch.Generator | None], Element]:
+    """``OrbitPosterior.draw`` of a mixture with ``weights: (M, *B)``: a cloud, then an element of
+    its posterior."""
 
     def draw(K: int, generator: torch.Generator | None) -> Element:
         index = categorical(weights, K, generator)
@@ -101,7 +118,9 @@ def draws(clouds: Clouds, inner: Inner, weights: Tensor) -> Callable[[int, torch
 
 def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
     """The most probable cloud with the most probable inner element; ``inner`` gives modes."""
-    logits = [inner(clouds.pick(index)).log_evidence + clouds.prior(index) for index in clouds.chunks()]
+    logits = [
+        inner(clouds.pick(index)).log_evidence + clouds.prior(index) for index in clouds.chunks()
+    ]
     best = torch.cat(logits).argmax(0)[None]
     part = inner(clouds.pick(best))
 

@@ -19,9 +19,10 @@ def exact_translation(
 ) -> OrbitPosterior:
     """Exact: ``x1`` moved so that alpha times its centre of mass is that of ``x_t``.
 
-    The evidence is the density in the subspace of zero centre of mass, D(N-1) dimensions. The shift is
-    ``N(com(x_t)/alpha - com(x1), sigma²/(alpha² N))``, without spread for a process of zero centre of mass.
-    Where alpha = 0 it is flat and has no mean; the shift to zero centre of mass stands in for it.
+    The evidence is the density in the subspace of zero centre of mass, D(N-1) dimensions. The shift
+    is ``N(com(x_t)/alpha - com(x1), sigma²/(alpha² N))``, without spread for a process of zero
+    centre of mass. Where alpha = 0 it is flat and has no mean; the shift to zero centre of mass
+    stands in for it.
     """
     return _solve(process, x1, xt, t, mask, spread=not getattr(process, "zero_com", False))
 
@@ -34,7 +35,9 @@ def mode_translation(
     return replace(_solve(process, x1, xt, t, mask, spread=False), method="mode", exact=False)
 
 
-def _solve(process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None, spread: bool) -> OrbitPosterior:
+def _solve(
+    process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None, spread: bool
+) -> OrbitPosterior:
     noise = Gaussian.of(process, xt, t, mask)
     real = (torch.ones(xt.shape[:-1], device=xt.device) if mask is None else mask).to(xt)[..., None]
     count = real.sum(-2)
@@ -42,7 +45,9 @@ def _solve(process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None, spre
     alpha = noise.alpha[..., None]
     safe = torch.where(alpha != 0, alpha, 1.0)
     shift = torch.where(alpha != 0, com_t / safe, 0.0) - com_1
-    width = torch.where(alpha != 0, (noise.variance[..., None] / count).sqrt() / safe, 0.0) * float(spread)
+    width = torch.where(alpha != 0, (noise.variance[..., None] / count).sqrt() / safe, 0.0) * float(
+        spread
+    )
 
     centred_t, centred_1 = real * (xt - com_t[..., None, :]), real * (x1 - com_1[..., None, :])
     subspace = replace(noise, dof=xt.shape[-1] * (count[..., 0] - 1))

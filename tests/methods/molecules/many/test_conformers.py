@@ -1,4 +1,5 @@
-"""One model over many molecules: train, sample, evaluate and report on a tiny set made here, and bad input."""
+"""One model over many molecules: train, sample, evaluate and report on a tiny set made here, and
+bad input."""
 
 from __future__ import annotations
 
@@ -21,8 +22,25 @@ from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 from orbitwise.objectives.widths import OverParts
 from orbitwise.runs.config import load
 
-SMILES = ["CCO", "C[C@H](O)CC", "C/C=C/C", "CC(=O)NC", "OCCO", "CCC=O", "CCS", "C[C@@H](F)Cl", "CCCN", "CCOC"]
-TINY = ["network.hidden=16", "network.vectors=8", "network.layers=2", "max_group=8", "train.batch_size=8"]
+SMILES = [
+    "CCO",
+    "C[C@H](O)CC",
+    "C/C=C/C",
+    "CC(=O)NC",
+    "OCCO",
+    "CCC=O",
+    "CCS",
+    "C[C@@H](F)Cl",
+    "CCCN",
+    "CCOC",
+]
+TINY = [
+    "network.hidden=16",
+    "network.vectors=8",
+    "network.layers=2",
+    "max_group=8",
+    "train.batch_size=8",
+]
 TINY += ["train.steps=6", "sampling.steps=4", "test_share=0.3", "train.checkpoint_every=3"]
 
 
@@ -36,7 +54,8 @@ def folder(tmp_path_factory):
 
 
 def written(run) -> list[Chem.Mol]:
-    """The samples as another program reads them; an untrained network draws no molecules, so nothing is sanitised."""
+    """The samples as another program reads them; an untrained network draws no molecules, so
+    nothing is sanitised."""
     return list(Chem.SDMolSupplier(str(run / "samples.sdf"), removeHs=False, sanitize=False))
 
 
@@ -55,7 +74,8 @@ def test_every_action_from_the_command_line(folder, run, capsys):
     assert main(["train", "molecule_conformers/default", f"data={folder}", *TINY, "--dry-run"]) == 0
     assert "# parameters:" in capsys.readouterr().out
     assert (
-        main(["train", "molecule_conformers/default", f"data={folder}", *TINY, "--out", str(run)]) == 0
+        main(["train", "molecule_conformers/default", f"data={folder}", *TINY, "--out", str(run)])
+        == 0
     )  # resumes
     assert "6 steps" in capsys.readouterr().out
     assert main(["sample", str(run)]) == 0
@@ -169,7 +189,9 @@ def test_handedness_counts_mirror_images_and_swapped_hydrogens(folder):
     mirrored = np.concatenate([x, -x])
     assert handedness(m, mirrored).isomer == handedness(m, mirrored).labelled == 0.5
     hydrogens = [
-        a.GetIdx() for a in m.mol.GetAtoms() if a.GetAtomicNum() == 1 and a.GetNeighbors()[0].GetDegree() == 4
+        a.GetIdx()
+        for a in m.mol.GetAtoms()
+        if a.GetAtomicNum() == 1 and a.GetNeighbors()[0].GetDegree() == 4
     ]
     ch2 = next(
         [h for h in hydrogens if m.mol.GetAtomWithIdx(h).GetNeighbors()[0].GetIdx() == c.GetIdx()]
@@ -198,11 +220,21 @@ def test_draws_fit_their_molecules_and_ask_for_at_least_one(folder, run):
 def test_wrong_use_is_said_in_words(folder, run, tmp_path, capsys):
     assert main(["sample", str(run), "--n", "0"]) == 2
     assert "n must be at least 1" in capsys.readouterr().err
-    assert main(["train", "molecule_conformers/default", "data=nowhere.sdf", "--out", str(tmp_path)]) == 2
+    assert (
+        main(["train", "molecule_conformers/default", "data=nowhere.sdf", "--out", str(tmp_path)])
+        == 2
+    )
     assert "nowhere.sdf: no such file" in capsys.readouterr().err
     assert (
         main(
-            ["train", "molecule_conformers/default", f"data={folder}", "max_atoms=4", "--out", str(tmp_path)]
+            [
+                "train",
+                "molecule_conformers/default",
+                f"data={folder}",
+                "max_atoms=4",
+                "--out",
+                str(tmp_path),
+            ]
         )
         == 2
     )

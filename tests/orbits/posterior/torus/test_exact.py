@@ -1,4 +1,5 @@
-"""The torus posterior against dense grids, finite differences, a closed form, statistics and its own symmetry."""
+"""The torus posterior against dense grids, finite differences, a closed form, statistics and its
+own symmetry."""
 
 import math
 
@@ -49,7 +50,8 @@ def clouds(n, sigma, kind, dim=1, seed=0):
 
 
 def on_a_grid(x1, xt, sigma):
-    """log evidence and score of one axis by the periodic trapezoid rule, which converges like exp(-2π²σ²nodes²/N)."""
+    """log evidence and score of one axis by the periodic trapezoid rule, which converges like
+    exp(-2π²σ²nodes²/N)."""
     nodes = max(10_000, int(6 * math.sqrt(len(x1)) / sigma))
     tau = (torch.arange(nodes, dtype=torch.float64) + 0.37) / nodes
     sigma, log_f = torch.tensor(sigma, dtype=torch.float64), torch.zeros(nodes, dtype=torch.float64)
@@ -71,7 +73,8 @@ def test_evidence_and_score_against_a_dense_grid(n, sigma, kind):
     post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1, xt, sigma)
     log_evidence, score = on_a_grid(x1, xt, sigma)
     assert abs(post.log_evidence - log_evidence) <= 1e-12 * max(1, abs(log_evidence)) + 1e-13
-    # Where shifts tie, rounding of exponents of size 1/σ² shows in their weights, in the grid's as well.
+    # Where shifts tie, rounding of exponents of size 1/σ² shows in their weights, in the grid's as
+    # well.
     ties = 1e-10 if kind in ("noised", "spread") else 1e-15 / sigma**3 * n
     scale = score.abs().max() + (1e-3 if sigma > 0.4 else 1) / sigma
     assert (post.score[:, 0] - score).abs().max() <= max(ties, 1e-10) * scale
@@ -85,7 +88,9 @@ def test_score_is_the_gradient_of_the_evidence(sigma):
     score = ow.orbit_posterior(group, Level(), x1, xt, sigma).score
     shifts = step * torch.eye(15, dtype=torch.float64).reshape(15, 5, 3)
     both = [
-        ow.orbit_posterior(group, Level(), x1.expand(15, 5, 3), xt + sign * shifts, sigma).log_evidence
+        ow.orbit_posterior(
+            group, Level(), x1.expand(15, 5, 3), xt + sign * shifts, sigma
+        ).log_evidence
         for sign in (1, -1)
     ]
     slope = ((both[0] - both[1]) / (2 * step)).reshape(5, 3)
@@ -99,17 +104,22 @@ def test_small_noise_takes_the_mean_of_the_score_away(sigma):
     r = nearest_image(xt - x1 - 0.3) + 0.3
     closed = -(r - r.mean(0)) / sigma**2
     assert (post.score - closed).abs().max() < 1e-9 * closed.abs().max()
-    gaussian = -0.5 * ((r - r.mean(0)) / sigma).square().sum() - 33 * math.log(sigma * math.sqrt(2 * math.pi))
+    gaussian = -0.5 * ((r - r.mean(0)) / sigma).square().sum() - 33 * math.log(
+        sigma * math.sqrt(2 * math.pi)
+    )
     assert abs(post.log_evidence - (gaussian - 1.5 * math.log(12))) < 1e-9
 
 
 def test_evidence_is_a_density():
-    """∫ p(x_t | orbit of x1) dx_t = 1: two points on the line, all of the torus, to quadrature level."""
+    """∫ p(x_t | orbit of x1) dx_t = 1: two points on the line, all of the torus, to quadrature
+    level."""
     x1 = torch.tensor([[0.1], [0.45]], dtype=torch.float64)
     grid = torch.arange(128, dtype=torch.float64) / 128
     cells = torch.cartesian_prod(grid, grid)[..., None]
     for sigma in (0.05, 0.2, 0.6):
-        post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1.expand_as(cells), cells, sigma)
+        post = ow.orbit_posterior(
+            ow.PeriodicTranslation(1), Level(), x1.expand_as(cells), cells, sigma
+        )
         assert abs(post.log_evidence.exp().mean() - 1) < 1e-12
 
 
@@ -134,7 +144,8 @@ def test_batches_masks_and_noise_levels_are_independent():
 @pytest.mark.parametrize(("dtype", "tol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 0.5])
 def test_invariance_and_equivariance(sigma, dtype, tol):
-    """Shifting x1 changes nothing; shifting x_t changes neither evidence nor score (dyadic shifts: no rounding)."""
+    """Shifting x1 changes nothing; shifting x_t changes neither evidence nor score (dyadic shifts:
+    no rounding)."""
     x1, xt = clouds(8, sigma, "spread", dim=3)
     x1, xt = ((64 * 1024 * x).round().to(dtype) / (64 * 1024) for x in (x1, xt))
     group, g = ow.PeriodicTranslation(), torch.tensor([0.125, 0.75, 0.5], dtype=dtype)
@@ -167,20 +178,26 @@ def test_draws_follow_the_posterior(n, sigma, kind):
     assert ((draws >= 0) & (draws < 1)).all()
     tau = (torch.arange(50_000, dtype=torch.float64) + 0.5) / 50_000
     log_f = sum(
-        wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density for r in (xt - x1)[:, 0]
+        wrapped_normal(r - tau, torch.tensor(sigma, dtype=torch.float64)).log_density
+        for r in (xt - x1)[:, 0]
     )
     cdf = log_f.softmax(0).cumsum(0)
-    uniform = cdf[(draws * 50_000).long()]  # steps of the grid are far below the resolution of the test
+    uniform = cdf[
+        (draws * 50_000).long()
+    ]  # steps of the grid are far below the resolution of the test
     assert scipy.stats.kstest(uniform.numpy(), "uniform").pvalue > 1e-4
 
 
 def test_draws_reproduce_the_mean_of_the_score_and_the_axes():
-    """E over draws of the score given the shift is ``.score``; three axes, a batch, per item levels."""
+    """E over draws of the score given the shift is ``.score``; three axes, a batch, per item
+    levels."""
     gen = rng(11)
     x1 = torch.rand(3, 6, 3, generator=gen, dtype=torch.float64)
     t = torch.tensor([0.03, 0.15, 0.5], dtype=torch.float64)
     group, process = ow.PeriodicTranslation(), Level()
-    xt = wrap(x1 + 0.4 + t[:, None, None] * torch.randn(3, 6, 3, generator=gen, dtype=torch.float64))
+    xt = wrap(
+        x1 + 0.4 + t[:, None, None] * torch.randn(3, 6, 3, generator=gen, dtype=torch.float64)
+    )
     post = ow.orbit_posterior(group, process, x1, xt, t)
     g = post.sample(20_000, generator=gen)
     assert g.shape == (20_000, 3, 3)
@@ -190,7 +207,12 @@ def test_draws_reproduce_the_mean_of_the_score_and_the_axes():
 
 
 def test_the_mode_is_the_highest_point_of_the_posterior():
-    for n, sigma, kind in [(1, 0.1, "noised"), (6, 0.05, "noised"), (6, 0.2, "spread"), (20, 0.01, "spread")]:
+    for n, sigma, kind in [
+        (1, 0.1, "noised"),
+        (6, 0.05, "noised"),
+        (6, 0.2, "spread"),
+        (20, 0.01, "spread"),
+    ]:
         x1, xt = clouds(n, sigma, kind)
         post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1, xt, sigma, method="mode")
         tau = torch.arange(50_000, dtype=torch.float64) / 50_000
@@ -212,7 +234,9 @@ def test_importance_sampling_agrees_where_it_works():
     process = Level()
     exact = ow.orbit_posterior(group, process, x1, xt, 0.3)
     many = [x.expand(64, 3, 3) for x in (x1, xt)]
-    snis = ow.orbit_posterior(group, process, *many, 0.3, method="snis", proposals=4096, generator=rng(2))
+    snis = ow.orbit_posterior(
+        group, process, *many, 0.3, method="snis", proposals=4096, generator=rng(2)
+    )
     error = snis.log_evidence.std() / 8
     assert abs(snis.log_evidence.mean() - exact.log_evidence) < 5 * error + 0.01
     assert ((snis.score.mean(0) - exact.score).abs() < 5 * snis.score.std(0) / 8 + 0.01).all()
@@ -225,12 +249,19 @@ def test_product_with_permutations_and_conformers_is_the_sum():
     shift, swap = ow.PeriodicTranslation(2), ow.Permutation(5, [0, 0, 1, 1, 2])
     process, prior = Level(), torch.tensor([0.25, 0.75]).double()
     post = ow.orbit_posterior(
-        ow.Product(swap, shift), process, torch.stack([x1, other]), xt, 0.15, log_weights=prior.log()
+        ow.Product(swap, shift),
+        process,
+        torch.stack([x1, other]),
+        xt,
+        0.15,
+        log_weights=prior.log(),
     )
     table, log_haar = swap.enumerate(dtype=torch.float64)
-    parts = [(ow.orbit_posterior(shift, process, swap.act(g, x), xt, 0.15), w + p)
-             for x, p in zip((x1, other), prior.log(), strict=True)
-             for g, w in zip(table, log_haar, strict=True)]  # fmt: skip
+    parts = [
+        (ow.orbit_posterior(shift, process, swap.act(g, x), xt, 0.15), w + p)
+        for x, p in zip((x1, other), prior.log(), strict=True)
+        for g, w in zip(table, log_haar, strict=True)
+    ]
     logits = torch.stack([part.log_evidence + w for part, w in parts])
     assert abs(post.log_evidence - torch.logsumexp(logits, 0)) < 1e-11
     score = sum(w * part.score for w, (part, _) in zip(logits.softmax(0), parts, strict=True))
@@ -256,7 +287,9 @@ def test_refusals():
     with pytest.raises(InputError, match="3 coordinates"):
         ow.orbit_posterior(ow.PeriodicTranslation(2), ow.WrappedNormalProcess(), x, x, 0.5)
     with pytest.raises(NoClosedFormError, match="Gibbs"):
-        ow.orbit_posterior(ow.PeriodicTranslation(), ow.WrappedNormalProcess(), x, x, 0.5, method="gibbs")
+        ow.orbit_posterior(
+            ow.PeriodicTranslation(), ow.WrappedNormalProcess(), x, x, 0.5, method="gibbs"
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -266,7 +299,9 @@ def test_finite_on_a_hundred_thousand_random_inputs(dtype):
     x1 = torch.rand(number, 6, 1, generator=gen, dtype=dtype)
     xt = torch.rand(number, 6, 1, generator=gen, dtype=dtype)
     kind = torch.randint(0, 4, (number, 1, 1), generator=gen)
-    xt = torch.where(kind == 0, x1, torch.where(kind == 1, x1 + 0.5, torch.where(kind == 2, xt + 1e6, xt)))
+    xt = torch.where(
+        kind == 0, x1, torch.where(kind == 1, x1 + 0.5, torch.where(kind == 2, xt + 1e6, xt))
+    )
     t = 10 ** (-6 + 8 * torch.rand(number, generator=gen, dtype=dtype))
     mask = torch.arange(6) <= torch.randint(0, 6, (number, 1), generator=gen)
     post = ow.orbit_posterior(ow.PeriodicTranslation(1), Level(), x1, xt, t, mask)

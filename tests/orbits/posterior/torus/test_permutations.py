@@ -1,5 +1,5 @@
-"""Shifts × permutations of crystals: the shared table of pairs against the sum over permutations written out, and
-chains, modes and importance sampling where the permutations are too many."""
+"""Shifts × permutations of crystals: the shared table of pairs against the sum over permutations
+written out, and chains, modes and importance sampling where the permutations are too many."""
 
 import math
 
@@ -34,7 +34,13 @@ class Level:
 
 TORUS, NOISE = ow.PeriodicTranslation(), Level()
 LABELS = torch.tensor(
-    [[1, 1, 2, 2, 2, 3], [4, 4, 4, 4, -1, -1], [1, 2, 1, 2, 1, 2], [5, 6, 7, 8, 9, -1], [1, 1, 1, 1, 1, -1]]
+    [
+        [1, 1, 2, 2, 2, 3],
+        [4, 4, 4, 4, -1, -1],
+        [1, 2, 1, 2, 1, 2],
+        [5, 6, 7, 8, 9, -1],
+        [1, 1, 1, 1, 1, -1],
+    ]
 )
 
 
@@ -54,7 +60,9 @@ def crystals(labels, sigma, seed=0, lead=()):
     )
     return (
         x1,
-        wrap(moved + t[..., None, None] * torch.randn(one.shape, generator=gen, dtype=torch.float64)),
+        wrap(
+            moved + t[..., None, None] * torch.randn(one.shape, generator=gen, dtype=torch.float64)
+        ),
         t,
     )
 
@@ -66,7 +74,7 @@ def written_out(group, x1, xt, t, mask):
     return sums.sum_over(clouds, inner, Wrapped(NOISE, t, mask), xt)
 
 
-# ---- exact -----------------------------------------------------------------------------------------------------
+# ---- exact
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.02, 0.1, 0.24, 0.26, 0.5, 2.0])
@@ -100,7 +108,9 @@ def test_one_group_for_all_items(labels):
         drawn = product.act(post.sample(1000, rng(1)), x1)
         scores = NOISE.score(xt, drawn, t)
         error = scores.std(0) / 1000**0.5
-        assert ((scores.mean(0) - post.score).abs() <= 5.5 * error + 2e-3 * scores.abs().max()).all()
+        assert (
+            (scores.mean(0) - post.score).abs() <= 5.5 * error + 2e-3 * scores.abs().max()
+        ).all()
 
 
 def test_density_of_the_orbit_integrates_to_one():
@@ -122,7 +132,7 @@ def test_moving_padding_is_refused():
             ow.orbit_posterior(ow.Product(TORUS, group), NOISE, x1, xt, t, mask)
 
 
-# ---- too many to enumerate -------------------------------------------------------------------------------------
+# ---- too many to enumerate
 
 
 def repeated(number, *values):
@@ -132,7 +142,8 @@ def repeated(number, *values):
 @pytest.mark.parametrize("sigma", [0.01, 0.07, 0.12, 0.2, 0.4])
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1, 1]])
 def test_gibbs_agrees_with_enumeration(labels, sigma):
-    """The mean over 48 independent runs on one problem, within five of their standard errors (+ 1 % for bias)."""
+    """The mean over 48 independent runs on one problem, within five of their standard errors (+ 1 %
+    for bias)."""
     n = len(labels)
     x1, xt, t = crystals(torch.tensor([labels]), sigma, seed=n)
     exact = ow.orbit_posterior(ow.Product(TORUS, Permutation(n, labels)), NOISE, x1, xt, t)
@@ -153,24 +164,34 @@ def test_gibbs_agrees_with_enumeration(labels, sigma):
 
 @pytest.mark.parametrize("sigma", [0.05, 0.12, 0.25])
 def test_gibbs_leaves_little_of_the_variance(sigma):
-    """32 states: below a twentieth of what the translations alone leave, over 64 crystals of five equal atoms."""
+    """32 states: below a twentieth of what the translations alone leave, over 64 crystals of five
+    equal atoms."""
     labels = torch.zeros(64, 5, dtype=torch.long)
     x1, xt, t = crystals(labels, sigma, seed=5)
     x1 = x1.gather(1, Permutation(5).sample((64,), generator=rng(3))[..., None].expand(x1.shape))
     exact = ow.orbit_posterior(ow.Product(TORUS, Permutation(5)), NOISE, x1, xt, t).score
     alone = ow.orbit_posterior(TORUS, NOISE, x1, xt, t).score
     group = ow.Product(TORUS, Permutation(5, labels))
-    post = ow.orbit_posterior(group, NOISE, x1, xt, t, method="gibbs", proposals=32, generator=rng(4))
+    post = ow.orbit_posterior(
+        group, NOISE, x1, xt, t, method="gibbs", proposals=32, generator=rng(4)
+    )
     assert (post.score - exact).square().mean() < 0.05 * (alone - exact).square().mean()
 
 
 def test_gibbs_on_padded_batches_and_either_order():
     mask = LABELS >= 0
     x1, xt, t = crystals(LABELS, 0.15, seed=6)
-    exact = ow.orbit_posterior(ow.Product(TORUS, ItemPermutations.within(LABELS)), NOISE, x1, xt, t, mask)
+    exact = ow.orbit_posterior(
+        ow.Product(TORUS, ItemPermutations.within(LABELS)), NOISE, x1, xt, t, mask
+    )
     dirty = torch.where(mask[..., None], xt, math.nan)
-    for group in (ow.Product(TORUS, Permutation(6, LABELS)), ow.Product(Permutation(6, LABELS), TORUS)):
-        post = ow.orbit_posterior(group, NOISE, x1, dirty, t, mask, "gibbs", proposals=512, generator=rng(5))
+    for group in (
+        ow.Product(TORUS, Permutation(6, LABELS)),
+        ow.Product(Permutation(6, LABELS), TORUS),
+    ):
+        post = ow.orbit_posterior(
+            group, NOISE, x1, dirty, t, mask, "gibbs", proposals=512, generator=rng(5)
+        )
         assert (post.score[~mask] == 0).all() and (post.score.sum(1).abs() < 1e-8).all()
         assert (post.score - exact.score).abs().max() < 0.1 * exact.score.abs().max()
         g = post.sample(20, rng(6))
@@ -183,7 +204,9 @@ def test_gibbs_with_conformers_is_the_mixture():
     labels = torch.zeros(2, 3, dtype=torch.long)
     x1, xt, t = crystals(labels, 0.2, lead=(2,))
     prior = torch.tensor([0.3, 0.7]).double().log()
-    exact = ow.orbit_posterior(ow.Product(TORUS, Permutation(3)), NOISE, x1, xt, t, log_weights=prior)
+    exact = ow.orbit_posterior(
+        ow.Product(TORUS, Permutation(3)), NOISE, x1, xt, t, log_weights=prior
+    )
     group = ow.Product(TORUS, Permutation(3, labels))
     options = {"method": "gibbs", "log_weights": prior, "proposals": 512, "generator": rng(1)}
     post = ow.orbit_posterior(group, NOISE, x1, xt, t, **options)
@@ -199,7 +222,9 @@ def test_mode_against_enumeration(n, sigma):
     labels = torch.zeros(60, n, dtype=torch.long)
     x1, xt, t = crystals(labels, sigma, seed=7)
     highest = ow.orbit_posterior(ow.Product(TORUS, Permutation(n)), NOISE, x1, xt, t, method="mode")
-    post = ow.orbit_posterior(ow.Product(TORUS, Permutation(n, labels)), NOISE, x1, xt, t, method="mode")
+    post = ow.orbit_posterior(
+        ow.Product(TORUS, Permutation(n, labels)), NOISE, x1, xt, t, method="mode"
+    )
     short = highest.log_evidence - post.log_evidence
     assert short.min() > -1e-9 and post.method == "mode" and not post.exact
     assert (short < 1e-6).double().mean() >= (1 if sigma <= 0.05 else 0.85)
@@ -214,7 +239,9 @@ def test_mode_against_enumeration(n, sigma):
 def test_carbon_like_crystals_recover_the_permutation():
     """24 equal atoms at little noise: the assignment that made x_t, and with it the exact score."""
     labels = torch.zeros(3, 24, dtype=torch.long)
-    grid = torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4)) / torch.tensor([2, 3, 4])
+    grid = torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4)) / torch.tensor(
+        [2, 3, 4]
+    )
     gen = rng(8)
     x1 = grid.double() + 0.02 * torch.randn(3, 24, 3, generator=gen, dtype=torch.float64)
     group = ow.Product(TORUS, Permutation(24, labels))
@@ -251,7 +278,9 @@ def test_reproducible_and_global_state_untouched():
     group = ow.Product(TORUS, Permutation(6, labels))
     before = torch.random.get_rng_state()
     a, b, c = (
-        ow.orbit_posterior(group, NOISE, x1, xt, t, method="gibbs", proposals=16, generator=rng(s)).score
+        ow.orbit_posterior(
+            group, NOISE, x1, xt, t, method="gibbs", proposals=16, generator=rng(s)
+        ).score
         for s in (1, 1, 2)
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
@@ -266,7 +295,12 @@ def test_refusals_name_what_to_use():
     for method in ("gibbs", "mode"):
         with pytest.raises(NoClosedFormError, match="PeriodicTranslation"):
             ow.orbit_posterior(
-                ow.Product(ow.SO3(), Permutation(20)), ow.GaussianProcess.flow(), x, x, 0.5, method=method
+                ow.Product(ow.SO3(), Permutation(20)),
+                ow.GaussianProcess.flow(),
+                x,
+                x,
+                0.5,
+                method=method,
             )
         with pytest.raises(NoClosedFormError, match="WrappedNormalProcess"):
             ow.orbit_posterior(group, ow.GaussianProcess.flow(), x, x, 0.5, method=method)

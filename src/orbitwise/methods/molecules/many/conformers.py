@@ -1,7 +1,9 @@
-"""One generative model of conformers over many molecules, with exact orbit targets (2502.09890, 2410.22388).
+"""One generative model of conformers over many molecules, with exact orbit targets (2502.09890,
+2410.22388).
 
-A denoiser conditioned on the molecular graph and its handedness; SO(3) × automorphisms of each molecule; Gaussian or
-harmonic noise. ``train``, ``sample``, ``evaluate`` and ``report`` work on a run folder.
+A denoiser conditioned on the molecular graph and its handedness; SO(3) × automorphisms of each
+molecule; Gaussian or harmonic noise. ``train``, ``sample``, ``evaluate`` and ``report`` work on a
+run folder.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.many import page as molecule_report
 from orbitwise.methods.molecules.many.evaluation import compare
-from orbitwise.methods.molecules.many.parts import MoleculeConformersConfig, Parts, build, data_scale
+from orbitwise.methods.molecules.many.parts import (
+    MoleculeConformersConfig,
+    Parts,
+    build,
+    data_scale,
+)
 from orbitwise.methods.molecules.many.sampling import draw
 from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
@@ -48,9 +55,13 @@ def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     out = writable_folder(out)
     config = config.model_copy(update={"data": tuple(path.resolve() for path in config.data)})
     made = build(config, data_scale(data, config.prior))
-    if not (out / NAME).exists():  # of another configuration it would be refused below, and the old file kept
+    if not (
+        out / NAME
+    ).exists():  # of another configuration it would be refused below, and the old file kept
         save_run(config, out)
-    key = config.model_dump(mode="json", exclude={"train", "sampling", "data"}) | {"data": _digest(data)}
+    key = config.model_dump(mode="json", exclude={"train", "sampling", "data"}) | {
+        "data": _digest(data)
+    }
     result = fit(made.denoiser, made.objective, data, config.train, out, key)
     save_run(config, out)
     loss = "" if result.loss is None else f", loss {result.loss:.4g}"
@@ -63,7 +74,8 @@ def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     left = sum(m.other_isomers for m in found.molecules)
     if left:
         text.append(
-            f"{left} conformers are another stereoisomer than the first of their molecule and were left out"
+            f"{left} conformers are another stereoisomer than the first of their molecule and were"
+            " left out"
         )
     return Outcome(out, result, text)
 
@@ -75,20 +87,27 @@ def _digest(data: ConformerData) -> str:
 
 
 def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
-    """The configuration of a run, its parts with the averaged weights, and the step they stand at."""
+    """The configuration of a run, its parts with the averaged weights, and the step they stand
+    at."""
     config = load_run(run)
     saved = build(config, 1.0).denoiser
     step = load_weights(Path(run) / NAME, saved).step
-    made = build(config, float(saved.data_scale))  # the prior has the scale that is saved beside the weights
+    made = build(
+        config, float(saved.data_scale)
+    )  # the prior has the scale that is saved beside the weights
     made.denoiser.load_state_dict(saved.state_dict())
     return config, made, step
 
 
-def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None) -> Outcome:
-    """Conformers of the held-out molecules, or of the SMILES in the file ``molecules``: ``samples.npz``, ``.sdf``.
+def sample(
+    run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None
+) -> Outcome:
+    """Conformers of the held-out molecules, or of the SMILES in the file ``molecules``:
+    ``samples.npz``, ``.sdf``.
 
-    ``n`` samples of each molecule; without it ``sampling.per_reference`` for each reference conformer, or
-    ``sampling.count``. Raises ``InputError`` for a SMILES that cannot be used, with its line.
+    ``n`` samples of each molecule; without it ``sampling.per_reference`` for each reference
+    conformer, or ``sampling.count``. Raises ``InputError`` for a SMILES that cannot be used, with
+    its line.
     """
     run = writable_folder(run)
     config, made, step = load(run)
@@ -101,7 +120,9 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path
     device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
     with ProgressBar("sampling") as bar:
         show = lambda k, of: bar(Progress(k, of))  # noqa: E731
-        drawn = draw(made.denoiser, asked, counts, config.sampling, seed=seed, device=device, progress=show)
+        drawn = draw(
+            made.denoiser, asked, counts, config.sampling, seed=seed, device=device, progress=show
+        )
     result = [
         replace(m, positions_angstrom=x.astype(np.float32))
         for m, x in zip(asked, drawn.positions, strict=True)
@@ -126,26 +147,29 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0, molecules: Path
     large = [m.smiles for m in asked if m.atoms > config.max_atoms]
     if large:
         text.append(
-            f"warning: {len(large)} molecules are larger than any the model has seen ({config.max_atoms} atoms), "
-            f"the first: {large[0]}"
+            f"warning: {len(large)} molecules are larger than any the model has seen"
+            f" ({config.max_atoms} atoms), the first: {large[0]}"
         )
     return Outcome(run, drawn, text)
 
 
 def evaluate(run: str | Path) -> Outcome:
-    """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``, ``report.html``."""
+    """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``,
+    ``report.html``."""
     config, run = load_run(run), writable_folder(run)
     if not (run / "samples.npz").is_file() or not (run / "samples.json").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
     about = json.loads((run / "samples.json").read_text(encoding="utf-8"))
     if not about["held_out"]:
         raise InputError(
-            f"{run}: the samples there are of molecules without reference conformers; draw those of the held-out "
-            f"molecules with: orbitwise sample {run}"
+            f"{run}: the samples there are of molecules without reference conformers; draw those of"
+            f" the held-out molecules with: orbitwise sample {run}"
         )
     references = config.read("test").molecules
     if [m.smiles for m in references] != about["molecules"]:
-        raise InputError(f"{run}: the data have changed since the samples were drawn; draw them again")
+        raise InputError(
+            f"{run}: the data have changed since the samples were drawn; draw them again"
+        )
     with np.load(run / "samples.npz") as file:
         flat = file["positions"].astype(np.float64)
     sizes = np.array([m.atoms for m in references]) * np.array(about["counts"])

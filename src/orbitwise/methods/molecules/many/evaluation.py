@@ -1,4 +1,5 @@
-"""Samples of held-out molecules against their reference conformers, and RDKit's ETKDGv3 at as many samples."""
+"""Samples of held-out molecules against their reference conformers, and RDKit's ETKDGv3 at as many
+samples."""
 
 from __future__ import annotations
 
@@ -33,9 +34,12 @@ class Scores:
     handedness: tuple[Handedness, ...]
 
     def figures(self, which: Sequence[int] | None = None) -> dict[str, Average]:
-        """Mean over molecules (all, or those at ``which``) of every figure, with its error, and the median."""
+        """Mean over molecules (all, or those at ``which``) of every figure, with its error, and the
+        median."""
         rows = [self.coverage[k] for k in (range(len(self.coverage)) if which is None else which)]
-        hands = [self.handedness[k] for k in (range(len(self.handedness)) if which is None else which)]
+        hands = [
+            self.handedness[k] for k in (range(len(self.handedness)) if which is None else which)
+        ]
         found = {
             "recall_amr": average([c.recall_amr for c in rows]),
             "precision_amr": average([c.precision_amr for c in rows]),
@@ -69,7 +73,8 @@ def score(
 def embedded(
     molecules: Sequence[Conformers], counts: Sequence[int], seed: int = 0
 ) -> tuple[list[np.ndarray], list[int]]:
-    """ETKDGv3 samples of each molecule, and the molecules that RDKit cannot embed (their samples are empty)."""
+    """ETKDGv3 samples of each molecule, and the molecules that RDKit cannot embed (their samples
+    are empty)."""
     found, failed = [], []
     for k, (m, n) in enumerate(zip(molecules, counts, strict=True)):
         try:
@@ -82,8 +87,9 @@ def embedded(
 
 @dataclass(frozen=True)
 class Comparison:
-    """``model`` and ``etkdg`` on the same ``molecules``, and their samples ``(S, N, 3)``; ``left_out``: how many have
-    too few heavy atoms or cannot be embedded by RDKit; ``evaluations`` of the network per sample."""
+    """``model`` and ``etkdg`` on the same ``molecules``, and their samples ``(S, N, 3)``;
+    ``left_out``: how many have too few heavy atoms or cannot be embedded by RDKit; ``evaluations``
+    of the network per sample."""
 
     molecules: tuple[Conformers, ...]
     model: Scores
@@ -96,7 +102,9 @@ class Comparison:
     def lines(self) -> list[str]:
         """The comparison in words."""
         n = len(self.molecules)
-        per = sum(c.samples for c in self.model.coverage) / sum(c.references for c in self.model.coverage)
+        per = sum(c.samples for c in self.model.coverage) / sum(
+            c.references for c in self.model.coverage
+        )
         text = [
             f"{n} held-out molecules, {per:.3g} samples for each reference conformer, "
             f"{self.evaluations} network calls per sample"
@@ -104,13 +112,16 @@ class Comparison:
         for scores in (self.model, self.etkdg):
             f = scores.figures()
             text.append(
-                f"{scores.name}: recall AMR {f['recall_amr'].mean:.3f} ± {f['recall_amr'].error:.3f} Å (median "
-                f"{f['recall_amr'].median:.3f}), COV {100 * f['recall_cov_0.5'].mean:.1f} % at 0.5 Å; precision AMR "
-                f"{f['precision_amr'].mean:.3f} ± {f['precision_amr'].error:.3f} Å, COV "
-                f"{100 * f['precision_cov_0.5'].mean:.1f} %; right stereoisomer {100 * f['isomer'].mean:.1f} %"
+                f"{scores.name}: recall AMR {f['recall_amr'].mean:.3f} ±"
+                f" {f['recall_amr'].error:.3f} Å (median {f['recall_amr'].median:.3f}), COV"
+                f" {100 * f['recall_cov_0.5'].mean:.1f} % at 0.5 Å; precision AMR"
+                f" {f['precision_amr'].mean:.3f} ± {f['precision_amr'].error:.3f} Å, COV"
+                f" {100 * f['precision_cov_0.5'].mean:.1f} %; right stereoisomer"
+                f" {100 * f['isomer'].mean:.1f} %"
             )
         apart = [
-            a.recall_amr - b.recall_amr for a, b in zip(self.model.coverage, self.etkdg.coverage, strict=True)
+            a.recall_amr - b.recall_amr
+            for a, b in zip(self.model.coverage, self.etkdg.coverage, strict=True)
         ]
         gap = average(apart)
         text.append(
@@ -119,7 +130,8 @@ class Comparison:
         )
         if self.left_out:
             text.append(
-                f"{self.left_out} molecules left out (fewer than 3 heavy atoms, or RDKit cannot embed them)"
+                f"{self.left_out} molecules left out (fewer than 3 heavy atoms, or RDKit cannot"
+                " embed them)"
             )
         return text
 
@@ -131,10 +143,15 @@ def compare(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Score samples and as many ETKDGv3 embeddings. Raises ``InputError`` where no molecule can be compared."""
+    """Score samples and as many ETKDGv3 embeddings. Raises ``InputError`` where no molecule can be
+    compared."""
     which = comparable(molecules)
-    baseline, failed = embedded([molecules[k] for k in which], [len(samples[k]) for k in which], seed)
-    kept = [(k, x) for i, (k, x) in enumerate(zip(which, baseline, strict=True)) if i not in set(failed)]
+    baseline, failed = embedded(
+        [molecules[k] for k in which], [len(samples[k]) for k in which], seed
+    )
+    kept = [
+        (k, x) for i, (k, x) in enumerate(zip(which, baseline, strict=True)) if i not in set(failed)
+    ]
     if not kept:
         raise InputError(
             "no molecule can be compared: all have fewer than 3 heavy atoms, or RDKit embeds none"

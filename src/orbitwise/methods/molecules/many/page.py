@@ -1,4 +1,5 @@
-"""What the evaluation of a model of many molecules leaves: ``summary.json``, two pictures and ``report.html``."""
+"""What the evaluation of a model of many molecules leaves: ``summary.json``, two pictures and
+``report.html``."""
 
 from __future__ import annotations
 
@@ -72,9 +73,12 @@ def write(folder: Path, config, comparison: Comparison, seed: int) -> Path:
 
 
 def _overlays(comparison: Comparison) -> list[Overlay]:
-    """Molecules spread over the sizes, each with a reference conformer near the median of its distances."""
+    """Molecules spread over the sizes, each with a reference conformer near the median of its
+    distances."""
     order = np.argsort([m.atoms for m in comparison.molecules], kind="stable")
-    picked = order[np.unique(np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).round().astype(int))]
+    picked = order[
+        np.unique(np.linspace(0, len(order) - 1, min(_SHOWN, len(order))).round().astype(int))
+    ]
     return [
         _overlay(comparison.molecules[k], comparison.model_samples[k], comparison.etkdg_samples[k])
         for k in picked
@@ -147,7 +151,10 @@ def _page(folder: Path, config, comparison: Comparison, origin: dict) -> ReportD
         numbers=np.zeros(0, dtype=int),
         bonds=(),
         kicker="One model, many molecules",
-        subtitle=f"trained on {', '.join(p.name for p in config.data)}, {config.prior} prior, {config.target} target",
+        subtitle=(
+            f"trained on {', '.join(p.name for p in config.data)}, {config.prior} prior,"
+            f" {config.target} target"
+        ),
         key_figures=(
             KeyFigure(
                 "recall AMR",
@@ -159,26 +166,31 @@ def _page(folder: Path, config, comparison: Comparison, origin: dict) -> ReportD
             KeyFigure("right stereoisomer", f"{100 * isomer:.1f} %", "before any repair"),
         ),
         summary=tuple(comparison.lines()),
-        warnings=(f"{100 * (1 - isomer):.1f} % of the samples are another stereoisomer.",)
-        if isomer < 0.98
-        else (),
+        warnings=(
+            (f"{100 * (1 - isomer):.1f} % of the samples are another stereoisomer.",)
+            if isomer < 0.98
+            else ()
+        ),
         tables=(
             Table(
                 "Coverage and matching",
                 head,
                 _rows((model, baseline)),
-                "Heavy-atom RMSD, minimal over rotations and exchanges of equivalent atoms; ± one standard error over "
-                "molecules (bootstrap). The same number of samples for both.",
+                "Heavy-atom RMSD, minimal over rotations and exchanges of equivalent atoms; ± one"
+                " standard error over molecules (bootstrap). The same number of samples for both.",
             ),
         ),
         pictures=(
             Picture(
-                (folder / "recall.png").read_bytes(), "Molecule by molecule", "Below: the model is nearer."
+                (folder / "recall.png").read_bytes(),
+                "Molecule by molecule",
+                "Below: the model is nearer.",
             ),
             Picture(
                 (folder / "overlays.png").read_bytes(),
                 "Structures",
-                "Dark: a reference conformer. Blue and orange: the nearest sample of the model and of ETKDGv3.",
+                "Dark: a reference conformer. Blue and orange: the nearest sample of the model and"
+                " of ETKDGv3.",
             ),
         ),
         method=(own.summary.strip(),),

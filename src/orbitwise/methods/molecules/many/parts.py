@@ -1,4 +1,5 @@
-"""What a configuration of one model over many molecules stands for: data, noise, network and objective."""
+"""What a configuration of one model over many molecules stands for: data, noise, network and
+objective."""
 
 from __future__ import annotations
 
@@ -40,9 +41,10 @@ class MoleculeNetworkConfig(Config):
 
 
 class MoleculeSamplingConfig(Config):
-    """``steps`` noise levels between ``noise_max`` and ``noise_min``, ratios of noise to data (σ/α, in Å); the last
-    answer of the denoiser is the sample. ``per_reference``: samples for each reference conformer of a held-out
-    molecule; ``count``: for a molecule without; ``atoms_at_once`` bounds the memory."""
+    """``steps`` noise levels between ``noise_max`` and ``noise_min``, ratios of noise to data (σ/α,
+    in Å); the last answer of the denoiser is the sample. ``per_reference``: samples for each
+    reference conformer of a held-out molecule; ``count``: for a molecule without; ``atoms_at_once``
+    bounds the memory."""
 
     stepper: Literal["heun", "euler", "ancestral"] = "heun"
     steps: int = Field(12, ge=2)
@@ -55,10 +57,11 @@ class MoleculeSamplingConfig(Config):
 
 
 class MoleculeConformersConfig(Config):
-    """``data``: one or several .npz archives, .sdf files or folders of them (``data=a.npz,b.npz``). ``max_atoms``:
-    larger molecules are left out, hydrogens counted. ``val_share`` and ``test_share`` of the molecules of a file that
-    has no split of its own; ``split_seed`` draws it. ``max_group``: elements of the automorphism group that are summed
-    over (a subgroup beyond). ``buckets``: parts of a batch, by size."""
+    """``data``: one or several .npz archives, .sdf files or folders of them (``data=a.npz,b.npz``).
+    ``max_atoms``: larger molecules are left out, hydrogens counted. ``val_share`` and
+    ``test_share`` of the molecules of a file that has no split of its own; ``split_seed`` draws it.
+    ``max_group``: elements of the automorphism group that are summed over (a subgroup beyond).
+    ``buckets``: parts of a batch, by size."""
 
     data: tuple[Path, ...] = Field(min_length=1)
     max_atoms: int = Field(30, ge=2)
@@ -97,7 +100,8 @@ class MoleculeConformersConfig(Config):
 
 @dataclass(frozen=True)
 class Parts:
-    """Network, noise and objective of a configuration; ``data_scale`` in Å (of the whitened points)."""
+    """Network, noise and objective of a configuration; ``data_scale`` in Å (of the whitened
+    points)."""
 
     denoiser: Denoiser
     objective: OverParts
@@ -108,7 +112,9 @@ def build(config: MoleculeConformersConfig, data_scale: float) -> Parts:
     flow = GaussianProcess.flow(data_scale, zero_com=True)
     process = HarmonicProcess(flow) if config.prior == "harmonic" else flow
     denoiser = Denoiser(config.network.build(config.train.seed), process, data_scale)
-    objective = Denoising(process, rotations_and_renamings, config.target, config.proposals, config.times)
+    objective = Denoising(
+        process, rotations_and_renamings, config.target, config.proposals, config.times
+    )
     return Parts(denoiser, OverParts(objective))
 
 
@@ -118,12 +124,16 @@ def rotations_and_renamings(batch: MoleculeBatch) -> Product:
 
 
 def data_scale(data: ConformerData, prior: str, chunk: int = 512) -> float:
-    """Root mean square of a coordinate of the training conformers in the coordinates in which the noise is
-    isotropic, Å, counted in 3(N−1) dimensions."""
+    """Root mean square of a coordinate of the training conformers in the coordinates in which the
+    noise is isotropic, Å, counted in 3(N−1) dimensions."""
     square, freedom = 0.0, 0
     for index in torch.arange(len(data)).split(chunk):  # chunks of memory
         batch = data.batch(index)
-        x = HarmonicProcess().on(batch).whiten(batch.x, batch.mask) if prior == "harmonic" else batch.x
+        x = (
+            HarmonicProcess().on(batch).whiten(batch.x, batch.mask)
+            if prior == "harmonic"
+            else batch.x
+        )
         square += float((x.double().square().sum((-2, -1))).sum())
         freedom += 3 * int((batch.mask.sum(-1) - 1).sum())
     return (square / freedom) ** 0.5

@@ -20,7 +20,8 @@ from orbitwise.processes.sampling import sample as integrate
 
 @dataclass(frozen=True)
 class Drawn:
-    """``positions: (S, N, 3)`` float64 Å of each molecule, in its atom order, and network calls per sample."""
+    """``positions: (S, N, 3)`` float64 Å of each molecule, in its atom order, and network calls per
+    sample."""
 
     positions: tuple[np.ndarray, ...]
     evaluations: int
@@ -36,9 +37,11 @@ def draw(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
-    """``counts[k]`` samples of each molecule; of its ``positions_angstrom`` only the handedness is used.
+    """``counts[k]`` samples of each molecule; of its ``positions_angstrom`` only the handedness is
+    used.
 
-    Molecules of nearly one size share a batch. Raises ``InputError`` for a count below 1 or an unknown element.
+    Molecules of nearly one size share a batch. Raises ``InputError`` for a count below 1 or an
+    unknown element.
     """
     if min(counts, default=0) < 1:
         raise InputError("every molecule needs at least one sample")
@@ -48,7 +51,11 @@ def draw(
     owner = torch.repeat_interleave(torch.arange(len(molecules)), torch.tensor(list(counts)))
     owner = owner[graphs.size[owner].argsort(stable=True)]
     grid = edm_grid(
-        denoiser.process, config.steps, noise_min=config.noise_min, noise_max=config.noise_max, rho=config.rho
+        denoiser.process,
+        config.steps,
+        noise_min=config.noise_min,
+        noise_max=config.noise_max,
+        rho=config.rho,
     )
     found: list[list[Tensor]] = [[] for _ in molecules]
     done, calls = 0, 0
@@ -57,7 +64,9 @@ def draw(
         index = owner[done : done + size]
         blank = torch.zeros(len(index), int(graphs.size[index].max()), 3)
         batch = graphs.batch(index, blank).to(device)
-        process = denoiser.process.on(batch) if hasattr(denoiser.process, "on") else denoiser.process
+        process = (
+            denoiser.process.on(batch) if hasattr(denoiser.process, "on") else denoiser.process
+        )
         result = integrate(
             lambda xt, t, batch=batch: denoiser(xt, t, batch),
             process,
@@ -79,8 +88,9 @@ def draw(
 
 @dataclass(frozen=True)
 class Handedness:
-    """Of the samples of one molecule: ``labelled``, the share in which every tetrahedral atom and double bond came out
-    as asked, equal hydrogens told apart; ``isomer``, the share that is the stereoisomer asked for."""
+    """Of the samples of one molecule: ``labelled``, the share in which every tetrahedral atom and
+    double bond came out as asked, equal hydrogens told apart; ``isomer``, the share that is the
+    stereoisomer asked for."""
 
     labelled: float
     isomer: float
@@ -88,7 +98,10 @@ class Handedness:
 
 def handedness(molecule: Conformers, samples: np.ndarray) -> Handedness:
     """Before any repair; ``samples: (S, N, 3)``."""
-    elements, reference = stereo_elements(molecule.mol), molecule.positions_angstrom[0].astype(float)
+    elements, reference = (
+        stereo_elements(molecule.mol),
+        molecule.positions_angstrom[0].astype(float),
+    )
     labelled = (elements.signs(samples) == elements.signs(reference[None])).all(1)
     return Handedness(
         float(labelled.mean()), float(relabel(molecule.mol, samples, reference).same_isomer.mean())

@@ -1,19 +1,24 @@
-"""The posterior over periodic translations under wrapped-normal noise: exact, with N nodes and no tolerance.
+"""The posterior over periodic translations under wrapped-normal noise: exact, with N nodes and no
+tolerance.
 
-Per axis, with residuals r_i = x_t,i - x_1,i and F(τ) = Σ_i log WN(r_i - τ; σ), the posterior is e^F / ∫ e^F.
-Writing WN as its sum over images and completing the square in τ, e^F is a sum over windings m ∈ Z^N,
+Per axis, with residuals r_i = x_t,i - x_1,i and F(τ) = Σ_i log WN(r_i - τ; σ), the posterior is e^F
+/ ∫ e^F. Writing WN as its sum over images and completing the square in τ, e^F is a sum over
+windings m ∈ Z^N,
 
-    e^F(τ) = Σ_m exp(-S_m/2σ²) N(τ; mean(r + m), σ²/N) · const,     mean(r + m) ∈ c + Z/N,  c = mean(r),
+    e^F(τ) = Σ_m exp(-S_m/2σ²) N(τ; mean(r + m), σ²/N) · const,     mean(r + m) ∈ c + Z/N,  c =
+    mean(r),
 
-so all its Gaussians are equally wide and sit on the lattice c + Z/N. Summed over the N nodes τ_j = c + j/N,
-each of them gives the same multiple of its integral, whatever m and σ. Hence, exactly,
+so all its Gaussians are equally wide and sit on the lattice c + Z/N. Summed over the N nodes τ_j =
+c + j/N, each of them gives the same multiple of its integral, whatever m and σ. Hence, exactly,
 
-    evidence  ∫_0^1 e^F dτ      = (1/N) Σ_j e^F(τ_j) / WN(0; σ√N)                                      (1)
-    score     ∂ log ∫ e^F /∂x_t = Σ_j w_j [s_i(τ_j) - mean_k s_k(τ_j)],  w = softmax_j F(τ_j)          (2)
-    a draw    j ~ w, then windings m | τ_j, then τ ~ N(mean(r + m), σ²/N)                              (3)
+    evidence  ∫_0^1 e^F dτ      = (1/N) Σ_j e^F(τ_j) / WN(0; σ√N)
+      (1) score     ∂ log ∫ e^F /∂x_t = Σ_j w_j [s_i(τ_j) - mean_k s_k(τ_j)],  w = softmax_j F(τ_j)
+            (2) a draw    j ~ w, then windings m | τ_j, then τ ~ N(mean(r + m), σ²/N)
+                  (3)
 
-with s_i(τ) = ∂ log WN(r_i - τ; σ). (2) is the gradient of (1): every node moves by 1/N with each x_t,i. For
-small σ one node carries all weight and (2) is the ordinary score minus its mean over the crystal.
+with s_i(τ) = ∂ log WN(r_i - τ; σ). (2) is the gradient of (1): every node moves by 1/N with each
+x_t,i. For small σ one node carries all weight and (2) is the ordinary score minus its mean over the
+crystal.
 """
 
 from __future__ import annotations
@@ -31,18 +36,26 @@ from orbitwise.orbits.posterior.result import OrbitPosterior
 _FLAT = 1.4  # above this σ the posterior is uniform to 1e-16: windings are drawn as if σ were this
 CACHE = (
     2**16
-)  # entries of a table computed at a time: what a core's cache holds; an accelerator takes 128 times that
+    # entries of a table computed at a time: what a core's cache holds; an accelerator takes 128
+    # times that
+)
 _CLIMB = 30  # fixed-point steps from the best node to the mode
 
 
 @dispatch.exact.register
 def exact_torus(
-    group: PeriodicTranslation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+    group: PeriodicTranslation,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None = None,
 ) -> OrbitPosterior:
     """Exact for every σ > 0 and any residuals; N² terms per axis, in chunks.
 
-    ``log_evidence`` is the log density in fractional coordinates; ``mean`` is ``x_t + σ² score``, the
-    posterior mean of the lifted points (not wrapped). ``NoClosedFormError`` if the process is not wrapped.
+    ``log_evidence`` is the log density in fractional coordinates; ``mean`` is ``x_t + σ² score``,
+    the posterior mean of the lifted points (not wrapped). ``NoClosedFormError`` if the process is
+    not wrapped.
     """
     axes = Axes(group, process, x1, xt, t, mask)
     log_evidence, score, weights = axes.solve()
@@ -51,22 +64,30 @@ def exact_torus(
 
 @dispatch.mode.register
 def mode_torus(
-    group: PeriodicTranslation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
+    group: PeriodicTranslation,
+    process,
+    x1: Tensor,
+    xt: Tensor,
+    t: Tensor,
+    mask: Tensor | None = None,
 ) -> OrbitPosterior:
-    """The most probable shift: per axis the best of the N nodes, then 30 steps of expectation-maximisation
-    over the windings. Biased at every noise level; at small σ it misses only the shift's variance σ²/N.
+    """The most probable shift: per axis the best of the N nodes, then 30 steps of
+    expectation-maximisation over the windings. Biased at every noise level; at small σ it misses
+    only the shift's variance σ²/N.
     """
     axes = Axes(group, process, x1, xt, t, mask)
     best = axes.solve()[2].argmax(-1, keepdim=True)
     shift = axes.climb(axes.nodes().gather(-1, best).squeeze(-1))
     log_density, score = axes.at(shift)
     element = axes.element(shift)
-    return axes.result(log_density, score, "mode", lambda K, gen: element.expand(K, *element.shape).clone())
+    return axes.result(
+        log_density, score, "mode", lambda K, gen: element.expand(K, *element.shape).clone()
+    )
 
 
 class Axes:
-    """The residuals, batch and axes in front: ``r: (R, D, N)``, ``real: (R, 1, N)``, ``sigma, n: (R, 1)``,
-    where R runs over the batch ``(*L, *B)``."""
+    """The residuals, batch and axes in front: ``r: (R, D, N)``, ``real: (R, 1, N)``, ``sigma, n:
+    (R, 1)``, where R runs over the batch ``(*L, *B)``."""
 
     def __init__(self, group, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None):
         if not hasattr(process, "wrapped_sigma"):
@@ -75,12 +96,18 @@ class Axes:
                 f"{type(process).__name__}; under Gaussian noise use Translation or zero_com=True"
             )
         if xt.shape[-1] != group.dim:
-            raise InputError(f"PeriodicTranslation({group.dim}) on points with {xt.shape[-1]} coordinates")
+            raise InputError(
+                f"PeriodicTranslation({group.dim}) on points with {xt.shape[-1]} coordinates"
+            )
         r = xt - x1
         self.batch, self.xt = r.shape[:-2], xt
-        real = torch.ones(xt.shape[:-1], dtype=torch.bool, device=xt.device) if mask is None else mask
+        real = (
+            torch.ones(xt.shape[:-1], dtype=torch.bool, device=xt.device) if mask is None else mask
+        )
         self.real = real.expand(r.shape[:-1]).reshape(-1, 1, r.shape[-2])
-        self.r = torch.where(self.real, nearest_image(r).mT.reshape(-1, r.shape[-1], r.shape[-2]), 0.0)
+        self.r = torch.where(
+            self.real, nearest_image(r).mT.reshape(-1, r.shape[-1], r.shape[-2]), 0.0
+        )
         self.sigma = process.wrapped_sigma(t).expand(self.batch).reshape(-1, 1)
         self.n = self.real.sum(-1).to(xt)
         self.start = self.r.sum(-1) / self.n  # c
@@ -125,7 +152,9 @@ class Axes:
         """``K`` shifts (K, *L, *B, D): equation (3)."""
         uniform = self._uniform((*weights.shape[:-1], K), generator)
         cdf = weights.cumsum(-1)
-        j = torch.searchsorted(cdf, uniform * cdf[..., -1:], right=True).clamp_max(weights.shape[-1] - 1)
+        j = torch.searchsorted(cdf, uniform * cdf[..., -1:], right=True).clamp_max(
+            weights.shape[-1] - 1
+        )
         shift = self.nodes().gather(-1, j).movedim(-1, 0)  # (K, R, D)
         sigma = self.sigma.clamp(max=_FLAT)
         reach = math.ceil(8.5 * float(sigma.max())) + 1
@@ -133,12 +162,16 @@ class Axes:
         step, means = max(1, self.chunk // (self.r.numel() * len(images))), []
         for part in shift.split(step):
             u = nearest_image(self.r - part.unsqueeze(-1))
-            table = torch.softmax(-0.5 * ((u.unsqueeze(-1) + images) / sigma[..., None, None]) ** 2, -1)
+            table = torch.softmax(
+                -0.5 * ((u.unsqueeze(-1) + images) / sigma[..., None, None]) ** 2, -1
+            )
             below = table.cumsum(-1) < self._uniform(u.shape, generator).unsqueeze(-1)
             lifted = u + images[below.sum(-1).clamp_max(2 * reach)]
             means.append(torch.where(self.real, lifted, 0.0).sum(-1) / self.n)
         where = shift.device if generator is None else generator.device
-        noise = torch.randn(shift.shape, generator=generator, device=where, dtype=shift.dtype).to(shift)
+        noise = torch.randn(shift.shape, generator=generator, device=where, dtype=shift.dtype).to(
+            shift
+        )
         return self.element(shift + torch.cat(means) + sigma / self.n.sqrt() * noise)
 
     def climb(self, shift: Tensor) -> Tensor:
@@ -161,7 +194,9 @@ class Axes:
     def result(self, log_evidence: Tensor, score: Tensor, method: str, draw) -> OrbitPosterior:
         score = score.mT.reshape(*self.batch, *self.xt.shape[-2:])
         mean = self.xt + self.sigma.reshape(*self.batch, 1, 1) ** 2 * score
-        return OrbitPosterior(mean, log_evidence.reshape(self.batch), score, method, method == "exact", draw)
+        return OrbitPosterior(
+            mean, log_evidence.reshape(self.batch), score, method, method == "exact", draw
+        )
 
     def _uniform(self, shape, generator: torch.Generator | None) -> Tensor:
         where = self.r.device if generator is None else generator.device

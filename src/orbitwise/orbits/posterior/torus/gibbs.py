@@ -1,13 +1,15 @@
-"""Periodic translations times all permutations within species, where these are too many to enumerate: Gibbs sampling
-and the mode, on the nodes of ``orbits.torus``.
+"""Periodic translations times all permutations within species, where these are too many to
+enumerate: Gibbs sampling and the mode, on the nodes of ``orbits.torus``.
 
-Given a permutation the posterior of the shift is a sum over N nodes per axis, and the nodes τ_j are the same for all
-permutations (``orbits.torus_permutations``). So the permutations of the posterior are those of the finite law
+Given a permutation the posterior of the shift is a sum over N nodes per axis, and the nodes τ_j are
+the same for all permutations (``orbits.torus_permutations``). So the permutations of the posterior
+are those of the finite law
 
-    P(π, j) ∝ Π_axes exp F_π(j),      F_π(j) = Σ_i T_iπ(i)(j),      T_ik(j) = log WN(x_t,i - x_1,k - τ_j; σ),
+    P(π, j) ∝ Π_axes exp F_π(j),      F_π(j) = Σ_i T_iπ(i)(j),      T_ik(j) = log WN(x_t,i - x_1,k -
+    τ_j; σ),
 
-whose two conditionals are simple: the nodes given π are independent, one softmax per axis; π given the nodes has the
-law of a matching. Everything is looked up in the table T, made once.
+whose two conditionals are simple: the nodes given π are independent, one softmax per axis; π given
+the nodes has the law of a matching. Everything is looked up in the table T, made once.
 """
 
 from __future__ import annotations
@@ -53,19 +55,21 @@ def gibbs_torus(
     proposals: int = 256,
     generator: torch.Generator | None = None,
 ) -> OrbitPosterior:
-    """8 chains that alternate an exact draw of the nodes given the permutation with a sweep over all transpositions
-    given the nodes; ``proposals`` kept states in all, after a quarter of that number thrown away. What the search (as
-    for the mode) and the discarded sweeps have found makes a list; a state on the list is drawn anew from the list, by
-    exact evidence. So chains jump between assignments that are far apart.
+    """8 chains that alternate an exact draw of the nodes given the permutation with a sweep over
+    all transpositions given the nodes; ``proposals`` kept states in all, after a quarter of that
+    number thrown away. What the search (as for the mode) and the discarded sweeps have found makes
+    a list; a state on the list is drawn anew from the list, by exact evidence. So chains jump
+    between assignments that are far apart.
 
-    The score is Rao-Blackwellised twice: over the shift, by the exact torus posterior of every kept permutation; and
-    for a permutation on the list, over the list. Where the list holds all that matters (small noise) it is exact.
+    The score is Rao-Blackwellised twice: over the shift, by the exact torus posterior of every kept
+    permutation; and for a permutation on the list, over the list. Where the list holds all that
+    matters (small noise) it is exact.
 
-    Biased by what is neither on the list nor reached by transpositions: most where the noise is near half the distance
-    of equal atoms. Draws: one of the kept permutations, then the exact posterior of the shift. ``log_evidence`` is a
-    lower bound, the highest of: the exact evidence of the list; and for each chain, with q the mean law of its nodes
-    and P its marginals, H(q) + the Bethe functional of P at E_q T (Jensen's inequality, then as for
-    ``gibbs_permutation``).
+    Biased by what is neither on the list nor reached by transpositions: most where the noise is
+    near half the distance of equal atoms. Draws: one of the kept permutations, then the exact
+    posterior of the shift. ``log_evidence`` is a lower bound, the highest of: the exact evidence of
+    the list; and for each chain, with q the mean law of its nodes and P its marginals, H(q) + the
+    Bethe functional of P at E_q T (Jensen's inequality, then as for ``gibbs_permutation``).
     """
     torus, permutations = _factors(group, "gibbs")
     axes, sweeps = Axes(torus, process, x1, xt, t, mask), -(-proposals // CHAINS)
@@ -75,7 +79,9 @@ def gibbs_torus(
 
     def draw(K: int, gen: torch.Generator | None) -> tuple[Tensor, ...]:
         where = kept.device if gen is None else gen.device
-        pick = torch.randint(len(kept), (K, *axes.batch, 1), generator=gen, device=where).to(kept.device)
+        pick = torch.randint(len(kept), (K, *axes.batch, 1), generator=gen, device=where).to(
+            kept.device
+        )
         chosen = kept.gather(0, pick.expand(*pick.shape[:-1], kept.shape[-1])).long()
         given = dispatch.exact(torus, process, permutations.act(chosen, x1), xt, t, mask)
         return _element(group, given.sample(1, gen)[0], chosen[..., : permutations.n])
@@ -87,9 +93,10 @@ def gibbs_torus(
 def mode_torus_permutations(
     group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
 ) -> OrbitPosterior:
-    """The best permutation and shift that a search finds: 32 alignments of an atom with an equal one (the rarest
-    species first), each with its Hungarian assignment; of the best 8 assignment and nodes in turn; the best one's
-    shift then climbs to its mode. A local optimum, most likely the mode where σ is well below the distance of atoms.
+    """The best permutation and shift that a search finds: 32 alignments of an atom with an equal
+    one (the rarest species first), each with its Hungarian assignment; of the best 8 assignment and
+    nodes in turn; the best one's shift then climbs to its mode. A local optimum, most likely the
+    mode where σ is well below the distance of atoms.
     """
     torus, permutations = _factors(group, "mode")
     axes, parts = Axes(torus, process, x1, xt, t, mask), []
@@ -110,8 +117,11 @@ def mode_torus_permutations(
     return given.result(log_density, score, "mode", draw)
 
 
-def _run(table: _Table, sweeps: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Score ``(R, N, D)`` before its mean is taken away, kept states ``(R, S, N)``, lower bound ``(R)``."""
+def _run(
+    table: _Table, sweeps: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score ``(R, N, D)`` before its mean is taken away, kept states ``(R, S, N)``, lower bound
+    ``(R)``."""
     known = _List(table, table.search()[0])
     state, seen = known.draw(CHAINS, generator), []
     for _ in range(sweeps // 4 + 1):
@@ -129,7 +139,9 @@ def _run(table: _Table, sweeps: int, generator: torch.Generator | None) -> tuple
         law, marginals = law + table.law(state), marginals + chain.marginals
     law, marginals = law / sweeps, marginals / marginals.sum(-1, keepdim=True)
     mean_logits = torch.einsum("krdj,rdjp->krp", law, table.log).view(marginals.shape)
-    bound = matching_bound(marginals, mean_logits.masked_fill(~table.allowed, -math.inf), table.allowed)
+    bound = matching_bound(
+        marginals, mean_logits.masked_fill(~table.allowed, -math.inf), table.allowed
+    )
     bound = (bound - torch.xlogy(law, law).sum((-2, -1))).amax(0)
     return score / sweeps, torch.cat(kept).movedim(1, 0), bound.maximum(known.log_evidence)
 
@@ -144,8 +156,8 @@ def _sweep(table: _Table, state: Tensor, generator: torch.Generator | None) -> T
 
 
 class _List:
-    """Distinct permutations ``members: (S, R, N)`` (repeats weigh nothing), their weights among each other, evidence
-    ``(R)`` and mean score ``(R, N, D)``."""
+    """Distinct permutations ``members: (S, R, N)`` (repeats weigh nothing), their weights among
+    each other, evidence ``(R)`` and mean score ``(R, N, D)``."""
 
     def __init__(self, table: _Table, members: Tensor):
         self.members, self._keys = members, _keys(members)
@@ -153,7 +165,9 @@ class _List:
         value = table.log_evidence(members).masked_fill(again, -math.inf)
         self.log_evidence, self.weights = torch.logsumexp(value, 0), torch.softmax(value, 0)
         parts = zip(self.weights.split(CHAINS), members.split(CHAINS), strict=True)
-        self.score = sum(torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts)
+        self.score = sum(
+            torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts
+        )
 
     def draw(self, K: int, generator: torch.Generator | None) -> Tensor:
         pick = categorical(self.weights, K, generator).unsqueeze(-1)
@@ -184,7 +198,9 @@ class _Table:
         u = difference.flatten(1, 2).mT.unsqueeze(-2) - nodes.unsqueeze(-1)  # (R, D, J, N²)
         real = self.real.repeat_interleave(points, -1)[:, None, None]
         pieces = torch.arange(len(rows)).split(max(1, axes.chunk // u[0].numel()))
-        kernels = [wrapped_normal(u[piece], axes.sigma[rows[piece], :, None, None]) for piece in pieces]
+        kernels = [
+            wrapped_normal(u[piece], axes.sigma[rows[piece], :, None, None]) for piece in pieces
+        ]
         log_density, score = (torch.cat(part) for part in zip(*kernels, strict=True))
         self.log = torch.where(real, log_density, 0.0)
         by_pair = (len(rows) * points**2, u.shape[1] * points)
@@ -209,7 +225,8 @@ class _Table:
         return torch.softmax(self.log_f(state), -1)
 
     def score(self, state: Tensor) -> Tensor:
-        """Of the exact torus posterior given the permutation, ``(S, R, N, D)``, before its mean is taken away."""
+        """Of the exact torus posterior given the permutation, ``(S, R, N, D)``, before its mean is
+        taken away."""
         law = self.law(state)
         found = self.score_of_pair[self._pairs(state)].unflatten(-1, law.shape[-2:])
         return torch.einsum("srdj,srndj->srnd", law, found)
@@ -233,12 +250,15 @@ class _Table:
         return total.unflatten(-1, self.allowed.shape[1:]).masked_fill(~self.allowed, -math.inf)
 
     def search(self) -> tuple[Tensor, Tensor]:
-        """Good permutations ``(S, R, N)`` and their best nodes ``(S, R, D)``, some of them equal."""
+        """Good permutations ``(S, R, N)`` and their best nodes ``(S, R, D)``, some of them
+        equal."""
         points = self.real.shape[-1]
         classes = self.allowed.sum(-1, keepdim=True).expand_as(self.allowed)
         useful = self.allowed & self.real.unsqueeze(-1)
         order = torch.where(useful, classes, points + 1).flatten(1).sort(dim=1, stable=True)
-        pairs = torch.where(order.values <= points, order.indices, order.indices[:, :1])[:, :_STARTS]
+        pairs = torch.where(order.values <= points, order.indices, order.indices[:, :1])[
+            :, :_STARTS
+        ]
         nodes = self.nearest.flatten(1, 2).gather(
             1, pairs.unsqueeze(-1).expand(-1, -1, self.nearest.shape[-1])
         )
@@ -257,7 +277,9 @@ def _tables(
     """The tables of all items, as many at a time as ``MEMORY`` holds."""
     points, dim = x1.shape[-2:]
     allowed = (
-        allowed_pairs(permutations, mask, xt).expand(*axes.batch, points, points).reshape(-1, points, points)
+        allowed_pairs(permutations, mask, xt)
+        .expand(*axes.batch, points, points)
+        .reshape(-1, points, points)
     )
     difference = (xt.unsqueeze(-2) - x1.unsqueeze(-3)).reshape(-1, points, points, dim)
     step = max(1, MEMORY // (8 * dim * points**2 * (4 * points + 4 * _STARTS)))
@@ -271,8 +293,9 @@ def _factors(group: Product, method: str) -> tuple[PeriodicTranslation, Permutat
     torus, permutations = by_axis.get("space"), by_axis.get("points")
     if not isinstance(torus, PeriodicTranslation) or not isinstance(permutations, Permutation):
         raise NoClosedFormError(
-            f"method={method!r} over a product is for PeriodicTranslation × Permutation (any number of them, labels "
-            f"per item too), not for {group!r}; use method='exact' where a factor can be enumerated, or 'snis'"
+            f"method={method!r} over a product is for PeriodicTranslation × Permutation (any number"
+            f" of them, labels per item too), not for {group!r}; use method='exact' where a factor"
+            " can be enumerated, or 'snis'"
         )
     return torus, permutations
 

@@ -1,7 +1,9 @@
-"""Periodic translations times permutations under wrapped-normal noise: the torus nodes of all permutations at once.
+"""Periodic translations times permutations under wrapped-normal noise: the torus nodes of all
+permutations at once.
 
-The nodes τ_j = c + j/N of ``orbits.torus`` are the same for every permutation π, because c = mean(x_t) - mean(x_1)
-modulo 1/N is. So one table of pairs, T_ik(j) = log WN(x_t,i - x_1,k - τ_j; σ) per axis, serves all of them:
+The nodes τ_j = c + j/N of ``orbits.torus`` are the same for every permutation π, because c =
+mean(x_t) - mean(x_1) modulo 1/N is. So one table of pairs, T_ik(j) = log WN(x_t,i - x_1,k - τ_j; σ)
+per axis, serves all of them:
 
     F_π(j) = Σ_i T_iπ(i)(j),      evidence = const^D Σ_π μ(π) Π_axes Σ_j e^F_π(j),
     score  = Σ_jk A_ik(j) ∂T_ik(j) - its mean over i,      A_ik(j) = Σ_π P(π, j) [π(i) = k].
@@ -35,16 +37,22 @@ def sum_over_permutations(
     t: Tensor,
     mask: Tensor | None,
 ) -> OrbitPosterior:
-    """The exact posterior over ``torus`` × the ``permutations`` that ``clouds`` holds the images of ``x1`` under.
+    """The exact posterior over ``torus`` × the ``permutations`` that ``clouds`` holds the images of
+    ``x1`` under.
 
-    As ``outer.sum_over`` with the exact torus posterior inside, and equal to it; kernels are evaluated for N times
-    as many pairs as the permutations make, not for every permutation. ``ess`` counts permutations.
+    As ``outer.sum_over`` with the exact torus posterior inside, and equal to it; kernels are
+    evaluated for N times as many pairs as the permutations make, not for every permutation. ``ess``
+    counts permutations.
     """
     axes = Axes(torus, process, x1, xt, t, mask)
     tables, log_prior = _rows(permutations, axes, clouds, mask)
     dim, points = axes.r.shape[1:]
     difference = (xt.unsqueeze(-2) - x1.unsqueeze(-3)).reshape(-1, points * points, dim)
-    nodes, order, most = axes.nodes(), tables.shape[1], min(points * points, tables.shape[1] * points)
+    nodes, order, most = (
+        axes.nodes(),
+        tables.shape[1],
+        min(points * points, tables.shape[1] * points),
+    )
     spare = torch.arange(points, device=xt.device) >= axes.n
     step = max(1, axes.chunk // max(dim * points * most, order * (most + dim * points) // 4))
     parts = []
@@ -67,7 +75,9 @@ def sum_over_permutations(
         share = (makes.mT @ joint.flatten(2)).unflatten(-1, (dim, points))  # A: (R, P, D, J)
         pull = (share * torch.where(real, kernel.score, 0.0)).sum(-1)
         score = pull.new_zeros(len(rows), points, dim)
-        parts.append((total, score.scatter_add_(1, place.unsqueeze(-1).expand(pull.shape), pull), weights))
+        parts.append(
+            (total, score.scatter_add_(1, place.unsqueeze(-1).expand(pull.shape), pull), weights)
+        )
     total, score, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     score = axes.without_mean(score.mT)
     result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", None)
@@ -77,8 +87,8 @@ def sum_over_permutations(
 
 
 def _rows(permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tensor | None):
-    """The tables ``(R or 1, M, N)`` and prior weights ``(R or 1, M)`` of the items of ``axes``, R = 1 where all have
-    the same group."""
+    """The tables ``(R or 1, M, N)`` and prior weights ``(R or 1, M)`` of the items of ``axes``, R =
+    1 where all have the same group."""
     tables = permutations.enumerate(device=axes.r.device)[0]
     ones, points = [1] * (len(axes.batch) - (tables.ndim - 2)), axes.r.shape[-1]
     tables = tables.reshape(len(tables), *ones, *tables.shape[1:])
@@ -88,16 +98,23 @@ def _rows(permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tens
     if tables[0].numel() > points:
         tables = tables.expand(-1, *axes.batch, -1)
         log_prior = log_prior.expand(-1, *axes.batch)
-    return tables.reshape(len(tables), -1, points).movedim(0, 1), log_prior.reshape(len(tables), -1).mT
+    return tables.reshape(len(tables), -1, points).movedim(0, 1), log_prior.reshape(
+        len(tables), -1
+    ).mT
 
 
 def _pairs(tables: Tensor) -> tuple[Tensor, Tensor]:
-    """Of tables ``(G, M, N)`` the pairs ``i N + k`` with ``π(i) = k`` for some π, ``(G, P)``, and which π makes which:
-    ones and zeros ``(G, M, P)``. Where an item has fewer pairs, others that none of its π makes follow."""
+    """Of tables ``(G, M, N)`` the pairs ``i N + k`` with ``π(i) = k`` for some π, ``(G, P)``, and
+    which π makes which: ones and zeros ``(G, M, P)``. Where an item has fewer pairs, others that
+    none of its π makes follow."""
     groups, _, n = tables.shape
     flat = (torch.arange(n, device=tables.device) * n + tables).flatten(1)
-    used = torch.zeros(groups, n * n, dtype=torch.bool, device=tables.device).scatter_(1, flat, True)
+    used = torch.zeros(groups, n * n, dtype=torch.bool, device=tables.device).scatter_(
+        1, flat, True
+    )
     pairs = used.byte().argsort(dim=1, descending=True, stable=True)[:, : int(used.sum(1).max())]
     column = (used.cumsum(1) - 1).gather(1, flat).view(tables.shape)
-    makes = torch.zeros(*tables.shape[:2], pairs.shape[1], dtype=torch.float64, device=tables.device)
+    makes = torch.zeros(
+        *tables.shape[:2], pairs.shape[1], dtype=torch.float64, device=tables.device
+    )
     return pairs, makes.scatter_(-1, column, 1.0)
