@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Generic, Self, TypeVar
@@ -109,6 +110,16 @@ class Stages:
             temporary.unlink(missing_ok=True)
             raise InputError(f"cannot write {path}: {error}; earlier stages are kept") from error
         return Stage(tensors, info)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """The seconds of a block, under its name."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = time.monotonic() - begin
 
 
 Result = TypeVar("Result")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,7 +42,7 @@ from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
 from orbitwise.runs.config import Plan, load_run, save_run
 from orbitwise.runs.outcome import Outcome
-from orbitwise.runs.stages import Pipeline, Step
+from orbitwise.runs.stages import Pipeline, Step, timed
 
 
 def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
@@ -120,17 +119,16 @@ def run(config: ConformersConfig) -> Outcome:
         save_run(config, folder)
         pipe.run(pipeline(config, system, folder))
 
-        begin = time.monotonic()
-        verdict = judge(
-            system.mol,
-            system.energy,
-            found=pipe[Found],
-            weighed=pipe[Weighed],
-            drawn=pipe[Drawn],
-            relaxed=pipe[Relaxed],
-            reference=reference,
-        )
-        pipe.seconds["judge"] = time.monotonic() - begin
+        with timed(pipe.seconds, "judge"):
+            verdict = judge(
+                system.mol,
+                system.energy,
+                found=pipe[Found],
+                weighed=pipe[Weighed],
+                drawn=pipe[Drawn],
+                relaxed=pipe[Relaxed],
+                reference=reference,
+            )
 
         case = Case(
             config=config,

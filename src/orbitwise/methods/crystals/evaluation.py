@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from orbitwise.methods.crystals.structure_page import write_page
 from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
 from orbitwise.training.progress import Progress, ProgressBar
+
+if TYPE_CHECKING:
+    from orbitwise.methods.crystals.structure import CrystalStructureConfig
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,11 @@ def generated(
 
 
 def evaluate_run(
-    run: Path, config, found: GuessedCrystals, test: CrystalFile, trained: CrystalFile
+    run: Path,
+    config: CrystalStructureConfig,
+    found: GuessedCrystals,
+    test: CrystalFile,
+    trained: CrystalFile,
 ) -> Outcome:
     """Match the guesses of a run; writes ``summary.json`` and ``report.html``."""
     result = matched(found, test.crystals, config.workers, run / "matches.npz")
@@ -150,6 +158,7 @@ def evaluate_run(
         top = None
     told = figures(found, result, top)
     made = generated(found, test.crystals, config.generation_items, config.train.seed)
+
     text = {
         "config": config.resolved(),
         "figures": asdict(told),
@@ -161,5 +170,6 @@ def evaluate_run(
     }
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(json.dumps(text, indent=1))
+
     page = write_page(run / "report.html", config, found, result, told, test.crystals, made)
     return Outcome(run, told, [*told.lines(), f"report: {page}"])
