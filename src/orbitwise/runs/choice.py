@@ -1,12 +1,12 @@
 """A part of a configuration that is chosen by name, where every choice has only its own keys.
 
-Versions up to 0.1 had one class with the keys of all choices and wrote all of them into their run
-folders. Such files still load, and the digests of finished stages are still made of all keys.
+Version 0.1 had one class with the keys of all choices and wrote all of them into its run folders.
+Such files still load, and the digests of finished stages are still made of all these keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import (
@@ -16,36 +16,26 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import to_jsonable_python
 
 from orbitwise.runs.config import Config
 
 
 class Choice(Config):
-    """Base of a family of configurations that ``tag`` tells apart; its subclasses are the choices.
+    """Base of a family of configurations that ``tag`` tells apart.
 
-    A key of another choice is dropped where it has that one's default, or where the file gives the
-    keys of all choices, as earlier versions did; else it is an unknown key.
+    ``flat``: all keys of the family in version 0.1 with their defaults; it never changes, and a
+    later choice adds nothing to it. Of these keys, those of another choice are dropped where they
+    have that default, or where a file gives all of them as version 0.1 did; else they are unknown.
     """
 
     tag: ClassVar[str] = "name"
+    flat: ClassVar[Mapping[str, Any]] = {}
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)  # keys of others, not as default
 
     @classmethod
-    def choices(cls) -> list[type[Choice]]:
-        """All members of the family."""
-        family = next(c for c in cls.__mro__ if Choice in c.__bases__)
-        return [c for c in _below(family) if family.tag in c.model_fields]
-
-    @classmethod
     def others(cls) -> dict[str, Any]:
-        """Keys that only other choices have, with their defaults."""
-        return {
-            key: to_jsonable_python(field.get_default(call_default_factory=True))
-            for choice in cls.choices()
-            for key, field in choice.model_fields.items()
-            if key not in cls.model_fields
-        }
+        """Keys that other choices had in version 0.1, with their defaults."""
+        return {k: v for k, v in cls.flat.items() if k not in cls.model_fields}
 
     @model_validator(mode="wrap")
     @classmethod
@@ -54,7 +44,7 @@ class Choice(Config):
             return handler(values)
 
         others = cls.others()
-        all_keys = values.keys() >= others.keys() | cls.model_fields.keys()
+        all_keys = values.keys() >= cls.flat.keys()
         foreign = {k: v for k, v in values.items() if k in others}
         unlike = {k: v for k, v in foreign.items() if v != others[k]}
         dropped = foreign if all_keys else foreign.keys() - unlike.keys()
@@ -72,7 +62,7 @@ class Choice(Config):
 
 def with_all_keys(config: BaseModel) -> dict[str, Any]:
     """Every value of ``config`` as JSON types, choices with the keys of their whole family: what
-    digests of finished stages are made of since version 0.1."""
+    version 0.1 wrote, of which digests of finished stages are made."""
     values = config.model_dump(mode="json")
     for key, value in config:
         if isinstance(value, BaseModel):
@@ -87,9 +77,3 @@ def named(default: str, tag: str = "name") -> Callable[[Any], Any]:
         return {tag: default, **values} if isinstance(values, Mapping) else values
 
     return completed
-
-
-def _below(cls: type[Choice]) -> Iterator[type[Choice]]:
-    for child in cls.__subclasses__():
-        yield child
-        yield from _below(child)

@@ -45,6 +45,17 @@ class ObjectiveChoice(Choice):
     """``flows``: whether it needs flows of inner states; ``learns_log_z``: whether log Z is a
     parameter that is trained."""
 
+    flat: ClassVar = {
+        "on_policy": 0.5,
+        "time_steps": 10,
+        "decay": 0.9,
+        "partial_energy": False,
+        "endpoints": 256,
+        "refresh": 50,
+        "clip": 1e3,
+        "memory": 10_000,
+        "novelty": 0.1,
+    }
     flows: ClassVar[bool] = False
     learns_log_z: ClassVar[bool] = False
 

@@ -21,6 +21,8 @@ from orbitwise.runs.config import Config
 class ScheduleChoice(Choice):
     """``steps`` of the motion; ``start`` > 0 begins with a Gaussian."""
 
+    flat: ClassVar = {"steps": 100, "start": 0.0, "first": 0.02, "last": 2e-3}
+
     steps: int = Field(100, ge=2)
     start: float = Field(0.0, ge=0, lt=1)
 
@@ -63,6 +65,8 @@ ScheduleConfig = Annotated[
 class NetworkChoice(Choice):
     """``hidden`` channels, ``layers``. ``dims``: of the points that a network reads; none for one
     that reads any vector."""
+
+    flat: ClassVar = {"hidden": 256, "layers": 3, "width": 2, "radial": 32}
 
     hidden: int = Field(256, ge=8)
     layers: int = Field(3, ge=1)

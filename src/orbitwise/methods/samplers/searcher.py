@@ -50,6 +50,19 @@ class SearchChoice(Choice):
     """A search by its ``method``."""
 
     tag: ClassVar[str] = "method"
+    flat: ClassVar = {
+        "kernel": "hmc",
+        "chains": 16,
+        "steps": 500,
+        "warmup": 200,
+        "thin": 1,
+        "leapfrog_steps": 10,
+        "step_size": 0.05,
+        "prior_scale": 1.0,
+        "levels": 100,
+        "rungs": 6,
+        "hottest": 2.5,
+    }
 
     @property
     def calls(self) -> int:

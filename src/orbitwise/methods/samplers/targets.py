@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -45,6 +45,16 @@ class Target:
 
 class EnergyChoice(Choice):
     """An energy by name, with what it needs."""
+
+    flat: ClassVar = {
+        "dim": 32,
+        "points": 13,
+        "temperature": 300.0,
+        "force_field": "ff96",
+        "solvent": "obc",
+        "function": None,
+        "arguments": {},
+    }
 
     def build(self) -> Target:
         """Raises ``InputError`` for settings of which no energy can be made."""
