@@ -18,7 +18,8 @@ import torch
 from rdkit import Chem
 
 from molecules import MOLECULES
-from orbitwise.methods.conformers.command import ConformersConfig, build_system
+from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, mixing_of
 from orbitwise.methods.conformers.search import search
 from orbitwise.methods.conformers.system import Effort

@@ -12,7 +12,8 @@ from rdkit import Chem
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods.conformers import draw, learner, relax, search, weights
-from orbitwise.methods.conformers.command import ConformersConfig, build_system, plan, report, run
+from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
+from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference

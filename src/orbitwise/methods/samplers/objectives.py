@@ -121,11 +121,15 @@ class MixedPaths(ObjectiveChoice):
         return 1.0 if source.buffer is None else self.on_policy
 
 
-class SubTrajectoryBalanceConfig(MixedPaths):
-    """``decay`` of the weight of long pieces; ``partial_energy`` in the flows."""
+class SomeSteps(MixedPaths):
+    """``time_steps`` per path get a gradient (null: all)."""
 
-    name: Literal["subtrajectory_balance"] = "subtrajectory_balance"
-    decay: float = Field(0.9, gt=0)
+    time_steps: int | None = Field(10, ge=1)
+
+
+class InnerFlows(MixedPaths):
+    """Flows of the states on the way, with ``partial_energy`` of these states in them."""
+
     partial_energy: bool = False
     flows: ClassVar[bool] = True
     learns_log_z: ClassVar[bool] = True
@@ -133,6 +137,13 @@ class SubTrajectoryBalanceConfig(MixedPaths):
     @property
     def energies_on_the_way(self) -> bool:
         return self.partial_energy
+
+
+class SubTrajectoryBalanceConfig(InnerFlows):
+    """``decay`` of the weight of long pieces."""
+
+    name: Literal["subtrajectory_balance"] = "subtrajectory_balance"
+    decay: float = Field(0.9, gt=0)
 
     def build(self, source: Source) -> SubTrajectoryBalance:
         return SubTrajectoryBalance(
@@ -144,23 +155,8 @@ class SubTrajectoryBalanceConfig(MixedPaths):
         )
 
 
-class SomeSteps(MixedPaths):
-    """``time_steps`` per path get a gradient (null: all)."""
-
-    time_steps: int | None = Field(10, ge=1)
-
-
-class DetailedBalanceConfig(SomeSteps):
-    """``partial_energy`` in the flows."""
-
+class DetailedBalanceConfig(SomeSteps, InnerFlows):
     name: Literal["detailed_balance"] = "detailed_balance"
-    partial_energy: bool = False
-    flows: ClassVar[bool] = True
-    learns_log_z: ClassVar[bool] = True
-
-    @property
-    def energies_on_the_way(self) -> bool:
-        return self.partial_energy
 
     def build(self, source: Source) -> DetailedBalance:
         return DetailedBalance(

@@ -82,7 +82,14 @@ class SearchChoice(Choice):
 
         Raises ``EnergyError`` where no chain found a finite energy.
         """
-        raise NotImplementedError
+        if novelty is not None:
+            return self._explore(target, energy, generator, novelty, weight)
+        return self._plain(target, energy, generator)
+
+    def _plain(self, target: Target, energy: Energy, generator: torch.Generator) -> Found:
+        raise InputError(
+            f"method {self.method} searches nothing; use anneal, chains or replica_exchange"
+        )
 
 
 class NoSearchConfig(SearchChoice):
@@ -93,9 +100,6 @@ class NoSearchConfig(SearchChoice):
     @property
     def calls(self) -> int:
         return 0
-
-    def search(self, target, energy, generator, novelty=None, weight=0.0) -> Found:
-        raise InputError("method none searches nothing; use anneal, chains or replica_exchange")
 
 
 class MovingConfig(SearchChoice):
@@ -124,21 +128,6 @@ class MovingConfig(SearchChoice):
     @property
     def calls_a_step(self) -> int:
         return self.leapfrog_steps if self.kernel == "hmc" else 1
-
-    def search(
-        self,
-        target: Target,
-        energy: Energy,
-        generator: torch.Generator,
-        novelty: Novelty | None = None,
-        weight: float = 0.0,
-    ) -> Found:
-        if novelty is not None:
-            return self._explore(target, energy, generator, novelty, weight)
-        return self._plain(target, energy, generator)
-
-    def _plain(self, target: Target, energy: Energy, generator: torch.Generator) -> Found:
-        raise NotImplementedError
 
     def _prior(self, energy: Energy) -> GaussianPrior:
         return GaussianPrior(energy.event_shape, self.prior_scale, energy.zero_com)
