@@ -8,23 +8,22 @@ and ranks by energy where CHGNet is installed, else by how often a structure was
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from orbitwise.crystals.files.read import to_structure, write_cif
+from orbitwise.crystals.files.read import to_structure
 from orbitwise.crystals.formula import species_of
 from orbitwise.crystals.matching.match import structurally_valid
-from orbitwise.crystals.matching.rank import Candidate, ChgnetEnergies, rank
+from orbitwise.crystals.matching.rank import ChgnetEnergies, rank
 from orbitwise.crystals.text.told import text_vectors
 from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.found import CrystalsConfig, Found
 from orbitwise.methods.crystals.model import CrystalModel, load_model
 from orbitwise.methods.crystals.trained_on import check_domain, trained_on
-from orbitwise.methods.crystals.written import write
+from orbitwise.methods.crystals.written import letters, with_names, write, write_cifs
 from orbitwise.runs.config import Plan
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import timed
@@ -35,7 +34,7 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints" / "perov5.safetensors"
 
 def default_folder(config: CrystalsConfig) -> Path:
     """``crystals/FORMULA``."""
-    return Path("crystals") / _letters(config.formula)
+    return Path("crystals") / letters(config.formula)
 
 
 def plan(config: CrystalsConfig) -> Plan:
@@ -77,12 +76,12 @@ def run(config: CrystalsConfig) -> Outcome:
 
     with timed(seconds, "rank"), ProgressBar("ranking") as bar:
         candidates = rank(valid, energies, config.relax, lambda done, of: bar(Progress(done, of)))
-    candidates = _with_names(candidates, _letters(config.formula))
+    candidates = with_names(candidates, config.formula)
 
     found = Found(
         config=config,
         candidates=candidates,
-        files=_write_cifs(folder, candidates, _letters(config.formula)),
+        files=write_cifs(folder, candidates, config.formula),
         valid=len(valid),
         evaluations=model.sampling.evaluations,
         domain=model.domain,
@@ -93,29 +92,6 @@ def run(config: CrystalsConfig) -> Outcome:
         seconds=seconds,
     )
     return write(folder, found)
-
-
-def _letters(formula: str) -> str:
-    """A formula as part of the name of a file."""
-    return "".join(c for c in formula if c.isalnum())
-
-
-def _with_names(candidates: list[Candidate], formula: str) -> list[Candidate]:
-    """Every crystal with its rank, formula and space group for a name."""
-    return [
-        replace(
-            c,
-            crystal=replace(c.crystal, name=f"{k:02d}_{formula}_{c.space_group.replace('/', '_')}"),
-        )
-        for k, c in enumerate(candidates, 1)
-    ]
-
-
-def _write_cifs(folder: Path, candidates: list[Candidate], formula: str) -> list[str]:
-    """The names of the files; those of an earlier command with more structures go."""
-    for old in folder.glob(f"[0-9]*_{formula}_*.cif"):
-        old.unlink()
-    return [path.name for path in write_cif(folder, [c.crystal for c in candidates])]
 
 
 def _model(config: CrystalsConfig) -> CrystalModel:

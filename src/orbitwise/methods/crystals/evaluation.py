@@ -7,7 +7,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,9 +23,6 @@ from orbitwise.methods.crystals.structure_page import write_page
 from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
 from orbitwise.training.progress import Progress, ProgressBar
-
-if TYPE_CHECKING:
-    from orbitwise.methods.crystals.structure import CrystalStructureConfig
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def generated(
 
 def evaluate_run(
     run: Path,
-    config: CrystalStructureConfig,
+    config,
     found: GuessedCrystals,
     test: CrystalFile,
     trained: CrystalFile,

@@ -1,15 +1,16 @@
-"""What `orbitwise crystals` leaves in its folder, beside the CIFs."""
+"""What `orbitwise crystals` leaves in its folder."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from orbitwise.crystals.files.read import to_structure, write_crystal_extxyz
+from orbitwise.crystals.files.read import to_structure, write_cif, write_crystal_extxyz
 from orbitwise.crystals.matching.rank import SYMPREC, Candidate
 from orbitwise.data.folder import replacing
 from orbitwise.methods.crystals import command_page
@@ -17,6 +18,30 @@ from orbitwise.methods.crystals.found import Found, rounded
 from orbitwise.methods.crystals.trained_on import trained_on
 from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
+
+
+def letters(formula: str) -> str:
+    """A formula as part of the name of a file."""
+    return "".join(c for c in formula if c.isalnum())
+
+
+def with_names(candidates: list[Candidate], formula: str) -> list[Candidate]:
+    """Every crystal with its rank, formula and space group for a name."""
+    names = [
+        f"{k:02d}_{letters(formula)}_{c.space_group.replace('/', '_')}"
+        for k, c in enumerate(candidates, 1)
+    ]
+    return [
+        replace(c, crystal=replace(c.crystal, name=name))
+        for name, c in zip(names, candidates, strict=True)
+    ]
+
+
+def write_cifs(folder: Path, candidates: list[Candidate], formula: str) -> list[str]:
+    """The names of the files; those of an earlier command with more structures go."""
+    for old in folder.glob(f"[0-9]*_{letters(formula)}_*.cif"):
+        old.unlink()
+    return [path.name for path in write_cif(folder, [c.crystal for c in candidates])]
 
 
 def write(folder: Path, found: Found) -> Outcome:
