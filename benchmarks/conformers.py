@@ -24,7 +24,8 @@ import torch
 from rdkit.Chem import AllChem, rdMolTransforms
 
 from molecules import MOLECULES
-from orbitwise.methods.conformers.command import ConformersConfig, build_system, run
+from orbitwise.methods.conformers.command import ConformersConfig, run
+from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import assign, find_conformers, matching

@@ -18,9 +18,10 @@ import torch
 from rdkit import Chem
 
 from molecules import MOLECULES
-from orbitwise.methods.conformers.command import ConformersConfig, build_system
+from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, mixing_of
-from orbitwise.methods.conformers.stages import search
+from orbitwise.methods.conformers.search import search
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import find_conformers, matching, populations

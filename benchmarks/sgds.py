@@ -70,8 +70,8 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
         *scale,
         f"balance_steps={count}",
         f"objective.name={names[method]}",
-        "objective.on_policy=1",
     ]
+    found += [] if method == "pis" else ["objective.on_policy=1"]  # reverse KL has no other paths
     found += ["balance.learning_rate=0.001"]
     return found + (["sampler.langevin=true"] if method == "tb_lp" else [])
 

@@ -162,13 +162,20 @@ def _apply(
     at[last] = _value(schema, parents, last, text)
     places[key] = "command line"
 
+    place = _place(schema, parents)
+    if last == place.tag:  # another choice: the file's keys of the former one go
+        keys = {k for m in place.chosen(str(at[last])) for k in m.model_fields}
+        for name in {k for m in place.models for k in m.model_fields} - keys:
+            if places.get(".".join([*parents, name])) != "command line":
+                at.pop(name, None)
+
 
 def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str) -> Any:
     """YAML, except where text is wanted: the SMILES ``[NH4+]`` is no list and ``NO`` is not
     false."""
-    model = _model_at(schema, parents)
-    field = model.model_fields.get(last) if model else None
-    wanted = set(_options(field.annotation)) if field else set()
+    models = _place(schema, parents).models
+    fields = [m.model_fields[last] for m in models if last in m.model_fields]
+    wanted = {option for field in fields for option in _options(field.annotation)}
     if wanted & {str, Path}:
         return None if text == "null" and type(None) in wanted else text
     try:
@@ -179,34 +186,74 @@ def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str
 
 def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mapping[str, str]) -> str:
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
+    if problem["type"].startswith("union_tag"):  # of a choice: its name is wrong, or missing
+        location.append(problem["ctx"]["discriminator"].strip("'"))
+    parents = _place(schema, location[:-1])
+    key = ".".join([*parents.keys, *location[-1:]])
     written = next((k for k in places if k == key or k.startswith(f"{key}.")), None)
     place = f" ({places[written]})" if written else ""
+
     if problem["type"] == "extra_forbidden":
-        model = _model_at(schema, location[:-1])
-        valid = list(model.model_fields) if model else []
+        valid = list(dict.fromkeys(k for m in parents.models for k in m.model_fields))
+        owners = parents.owners(location[-1])
         near = get_close_matches(location[-1], valid, 1, 0.5)
-        prefix = "".join(f"{part}." for part in location[:-1])
+        prefix = "".join(f"{part}." for part in parents.keys)
         hint = f"did you mean {prefix + near[0]!r}?" if near else f"there are {', '.join(valid)}"
-        return f"unknown key {key!r}{place}; {hint}"
-    if problem["type"] == "missing":
+        if owners:
+            hint = f"{location[-1]} belongs to {', '.join(owners)}"
+        of = f" of {parents.choice}" if parents.choice else ""
+        return f"unknown key {key!r}{of}{place}; {hint}"
+    if problem["type"] in ("missing", "union_tag_not_found"):
         return f"{key} is required; give {key}=..."
+    if problem["type"] == "union_tag_invalid":
+        rest, comma, last = problem["ctx"]["expected_tags"].rpartition(", ")
+        expected = f"{rest} or {last}" if comma else last
+        return f"{key}{place}: should be {expected}, got {problem['ctx']['tag']!r}"
+
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace(
         "\n", " "
     )
 
 
-def _model_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The configuration class that the dotted ``location`` leads to, None where there is none."""
-    for name in location:
-        field = schema.model_fields.get(name)
-        options = _options(field.annotation) if field else ()
-        found = [a for a in options if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not found:
-            return None
-        schema = found[0]
-    return schema
+@dataclass(frozen=True)
+class _Place:
+    """Where a location leads: its ``keys``, the configuration classes that may be there, and the
+    key ``tag`` that tells them apart where there are several; ``choice``: the one that was made, of
+    a ``family``."""
+
+    keys: tuple[str, ...]
+    models: tuple[type[BaseModel], ...]
+    tag: str | None = None
+    choice: str = ""
+    family: _Place | None = None
+
+    def chosen(self, name: str) -> tuple[type[BaseModel], ...]:
+        return tuple(
+            m for m in self.models if name in typing.get_args(m.model_fields[self.tag].annotation)
+        )
+
+    def owners(self, key: str) -> list[str]:
+        """The other choices that have the key."""
+        if self.family is None:
+            return []
+        having = [m.model_fields for m in self.family.models if key in m.model_fields]
+        return [n for f in having for n in typing.get_args(f[self.family.tag].annotation)]
+
+
+def _place(schema: type[BaseModel], location: Sequence[str]) -> _Place:
+    """What the dotted ``location`` leads to; pydantic's reports put names of choices into it."""
+    place = _Place((), (schema,))
+    for part in location:
+        if place.tag and (chosen := place.chosen(part)):
+            place = _Place(place.keys, chosen, choice=part, family=place)
+            continue
+        fields = [m.model_fields[part] for m in place.models if part in m.model_fields]
+        options = [option for field in fields for option in _options(field.annotation)]
+        models = [a for a in options if isinstance(a, type) and issubclass(a, BaseModel)]
+        tags = [field.discriminator for field in fields if field.discriminator]
+        place = _Place((*place.keys, part), tuple(models), tags[0] if tags else None)
+    return place
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:

@@ -7,10 +7,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar, Generic, Self, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +28,30 @@ class Stage:
 
     tensors: dict[str, Tensor]
     info: dict
+
+    def to(self, device: torch.device | str | None) -> Stage:
+        return Stage({k: v.to(device) for k, v in self.tensors.items()}, self.info)
+
+
+class Kept:
+    """A dataclass that a stage leaves: its tensors are kept as tensors, its other fields as JSON.
+
+    ``kept_as``: the names on disk of fields that are called otherwise there. A field that an
+    earlier version did not keep gets its default.
+    """
+
+    kept_as: ClassVar[Mapping[str, str]] = {}
+
+    def stage(self) -> Stage:
+        values = {self.kept_as.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        tensors = {k: v for k, v in values.items() if isinstance(v, Tensor)}
+        return Stage(tensors, {k: v for k, v in values.items() if k not in tensors})
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        values = stage.info | stage.tensors
+        names = {f.name: cls.kept_as.get(f.name, f.name) for f in fields(cls)}
+        return cls(**{name: values[key] for name, key in names.items() if key in values})
 
 
 class Stages:
@@ -85,35 +112,107 @@ class Stages:
         return Stage(tensors, info)
 
 
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """The seconds of a block, under its name."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = time.monotonic() - begin
+
+
+Result = TypeVar("Result")
+
+
+class Step(Generic[Result]):
+    """One stage of a pipeline: ``name`` of its file, and the type of what it ``makes``.
+
+    ``make`` computes it, from what the stages before it left (``pipe[Type]``); ``keep`` and
+    ``restore`` are its way to the disk and back, by default those of its type (``Kept``).
+    """
+
+    name: str
+    makes: type[Result]
+
+    @property
+    def key(self) -> dict:
+        """Settings that this stage and those after it depend on, beside those of the stages
+        before."""
+        return {}
+
+    def settles(self, result: Result) -> dict:
+        """Settings that the stages after it depend on once it is there, in place of others."""
+        return {}
+
+    def make(self, pipe: Pipeline) -> Result:
+        raise NotImplementedError
+
+    def keep(self, result: Result) -> Stage:
+        return result.stage()
+
+    def restore(self, stage: Stage, pipe: Pipeline) -> Result:
+        return self.makes.of(stage)
+
+
 class Pipeline:
     """Stages in order, each computed once and kept with its time and its evaluations.
 
     ``counts``: those of the run's ``Counted`` energy; what a reused stage spent is added to them.
-    ``key``: the settings that the coming stages depend on, which may grow on the way; ``seconds``
-    by stage.
+    ``key``: the settings that the coming stages depend on, which grow on the way; ``seconds`` by
+    stage. Results are read on ``device``; ``pipe[Type]`` is the latest one of a type.
     """
 
-    def __init__(self, stages: Stages, counts: dict[str, Count], key: dict):
-        self.stages, self.counts, self.key = stages, counts, key
+    def __init__(
+        self,
+        folder: str | Path,
+        counts: dict[str, Count],
+        key: dict,
+        device: torch.device | str = "cpu",
+    ):
+        self.stages, self.counts, self.key, self.device = Stages(folder), counts, key, device
         self.seconds: dict[str, float] = {}
+        self._results: dict[type, object] = {}
 
-    def stage(self, name: str, make: Callable[[], tuple[dict[str, Tensor], dict]]) -> Stage:
-        """``make() -> (tensors, info)`` unless the stage is there; later stages depend on this
-        one."""
-        found = self.stages.load(name, self.key)
-        if found is None:
-            before = {k: (c.energy, c.gradient) for k, c in self.counts.items()}
-            begin = time.monotonic()
-            tensors, info = make()
-            spent = {
-                k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
-                for k, c in self.counts.items()
-            }
-            info = info | {"seconds": time.monotonic() - begin, "evaluations": spent}
-            found = self.stages.save(name, self.key, tensors, info)
+    def __getitem__(self, kind: type[Result]) -> Result:
+        return self._results[kind]
+
+    @property
+    def digest(self) -> str:
+        """Stands for the settings so far: half-finished work is resumed under the same only."""
+        return Stages.digest(self.key)[:8]
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """All of them, each computed where it is missing."""
+        for step in steps:
+            self.take(step)
+
+    def take(self, step: Step[Result]) -> Result:
+        """The result of one stage, computed unless it is there; later stages depend on this one."""
+        self.key |= step.key
+        stage = self.stages.load(step.name, self.key)
+
+        if stage is None:
+            stage = self._made(step)
         else:
-            for k, (energy, gradient) in found.info["evaluations"].items():
+            for k, (energy, gradient) in stage.info["evaluations"].items():
                 count = self.counts[k]
                 self.counts[k] = Count(count.energy + energy, count.gradient + gradient)
-        self.seconds[name] = found.info["seconds"]
-        return found
+
+        self.seconds[step.name] = stage.info["seconds"]
+        result = step.restore(stage.to(self.device), self)
+        self._results[step.makes] = result
+        self.key |= step.settles(result)
+        return result
+
+    def _made(self, step: Step) -> Stage:
+        before = {k: (c.energy, c.gradient) for k, c in self.counts.items()}
+        begin = time.monotonic()
+        made = step.keep(step.make(self))
+
+        spent = {
+            k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
+            for k, c in self.counts.items()
+        }
+        info = made.info | {"seconds": time.monotonic() - begin, "evaluations": spent}
+        return self.stages.save(step.name, self.key, made.tensors, info)

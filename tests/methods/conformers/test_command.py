@@ -11,9 +11,9 @@ from rdkit import Chem
 
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
-from orbitwise.methods.conformers import stages
-from orbitwise.methods.conformers import weights as conformer_weights
-from orbitwise.methods.conformers.command import ConformersConfig, build_system, plan, report, run
+from orbitwise.methods.conformers import draw, learner, relax, search, weights
+from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
+from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
@@ -33,13 +33,7 @@ EFFORT = Effort(
     weigh_paths=30,
 )
 
-STAGES = {
-    "search": stages,
-    "learn": stages,
-    "weigh": conformer_weights,
-    "draw": stages,
-    "relax": stages,
-}
+STAGES = {"search": search, "learn": learner, "weigh": weights, "draw": draw, "relax": relax}
 
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
@@ -95,8 +89,8 @@ def test_free_energies_and_weights(finished):
             assert free["error_kT"] is None or free["independent_samples"] >= 10
         assert row["weighted_population"] is None
     # trained for seconds: the weights say that they are worth nothing, in words
-    weights = summary["weights"]
-    assert weights["paths"] == 30 and not weights["usable"] and weights["effective_paths"] < 50
+    told = summary["weights"]
+    assert told["paths"] == 30 and not told["usable"] and told["effective_paths"] < 50
     assert sum("relaxed ensemble is the answer" in line for line in outcome.lines) == 1
     assert sum(line.startswith("free energies: ensemble and search") for line in outcome.lines) == 1
 
@@ -137,9 +131,8 @@ def test_repeating_reuses_every_stage(finished, monkeypatch):
 
 def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
-    monkeypatch.setattr(stages, "search", None)
-    monkeypatch.setattr(stages, "learn", None)
-    monkeypatch.setattr(conformer_weights, "weigh", None)
+    for name in ("search", "learn", "weigh"):
+        monkeypatch.setattr(STAGES[name], name, None)
     assert run(config(folder, n=60)).result["samples"] == 60
 
 

@@ -7,7 +7,8 @@ import torch
 
 from orbitwise.cli.app import main
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers.command import ConformersConfig, build_system, opened
+from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.energy import build_system, opened
 from orbitwise.molecules.molecule import embed
 
 

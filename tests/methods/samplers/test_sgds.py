@@ -13,6 +13,7 @@ import torch
 from orbitwise.energies import GaussianMixture
 from orbitwise.errors import InputError
 from orbitwise.methods.samplers import sgds
+from orbitwise.methods.samplers.rounds import carry_over
 from orbitwise.runs.config import load, presets, validate
 
 SMALL = {
@@ -37,13 +38,15 @@ SMALL = {
 
 
 def merged(base: dict, changes: dict) -> dict:
+    """Another choice (by its name or method) replaces the former one with its keys."""
     out = dict(base)
     for key, value in changes.items():
-        out[key] = (
-            merged(out[key], value)
-            if isinstance(value, dict) and isinstance(out.get(key), dict)
-            else value
+        former = out.get(key)
+        another = isinstance(value, dict) and any(
+            tag in value and value[tag] != (former or {}).get(tag) for tag in ("name", "method")
         )
+        inside = isinstance(value, dict) and isinstance(former, dict) and not another
+        out[key] = merged(former, value) if inside else value
     return out
 
 
@@ -183,9 +186,9 @@ def test_restarts_carry_over_what_they_say():
     target = config().energy.build()
     old, fresh = (config().sampler.build(target, 1.0, seed, flows=False) for seed in (1, 2))
     before = {k: v.clone() for k, v in fresh.state_dict().items()}
-    sgds._carry_over("full", old, fresh)
+    carry_over("full", old, fresh)
     assert all(torch.equal(v, before[k]) for k, v in fresh.state_dict().items())
-    sgds._carry_over("partial", old, fresh)
+    carry_over("partial", old, fresh)
     same = [
         torch.equal(v, old.state_dict()[k])
         for k, v in fresh.state_dict().items()
@@ -194,7 +197,7 @@ def test_restarts_carry_over_what_they_say():
     assert all(same) and torch.equal(
         fresh.state_dict()["network.norm.weight"], before["network.norm.weight"]
     )
-    sgds._carry_over("none", old, fresh)
+    carry_over("none", old, fresh)
     assert all(
         torch.equal(v, old.state_dict()[k])
         for k, v in fresh.state_dict().items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,15 @@ import torch
 from rich.console import Console
 
 from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
+from orbitwise.audit.nodes import Nodes
 from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
+from orbitwise.groups.base import Group
 from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.methods.audits.energy_zero import with_common_zero
 from orbitwise.methods.audits.page import Cost, write_audit
-from orbitwise.methods.audits.structures import calculator_subject, force_field_subject
+from orbitwise.methods.audits.structures import calculator_subject, chosen, force_field_subject
 from orbitwise.methods.audits.words import Words
 from orbitwise.runs.config import Plan, method_of_run
 from orbitwise.runs.outcome import Outcome
@@ -53,10 +55,12 @@ def audit_config(what: str | None, ase: str | None, data: Path | None, **setting
 def subject(config: AuditConfig) -> AuditSubject:
     """What ``config`` asks to audit; raises ``InputError`` where it does not exist or cannot be
     audited."""
-    if config.ase is not None:
-        return calculator_subject(config)
-    if config.model is not None:
-        return force_field_subject(config)
+    if config.ase is not None or config.model is not None:
+        data = chosen(config.data, config.items, config.seed)
+        if config.ase is not None:
+            return calculator_subject(config.ase, data, config.group)
+        return force_field_subject(config.model, data, config.group)
+
     name = method_of_run(config.run)
     prepare = getattr(binding(name), VERB, None)
     if prepare is None:
@@ -83,6 +87,7 @@ def run(config: AuditConfig) -> Outcome:
     losses = found.loss(config.loss)
     folder = writable_folder(config.out or default_folder(config))
     where = found.batches[0].x.device
+
     clock, processor, spent = time.monotonic(), time.process_time(), 0
     if config.ase is not None:
         found, spent = with_common_zero(found, 0.1 * config.budget)
@@ -100,11 +105,12 @@ def run(config: AuditConfig) -> Outcome:
     )
     report = replace(report, evaluations=report.evaluations + spent)
     cost = Cost(
-        time.monotonic() - clock,
-        time.process_time() - processor,
-        _nodes_in_words(nodes, found),
-        where,
+        seconds=time.monotonic() - clock,
+        cpu_seconds=time.process_time() - processor,
+        nodes=_nodes_in_words(nodes, found.group),
+        device=where,
     )
+
     words = Words(found, config, report, getattr(found.model, "single_precision", False))
     page = write_audit(folder, words, cost)
     price = f"{report.evaluations:,} answers of the model, {cost.cpu_seconds:.1f} s of CPU time"
@@ -118,7 +124,7 @@ def default_folder(config: AuditConfig) -> Path:
     return Path("audit-" + re.sub(r"[^\w.-]+", "-", config.ase or config.model))
 
 
-def _shown(batches) -> Iterator[AuditBatch]:
+def _shown(batches: Sequence[AuditBatch]) -> Iterator[AuditBatch]:
     """The batches, with a bar on a terminal."""
     if not Console(stderr=True).is_terminal:
         yield from batches
@@ -129,8 +135,8 @@ def _shown(batches) -> Iterator[AuditBatch]:
             yield batch
 
 
-def _nodes_in_words(nodes, found: AuditSubject) -> str:
-    size = nodes.size(found.group)
+def _nodes_in_words(nodes: Nodes, group: Group) -> str:
+    size = nodes.size(group)
     if isinstance(nodes, Enumerate):
         return f"all {size} elements of the group"
     if isinstance(nodes, Haar):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,63 +29,81 @@ from orbitwise.data.structures import Structure, available, read_structures
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.permutation import Permutation
-from orbitwise.methods.audits.config import AuditConfig
 from orbitwise.runs.named import load_named
 
 
-def force_field_subject(config: AuditConfig) -> AuditSubject:
-    """A force field in torch, ``config.model``; the convention is that of
+@dataclass(frozen=True)
+class Chosen:
+    """Structures of a ``file`` in random order, and the reference values ``known`` of all of it."""
+
+    file: str
+    structures: list[Structure]
+    known: tuple[str, ...]
+
+
+def chosen(path: Path | None, items: int, seed: int) -> Chosen:
+    """At most ``items`` structures, chosen at random; ``InputError`` without a file."""
+    if path is None:
+        raise InputError("say on which structures: --data FILE.extxyz")
+    structures = read_structures(path)
+    order = np.random.default_rng(seed).permutation(len(structures))[:items]
+    return Chosen(path.name, [structures[k] for k in order], available(structures))
+
+
+def force_field_subject(name: str, data: Chosen, group: str) -> AuditSubject:
+    """A force field in torch, ``package.module:name``; the convention is that of
     ``orbitwise.audit.calculator``."""
-    model = force_field(config.model)
-    structures, found = _structures(config)
+    model = force_field(name)
     dtype = dtype_of(model)
     device = next((p.device for p in _parameters(model)), torch.device("cpu"))
-    group = _group(config.group, structures)
-    probe = structure_batches(structures[:1], (), dtype=dtype, device=device)[0]
+    symmetry = _group(group, data.structures)
+
+    probe = structure_batches(data.structures[:1], (), dtype=dtype, device=device)[0]
     given = tuple(ForceFieldModel(model, ()).answers(probe.x, *probe.moved, *probe.args))
     if not given:
-        raise InputError(f"{config.model} gives neither energy nor forces nor stress")
-    compared = tuple(n for n in given if n in found)
+        raise InputError(f"{name} gives neither energy nor forces nor stress")
+    compared = tuple(n for n in given if n in data.known)
     outputs = compared or given
+
     return AuditSubject(
-        title=f"{config.model} on {config.data.name}",
+        title=f"{name} on {data.file}",
         model=ForceFieldModel(model, outputs),
         batches=structure_batches(
-            structures,
+            data.structures,
             outputs,
             dtype=dtype,
             device=device,
-            species_move=config.group == "permutation",
+            species_move=group == "permutation",
             reference=bool(compared),
         ),
         parameters=sum(p.numel() for p in _parameters(model)),
         chunk=256,
-        **_shared(group, outputs, compared),
+        **_shared(symmetry, outputs, compared),
     )
 
 
-def calculator_subject(config: AuditConfig) -> AuditSubject:
-    """An ASE calculator, ``config.ase``."""
-    structures, found = _structures(config)
-    calculator = named_calculator(config.ase)
-    periodic = all(s.pbc.all() for s in structures)
+def calculator_subject(name: str, data: Chosen, group: str) -> AuditSubject:
+    """An ASE calculator by name, or ``package.module:function``."""
+    calculator = named_calculator(name)
+    periodic = all(s.pbc.all() for s in data.structures)
     can = tuple(n for n in implemented(calculator) if periodic or n != "stress")
-    outputs = tuple(n for n in can if n in found) or can
+    outputs = tuple(n for n in can if n in data.known) or can
     if not outputs:
-        raise InputError(f"the calculator {config.ase} has neither energy nor forces")
-    compared = tuple(n for n in outputs if n in found)
-    group = _group(config.group, structures)
+        raise InputError(f"the calculator {name} has neither energy nor forces")
+    compared = tuple(n for n in outputs if n in data.known)
+    symmetry = _group(group, data.structures)
+
     return AuditSubject(
-        title=f"{config.ase} on {config.data.name}",
-        model=CalculatorModel(calculator, outputs, [s.where for s in structures]),
+        title=f"{name} on {data.file}",
+        model=CalculatorModel(calculator, outputs, [s.where for s in data.structures]),
         batches=structure_batches(
-            structures,
+            data.structures,
             outputs,
-            species_move=config.group == "permutation",
+            species_move=group == "permutation",
             reference=bool(compared),
             size=1,
         ),
-        **_shared(group, outputs, compared),
+        **_shared(symmetry, outputs, compared),
     )
 
 
@@ -96,16 +116,6 @@ def _shared(group: Group, outputs: Sequence[str], compared: Sequence[str]) -> di
         "reference": bool(compared),
         "notes": (),
     }
-
-
-def _structures(config: AuditConfig) -> tuple[list[Structure], tuple[str, ...]]:
-    """A random choice of the file's structures, in random order, and the reference values that all
-    of it has."""
-    if config.data is None:
-        raise InputError("say on which structures: --data FILE.extxyz")
-    structures = read_structures(config.data)
-    order = np.random.default_rng(config.seed).permutation(len(structures))[: config.items]
-    return [structures[k] for k in order], available(structures)
 
 
 def _group(name: str, structures: Sequence[Structure]) -> Group:

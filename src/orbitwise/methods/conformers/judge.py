@@ -6,10 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from rdkit import Chem
 from torch import Tensor
 
 from orbitwise.energies.counted import Counted
-from orbitwise.methods.conformers.weights import Worth, worth
+from orbitwise.methods.conformers.draw import Drawn
+from orbitwise.methods.conformers.relax import Relaxed
+from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.weights import Weighed, Worth, worth
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.free_energy import (
     FreeEnergyVerdict,
@@ -23,6 +27,7 @@ from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.metrics.conformers import (
     Clusters,
+    Matching,
     Populations,
     assign,
     find_conformers,
@@ -30,7 +35,7 @@ from orbitwise.molecules.metrics.conformers import (
     populations,
 )
 from orbitwise.molecules.metrics.torsions import Torsion, find_torsions, map_pair
-from orbitwise.search.quench import minimise
+from orbitwise.search.quench import Minimum, minimise
 
 RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over
@@ -87,7 +92,7 @@ def angles(x: Tensor, torsions: tuple[Torsion, ...]) -> Tensor:
     return dihedral(x, torch.tensor([t.atoms for t in torsions], dtype=torch.long).reshape(-1, 4))
 
 
-def bond_lengths(mol, x: Tensor) -> Tensor:
+def bond_lengths(mol: Chem.Mol, x: Tensor) -> Tensor:
     """``(*B, N, 3) -> (*B, bonds)`` Å, in RDKit's order."""
     ends = torch.tensor(
         [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], device=x.device
@@ -106,7 +111,11 @@ def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixin
 
 
 def compare(
-    mol, x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...], reference: Reference
+    mol: Chem.Mol,
+    x: Tensor,
+    energy: Tensor,
+    torsions: tuple[Torsion, ...],
+    reference: Reference,
 ) -> Against:
     """The map of two torsions (or the histogram of one), energies and bond lengths against the
     reference.
@@ -124,6 +133,7 @@ def compare(
         js = compare_angles(
             mine, torch.as_tensor(reference.torsions)[:, list(pair)], generator=torch.Generator()
         )
+
     bonds = bond_lengths(mol, x).double().mean(0).cpu() - torch.as_tensor(reference.bond_mean)
     return Against(
         js, float(energy.double().mean()) - float(reference.energy.mean()), float(bonds.abs().max())
@@ -142,23 +152,31 @@ def by_population(clusters: Clusters, n: int) -> Clusters:
 
 
 def judge(
-    mol, energy: Counted, found, weighed, drawn, relaxed, reference: Reference | None
+    mol: Chem.Mol,
+    energy: Counted,
+    *,
+    found: Found,
+    weighed: Weighed,
+    drawn: Drawn,
+    relaxed: Relaxed,
+    reference: Reference | None,
 ) -> Verdict:
     """Quench, cluster and count the samples; the same conformers in the search, before relaxation
     and, where their weights are usable, among the learner's paths; compare with the reference."""
     match, torsions = matching(mol), find_torsions(mol)
 
-    def quench(x: Tensor, tolerance: float, steps: int):
+    def quench(x: Tensor, tolerance: float, steps: int) -> Minimum:
         return minimise(x, energy, tolerance=tolerance, max_steps=steps)
 
     frames, chains = found.x.shape[:2]
-    every = max(1, frames * chains // 4000)
-    kept = found.x[::every]
+    kept = found.x[:: max(1, frames * chains // 4000)]
     mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
     value = worth(weighed, mixing.effective_samples)
+
     with energy.stage("clustering"):
         mine = quench(relaxed.x, 1.0, 200)
         theirs = quench(kept.flatten(0, 1), 1.0, 200)
+        n = len(mine.x)
         both = find_conformers(
             torch.cat([mine.x, theirs.x]),
             torch.cat([mine.energy, theirs.energy]),
@@ -167,7 +185,6 @@ def judge(
             rmsd=SAME_RMSD,
             deviation=SAME_ATOM,
         )
-        n = len(mine.x)
         both = by_population(both, n)
 
         def belong(x: Tensor) -> Tensor:
@@ -175,55 +192,80 @@ def judge(
 
         start = belong(drawn.x[relaxed.start[:PAIRS]])
         ends = belong(weighed.x) if value.usable else None
+
     half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
     blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)
     ensemble = populations(both.label[:n], len(both))
     searched = populations(both.label[n:], len(both), blocks=blocks)
+
     weighted = by_weights = None
     if ends is not None and bool((ends >= 0).any()):
         seen, log_weights = ends[ends >= 0], weighed.log_weight[ends >= 0]
         weighted = populations(seen, len(both), log_weights=log_weights)
         by_weights = from_samples(seen, len(both), log_weights)
-    reference_population = reference_error = basins = before = after = search = None
+
+    known = before = after = search = None
     if reference is not None:
-        label = assign(torch.as_tensor(reference.minima).to(both.x), both, match, rmsd=SAME_RMSD)
-        weight = torch.as_tensor(reference.population).to(both.x.device)
-        reference_population = torch.zeros(len(both), dtype=torch.float64, device=both.x.device)
-        reference_population.index_add_(0, label.clamp_min(0), torch.where(label >= 0, weight, 0.0))
-        variance = torch.zeros_like(reference_population)
-        square = torch.as_tensor(reference.population_error).to(weight).square()
-        variance.index_add_(0, label.clamp_min(0), torch.where(label >= 0, square, 0.0))
-        reference_error = variance.sqrt()
-        large = weight > RESOLVED
-        seen = (label >= 0) & (ensemble.count[label.clamp_min(0)] > 0)
-        basins = (int((seen & large).sum()), int(large.sum()))
+        known = known_populations(reference, both, ensemble, match)
         finite = torch.isfinite(drawn.energy)
         before = compare(mol, drawn.x[finite], drawn.energy[finite], torsions, reference)
         after = compare(mol, relaxed.x, relaxed.energy, torsions, reference)
         search = compare(mol, found.x.flatten(0, 1), found.energy.flatten(), torsions, reference)
+
     free_energies = judge_free_energies(
         both.label[:n],
         start,
         both.label[n:].view(-1, chains),
         len(both),
         weights=by_weights,
-        reference=None
-        if reference is None
-        else from_populations(reference_population, reference_error),
+        reference=None if known is None else from_populations(known.population, known.error),
     )
     return Verdict(
-        torsions,
-        both,
-        ensemble,
-        searched,
-        weighted,
-        value,
-        free_energies,
-        mixing,
-        reference_population,
-        reference_error,
-        basins,
-        before,
-        after,
-        search,
+        torsions=torsions,
+        clusters=both,
+        ensemble=ensemble,
+        searched=searched,
+        weighted=weighted,
+        worth=value,
+        free_energies=free_energies,
+        mixing=mixing,
+        reference_population=None if known is None else known.population,
+        reference_error=None if known is None else known.error,
+        basins=None if known is None else known.basins,
+        before=before,
+        after=after,
+        search=search,
     )
+
+
+@dataclass(frozen=True)
+class Known:
+    """The reference's ``population`` and its ``error`` by our conformers ``(C,)``, and how many of
+    its ``basins`` above 1 % were found, of how many."""
+
+    population: Tensor
+    error: Tensor
+    basins: tuple[int, int]
+
+
+def known_populations(
+    reference: Reference, clusters: Clusters, ensemble: Populations, match: Matching
+) -> Known:
+    """The reference told by the conformers that were found here."""
+    where = clusters.x.device
+    label = assign(
+        torch.as_tensor(reference.minima).to(clusters.x), clusters, match, rmsd=SAME_RMSD
+    )
+    mine, inside = label.clamp_min(0), label >= 0
+    weight = torch.as_tensor(reference.population).to(where)
+    square = torch.as_tensor(reference.population_error).to(weight).square()
+
+    population = torch.zeros(len(clusters), dtype=torch.float64, device=where)
+    population.index_add_(0, mine, torch.where(inside, weight, 0.0))
+    variance = torch.zeros_like(population)
+    variance.index_add_(0, mine, torch.where(inside, square, 0.0))
+
+    large = weight > RESOLVED
+    seen = inside & (ensemble.count[mine] > 0)
+    basins = (int((seen & large).sum()), int(large.sum()))
+    return Known(population, variance.sqrt(), basins)

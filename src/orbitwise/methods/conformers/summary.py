@@ -14,8 +14,11 @@ from torch import Tensor
 
 from orbitwise.groups.product import Product
 from orbitwise.methods.conformers import weights
+from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.draw import Drawn
 from orbitwise.methods.conformers.judge import Against, Verdict
-from orbitwise.methods.conformers.stages import Drawn, Found, Relaxed
+from orbitwise.methods.conformers.relax import Relaxed
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import Weighed
 from orbitwise.metrics import free_energy
@@ -32,7 +35,7 @@ GOALS = {"js": 0.05, "energy": 0.5, "bond": 0.01}
 class Case:
     """Everything that one run of the command produced."""
 
-    config: object
+    config: ConformersConfig
     system: System
     effort: Effort
     found: Found

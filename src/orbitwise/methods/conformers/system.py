@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from rdkit import Chem
 
 from orbitwise.energies.counted import Counted
 from orbitwise.molecules.search.stereo import KeepStereo, Stereo
@@ -47,7 +48,7 @@ class Effort(BaseModel):
 class System:
     """A molecule with its energy at one temperature, ready to be moved."""
 
-    mol: object
+    mol: Chem.Mol
     energy: Counted
     temperature: float
     device: torch.device

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orbitwise.methods.conformers.stages import CHUNK, Clock, Found, renumber
+from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.draw import CHUNK, renumber
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.molecules.handedness import stereo_elements
@@ -28,6 +30,7 @@ from orbitwise.objectives.paths.ancestral_paths import (
 )
 from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.sampling import edm_grid
+from orbitwise.runs.stages import Kept, Pipeline, Step
 from orbitwise.training import ProgressBar
 
 STEPS, SMALLEST, LARGEST = 60, 0.007, 20.0  # of a path, and the noise levels in Å that it spans
@@ -36,7 +39,7 @@ ENOUGH = 50.0  # effective paths below which weighted populations are not called
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Weighed(Kept):
     """``x: (M, N, 3)`` where those paths end that are kept, ``log_weight: (M,)``, of ``paths`` that
     were drawn; ``backward: (m,)`` log weights of paths back from frames of the search. Both hold
     the share that is kept."""
@@ -110,6 +113,19 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
     ]
     kept = math.log(max(len(x), 1) / total)
     return Weighed(x, weights + kept, torch.cat(backward) + kept, total)
+
+
+@dataclass(frozen=True)
+class Weigh(Step[Weighed]):
+    """``weigh`` as a stage."""
+
+    system: System
+    seed: int
+
+    name, makes = "weigh", Weighed
+
+    def make(self, pipe: Pipeline) -> Weighed:
+        return weigh(self.system, pipe[Effort], pipe[Denoiser], pipe[Found], self.seed)
 
 
 def worth(weighed: Weighed, independent: float) -> Worth:

@@ -138,7 +138,11 @@ def generated(
 
 
 def evaluate_run(
-    run: Path, config, found: GuessedCrystals, test: CrystalFile, trained: CrystalFile
+    run: Path,
+    config,
+    found: GuessedCrystals,
+    test: CrystalFile,
+    trained: CrystalFile,
 ) -> Outcome:
     """Match the guesses of a run; writes ``summary.json`` and ``report.html``."""
     result = matched(found, test.crystals, config.workers, run / "matches.npz")
@@ -150,6 +154,7 @@ def evaluate_run(
         top = None
     told = figures(found, result, top)
     made = generated(found, test.crystals, config.generation_items, config.train.seed)
+
     text = {
         "config": config.resolved(),
         "figures": asdict(told),
@@ -161,5 +166,6 @@ def evaluate_run(
     }
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(json.dumps(text, indent=1))
+
     page = write_page(run / "report.html", config, found, result, told, test.crystals, made)
     return Outcome(run, told, [*told.lines(), f"report: {page}"])

@@ -13,8 +13,6 @@ from orbitwise.crystals.matching.rank import Candidate
 from orbitwise.runs.config import Config
 
 BONDS = "how well bonds fit charges (global instability index)"
-
-
 COUNT = "how often it was drawn"
 
 
@@ -51,7 +49,7 @@ class Found:
     @property
     def by_bonds(self) -> bool:
         """Whether the candidates are ranked by their instability indices."""
-        return any(_number(c.instability) is not None for c in self.candidates)
+        return any(rounded(c.instability) is not None for c in self.candidates)
 
     @property
     def order(self) -> str:
@@ -61,5 +59,6 @@ class Found:
         return BONDS if self.by_bonds else COUNT
 
 
-def _number(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """To five decimals; None for what is not finite."""
     return None if value is None or not np.isfinite(value) else round(value, 5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +15,7 @@ from orbitwise.crystals.crystal import Crystal, CrystalBatch
 from orbitwise.crystals.matching.consensus import chosen, picked
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.model import CrystalModel
-from orbitwise.runs.stages import Stages
+from orbitwise.runs.stages import Stage, Stages
 from orbitwise.training.order import mix
 from orbitwise.training.progress import Progress, ProgressBar
 
@@ -96,28 +98,29 @@ def guess(
     bounds the memory."""
     stages = Stages(folder)
     weights = [float(p.detach().double().abs().sum()) for p in model.denoiser.parameters()]
-    texts = (
-        {}
-        if batch.prompt is None
-        else {"texts": sha256(batch.prompt.numpy().tobytes()).hexdigest()}
-    )
+    settings = {
+        "weights": sum(weights),
+        "sampling": model.sampling.model_dump(mode="json", exclude_none=True),
+        "species": batch.species.tolist(),
+        "seed": seed,
+    }
+    if batch.prompt is not None:
+        settings["texts"] = sha256(batch.prompt.numpy().tobytes()).hexdigest()
+
     model.denoiser.to(device).eval()
     draws = guesses * model.sampling.consensus
     with ProgressBar("guessing") as bar:
         for k in range(draws):
-            key = {
-                "weights": sum(weights),
-                "sampling": model.sampling.model_dump(mode="json", exclude_none=True),
-                "species": batch.species.tolist(),
-                "seed": seed,
-                "round": k,
-            } | texts
-            name = f"draw-{k:05d}"
+            key, name = settings | {"round": k}, f"draw-{k:05d}"
+
+            def progress(done: int, k: int = k) -> None:
+                bar(Progress(k * len(batch) + done, draws * len(batch)))
+
             if stages.load(name, key) is None:
-                stages.save(
-                    name, key, *_round(model, batch, mix(seed, k), seed, device, bar, (k, draws))
-                )
-            bar(Progress((k + 1) * len(batch), draws * len(batch)))
+                drawn = _round(model, batch, mix(seed, k), seed, device, progress)
+                stages.save(name, key, drawn.tensors, drawn.info)
+            progress(len(batch))
+
     for file in sorted((Path(folder) / "stages").glob("draw-*.safetensors"))[draws:]:
         file.unlink()  # of an earlier command with more
     return GuessedCrystals.load(folder, batch)
@@ -129,12 +132,9 @@ def _round(
     number: int,
     seed: int,
     device: str,
-    bar,
-    of: tuple[int, int],
-):
-    """One draw for every crystal, those of one size together: ``(tensors, info)``."""
-    import time
-
+    progress: Callable[[int], None],
+) -> Stage:
+    """One draw for every crystal, those of one size together; ``number`` seeds it."""
     begin = time.perf_counter()
     frac, lattice = torch.zeros_like(batch.frac), torch.zeros_like(batch.lattice)
     generator = torch.Generator(device).manual_seed(number)
@@ -145,14 +145,14 @@ def _round(
         frac[part, : some.frac.shape[1]] = drawn.frac.cpu()
         lattice[part] = drawn.lattice.cpu()
         done += len(part)
-        bar(Progress(of[0] * len(batch) + done, of[1] * len(batch)))
-    seconds = time.perf_counter() - begin
+        progress(done)
+
     numbers = {
         "seed": seed,
         "evaluations": model.sampling.evaluations,
         "consensus": model.sampling.consensus,
-        "seconds": seconds,
+        "seconds": time.perf_counter() - begin,
     }
     tensors = {"frac": frac, "lattice": lattice, "species": batch.species}
     tensors |= {name: torch.tensor(float(value)) for name, value in numbers.items()}
-    return tensors, numbers
+    return Stage(tensors, numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,13 +19,14 @@ from orbitwise.energies import Counted, Energy
 from orbitwise.errors import InputError
 from orbitwise.methods.samplers.judge import DrawnPaths, ReferenceSet, judge
 from orbitwise.methods.samplers.page import write_report
-from orbitwise.methods.samplers.searcher import SearchConfig
+from orbitwise.methods.samplers.searches import ChainsConfig, SearchConfig
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.objectives.paths.path import bridges, log_weight, roll_out, with_log_ratio
 from orbitwise.objectives.paths.sampler import DiffusionSampler
+from orbitwise.runs.choice import with_all_keys
 from orbitwise.runs.config import Config
 from orbitwise.runs.outcome import Outcome
-from orbitwise.runs.stages import Pipeline, Stages
+from orbitwise.runs.stages import Pipeline, Step
 from orbitwise.training.progress import Progress, ProgressBar
 
 
@@ -41,7 +42,7 @@ class EvaluationConfig(Config):
     steps: int | None = Field(None, ge=2)
     reference: int = Field(2000, ge=0)
     file: Path | None = None
-    chains: SearchConfig = SearchConfig(chains=64, steps=1500, warmup=300, thin=5)
+    chains: SearchConfig = ChainsConfig(chains=64, steps=1500, warmup=300, thin=5)
     batch: int = Field(500, ge=1)
     seed: int = Field(12345, ge=0)
 
@@ -100,18 +101,25 @@ def backward_weights(
     return torch.cat(found)
 
 
-def reference_set(
-    config: EvaluationConfig, target: Target, energy: Counted, pipe: Pipeline
-) -> ReferenceSet | None:
-    """``config.reference`` samples of the target, kept as a stage of the run. Raises ``InputError``
-    for a bad file."""
-    if config.reference == 0:
-        return None
-    settings = config.model_dump(mode="json", include={"reference", "file", "chains", "seed"})
-    pipe.key = {"reference": settings, "target": pipe.key["target"]}
+@dataclass(frozen=True)
+class Reference(Step[ReferenceSet]):
+    """Samples of the target as a stage of the run; ``InputError`` for a bad file."""
 
-    def made():
+    config: EvaluationConfig
+    target: Target
+    energy: Counted
+
+    name, makes = "reference", ReferenceSet
+
+    @property
+    def key(self) -> dict:
+        settings = with_all_keys(self.config)
+        return {"reference": {k: settings[k] for k in ("reference", "file", "chains", "seed")}}
+
+    def make(self, pipe: Pipeline) -> ReferenceSet:
+        config, target, energy = self.config, self.target, self.energy
         generator, independent = torch.Generator().manual_seed(config.seed), None
+
         with energy.stage("reference"):
             if config.file is not None:
                 x, kind = _from_file(config.file, target), "file"
@@ -121,13 +129,10 @@ def reference_set(
                 x, kind = target.energy.sample((config.reference,), generator=generator), "exact"
                 value = energy(x)
             else:
-                found, kind = config.chains.search(target, energy, generator, None, 0.0), "chains"
+                found, kind = config.chains.search(target, energy, generator), "chains"
                 pick = torch.randperm(len(found.x), generator=generator)[: config.reference]
                 x, value, independent = found.x[pick], found.energy[pick], found.independent
-        return {"x": x.float(), "energy": value.float()}, {"kind": kind, "independent": independent}
-
-    stage = pipe.stage("reference", made)
-    return ReferenceSet(**stage.tensors, independent=stage.info.get("independent"))
+        return ReferenceSet(x.float(), value.float(), independent, kind)
 
 
 def _from_file(path: Path, target: Target) -> Tensor:
@@ -184,10 +189,11 @@ def judge_run(
     and evaluations of the run's stages."""
     settings = config.evaluation
     energy = Counted(target.energy)
-    pipe = Pipeline(
-        Stages(folder), energy.counts, {"target": config.energy.model_dump(mode="json")}
-    )
-    reference = reference_set(settings, target, energy, pipe)
+    pipe = Pipeline(folder, energy.counts, {"target": with_all_keys(config.energy)})
+    reference = None
+    if settings.reference:
+        reference = pipe.take(Reference(settings, target, energy))
+
     with energy.stage("evaluation"):
         drawn = draw(sampler, energy, settings.paths, settings.seed, settings.batch)
         if reference is not None:

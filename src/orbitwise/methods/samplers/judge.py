@@ -20,6 +20,7 @@ from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.metrics.modes import ModeWeights, WellCoverage, mixture_modes, well_coverage
 from orbitwise.metrics.torus import TorusW2, dihedral, torus_w2
 from orbitwise.metrics.transport import compare_distances, wasserstein_1d
+from orbitwise.runs.stages import Kept
 
 _VIRIAL, _DISTANCES = 2000, 5000
 
@@ -39,13 +40,15 @@ class DrawnPaths:
 
 
 @dataclass(frozen=True)
-class ReferenceSet:
+class ReferenceSet(Kept):
     """Samples of the target: ``x: (m, *E)``, ``energy: (m,)`` in kT; ``independent``: how many
-    independent samples they are worth (None: all of them)."""
+    independent samples they are worth (None: all of them); ``kind``: where they are from, a file,
+    exact draws or chains."""
 
     x: Tensor
     energy: Tensor
     independent: int | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)

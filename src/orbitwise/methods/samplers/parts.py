@@ -1,83 +1,147 @@
-"""Parts of a diffusion sampler by name in a configuration: schedule, network, sampler,
-objective."""
+"""Parts of a diffusion sampler by name in a configuration: schedule, network, sampler."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import nn
 
-from orbitwise.data.buffer import ReplayBuffer
-from orbitwise.energies import Energy
 from orbitwise.errors import InputError
-from orbitwise.groups.base import Group
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.networks import EGNN, MLP, ElementwiseMLP, PointTransformer
-from orbitwise.objectives.paths.adjoint_matching import AdjointMatching
-from orbitwise.objectives.paths.augmented_flow import AugmentedFlow
-from orbitwise.objectives.paths.detailed_balance import DetailedBalance
-from orbitwise.objectives.paths.maximum_likelihood import MaximumLikelihood
-from orbitwise.objectives.paths.objective import PathObjective
-from orbitwise.objectives.paths.reverse_kl import ReverseKL
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.objectives.paths.schedule import Decaying, NoiseSchedule, Random, Uniform
-from orbitwise.objectives.paths.subtrajectory_balance import SubTrajectoryBalance
-from orbitwise.objectives.paths.trajectory_balance import TrajectoryBalance, VarGrad
+from orbitwise.runs.choice import Choice, named
 from orbitwise.runs.config import Config
 
 
-class ScheduleConfig(Config):
-    """``steps`` of the motion; ``start`` > 0 begins with a Gaussian; ``first``, ``last``: see
-    ``Decaying``."""
+class ScheduleChoice(Choice):
+    """``steps`` of the motion; ``start`` > 0 begins with a Gaussian."""
 
-    name: Literal["decaying", "uniform", "random"] = "decaying"
+    flat: ClassVar = {"steps": 100, "start": 0.0, "first": 0.02, "last": 2e-3}
+
     steps: int = Field(100, ge=2)
     start: float = Field(0.0, ge=0, lt=1)
+
+    def build(self) -> NoiseSchedule:
+        raise NotImplementedError
+
+
+class DecayingConfig(ScheduleChoice):
+    """``first``, ``last``: see ``Decaying``."""
+
+    name: Literal["decaying"] = "decaying"
     first: float = Field(0.02, gt=0, lt=1)
     last: float = Field(2e-3, gt=0, lt=1)
 
     def build(self) -> NoiseSchedule:
-        if self.name == "decaying":
-            return Decaying(self.steps, self.start, self.first, self.last)
-        return {"uniform": Uniform, "random": Random}[self.name](self.steps, self.start)
+        return Decaying(self.steps, self.start, self.first, self.last)
 
 
-class NetworkConfig(Config):
-    """``mlp`` knows no symmetry; ``elementwise`` treats a vector as a set of blocks of ``width``
-    coordinates; ``egnn`` and ``transformer`` are for points. ``hidden`` channels, ``layers``;
-    ``radial``: distances of ``egnn``."""
+class UniformConfig(ScheduleChoice):
+    name: Literal["uniform"] = "uniform"
 
-    name: Literal["mlp", "elementwise", "egnn", "transformer"] = "mlp"
+    def build(self) -> NoiseSchedule:
+        return Uniform(self.steps, self.start)
+
+
+class RandomConfig(ScheduleChoice):
+    name: Literal["random"] = "random"
+
+    def build(self) -> NoiseSchedule:
+        return Random(self.steps, self.start)
+
+
+ScheduleConfig = Annotated[
+    DecayingConfig | UniformConfig | RandomConfig,
+    Field(discriminator="name"),
+    BeforeValidator(named("decaying")),
+]
+
+
+class NetworkChoice(Choice):
+    """``hidden`` channels, ``layers``. ``dims``: of the points that a network reads; none for one
+    that reads any vector."""
+
+    flat: ClassVar = {"hidden": 256, "layers": 3, "width": 2, "radial": 32}
+
     hidden: int = Field(256, ge=8)
     layers: int = Field(3, ge=1)
-    width: int = Field(2, ge=1)
-    radial: int = Field(32, ge=4)
+    dims: ClassVar[tuple[int, ...]] = ()
 
     def build(self, target: Target) -> nn.Module:
         """Raises ``InputError`` where network and energy do not fit."""
-        shape = target.energy.event_shape
-        allowed = {"egnn": (2, 3), "transformer": (3,)}.get(self.name)
-        if allowed and not (len(shape) == 2 and shape[1] in allowed and target.labels is not None):
+        shape, dims = target.energy.event_shape, self.dims
+        if dims and not (len(shape) == 2 and shape[1] in dims and target.labels is not None):
             raise InputError(
-                f"network {self.name} is for points of {' or '.join(map(str, allowed))} dimensions,"
+                f"network {self.name} is for points of {' or '.join(map(str, dims))} dimensions,"
                 f" this energy is over {shape}; use mlp"
             )
-        if self.name == "mlp":
-            return MLP(shape, self.hidden, self.layers)
-        if self.name == "elementwise":
-            if math.prod(shape) % self.width:
-                raise InputError(
-                    f"network.width ({self.width}) must divide the {math.prod(shape)} coordinates"
-                )
-            return ElementwiseMLP(self.width, self.hidden, self.layers)
-        if self.name == "transformer":
-            return PointTransformer(hidden=self.hidden, layers=self.layers)
+        return self.network(target)
+
+    def network(self, target: Target) -> nn.Module:
+        raise NotImplementedError
+
+
+class MLPConfig(NetworkChoice):
+    """Knows no symmetry."""
+
+    name: Literal["mlp"] = "mlp"
+
+    def network(self, target: Target) -> nn.Module:
+        return MLP(target.energy.event_shape, self.hidden, self.layers)
+
+
+class ElementwiseConfig(NetworkChoice):
+    """Treats a vector as a set of blocks of ``width`` coordinates."""
+
+    name: Literal["elementwise"] = "elementwise"
+    width: int = Field(2, ge=1)
+
+    def network(self, target: Target) -> nn.Module:
+        size = math.prod(target.energy.event_shape)
+        if size % self.width:
+            raise InputError(f"network.width ({self.width}) must divide the {size} coordinates")
+        return ElementwiseMLP(self.width, self.hidden, self.layers)
+
+
+class EGNNConfig(NetworkChoice):
+    """For points; ``radial`` functions of a distance."""
+
+    name: Literal["egnn"] = "egnn"
+    radial: int = Field(32, ge=4)
+    dims: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def network(self, target: Target) -> nn.Module:
         molecule = target.start is not None
-        heads = {"hidden": self.hidden, "layers": self.layers, "vectors": 16, "radial": self.radial}
-        return EGNN(**heads, chiral=molecule, graph=molecule)
+        return EGNN(
+            hidden=self.hidden,
+            layers=self.layers,
+            vectors=16,
+            radial=self.radial,
+            chiral=molecule,
+            graph=molecule,
+        )
+
+
+class TransformerConfig(NetworkChoice):
+    """For points in space."""
+
+    name: Literal["transformer"] = "transformer"
+    dims: ClassVar[tuple[int, ...]] = (3,)
+
+    def network(self, target: Target) -> nn.Module:
+        return PointTransformer(hidden=self.hidden, layers=self.layers)
+
+
+NetworkConfig = Annotated[
+    MLPConfig | ElementwiseConfig | EGNNConfig | TransformerConfig,
+    Field(discriminator="name"),
+    BeforeValidator(named("mlp")),
+]
 
 
 class SamplerConfig(Config):
@@ -85,8 +149,8 @@ class SamplerConfig(Config):
     them the scale is the root mean square coordinate found by the search, and the noise
     ``relative_noise`` times it."""
 
-    network: NetworkConfig = NetworkConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+    network: NetworkConfig = MLPConfig()
+    schedule: ScheduleConfig = DecayingConfig()
     noise: float | None = Field(None, gt=0)
     data_scale: float | None = Field(None, gt=0)
     relative_noise: float = Field(1.4, gt=0)
@@ -102,7 +166,6 @@ class SamplerConfig(Config):
         with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global stream
             torch.manual_seed(seed)
             network = self.network.build(target)
-            points = target.labels is not None and self.network.name in ("egnn", "transformer")
             return DiffusionSampler(
                 network,
                 shape,
@@ -115,74 +178,5 @@ class SamplerConfig(Config):
                 langevin_clip=self.langevin_clip,
                 flow=MLP(shape, 128, 2, out_shape=()) if flows else None,
                 backward=self.network.build(target) if self.learned_backward else None,
-                labels=target.labels if points else None,
+                labels=target.labels if self.network.dims else None,
             )
-
-
-class ObjectiveConfig(Config):
-    """``on_policy`` share of paths; ``time_steps`` per path that get a gradient (null: all);
-    ``decay`` of sub-trajectory balance; ``partial_energy`` in its flows and those of detailed
-    balance; ``endpoints``, ``refresh``, ``clip`` and ``memory`` of adjoint matching; ``novelty``:
-    weight of the augmented flow."""
-
-    name: Literal[
-        "trajectory_balance",
-        "vargrad",
-        "detailed_balance",
-        "subtrajectory_balance",
-        "reverse_kl",
-        "maximum_likelihood",
-        "augmented_flow",
-        "adjoint_matching",
-    ] = "vargrad"
-    on_policy: float = Field(0.5, ge=0, le=1)
-    time_steps: int | None = Field(10, ge=1)
-    decay: float = Field(0.9, gt=0)
-    partial_energy: bool = False
-    endpoints: int = Field(256, ge=1)
-    refresh: int = Field(50, ge=1)
-    clip: float = Field(1e3, gt=0)
-    memory: int = Field(10_000, ge=1)
-    novelty: float = Field(0.1, gt=0)
-
-    @property
-    def flows(self) -> bool:
-        """Whether the objective needs flows of inner states."""
-        return self.name in ("detailed_balance", "subtrajectory_balance")
-
-    @property
-    def learns_log_z(self) -> bool:
-        """Whether log Z is a parameter that is trained."""
-        return self.flows or self.name in ("trajectory_balance", "augmented_flow")
-
-    def build(
-        self,
-        energy: Energy,
-        buffer: ReplayBuffer | None,
-        group: Group | None,
-        forces: bool,
-        steps: int,
-    ) -> PathObjective:
-        """``group``, ``forces`` and the number of ``steps`` are for maximum likelihood."""
-        if self.name == "reverse_kl":
-            return ReverseKL(energy)
-        if self.name == "maximum_likelihood":
-            return MaximumLikelihood(energy, buffer, group, forces=forces, steps=steps)
-        if self.name == "adjoint_matching":
-            memory = ReplayBuffer(self.memory, energy.event_shape)
-            return AdjointMatching(
-                energy, memory, endpoints=self.endpoints, refresh=self.refresh, clip=self.clip
-            )
-        options = {"on_policy": self.on_policy if buffer is not None else 1.0}
-        if self.name == "subtrajectory_balance":
-            return SubTrajectoryBalance(
-                energy, buffer, **options, decay=self.decay, partial_energy=self.partial_energy
-            )
-        options["time_steps"] = self.time_steps
-        if self.name == "detailed_balance":
-            return DetailedBalance(energy, buffer, **options, partial_energy=self.partial_energy)
-        if self.name == "augmented_flow":
-            return AugmentedFlow(energy, buffer, **options, weight=self.novelty)
-        return {"trajectory_balance": TrajectoryBalance, "vargrad": VarGrad}[self.name](
-            energy, buffer, **options
-        )

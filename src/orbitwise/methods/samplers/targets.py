@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +16,7 @@ from orbitwise.energies import DoubleWell, Energy, GaussianMixture, LennardJones
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import O3
-from orbitwise.runs.config import Config
+from orbitwise.runs.choice import Choice
 from orbitwise.runs.named import importable_here, load_named
 
 PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapeptide": 3}
@@ -43,43 +43,96 @@ class Target:
         return hasattr(self.energy, "sample")
 
 
-class EnergyConfig(Config):
-    """``name`` of a benchmark energy with its size (``dim`` of a many-well, ``points`` of a
-    cluster), a peptide with its ``force_field``, ``solvent`` and ``temperature`` in K, or
-    ``function``: your own, "package.module:name" of something that returns an
-    ``orbitwise.energies.Energy`` when called with ``arguments``."""
+class EnergyChoice(Choice):
+    """An energy by name, with what it needs."""
 
-    name: Literal[
-        "forty_gaussians",
-        "many_well",
-        "double_well",
-        "lennard_jones",
-        "alanine_dipeptide",
-        "alanine_tripeptide",
-        "alanine_tetrapeptide",
-        "function",
-    ]
+    flat: ClassVar = {
+        "dim": 32,
+        "points": 13,
+        "temperature": 300.0,
+        "force_field": "ff96",
+        "solvent": "obc",
+        "function": None,
+        "arguments": {},
+    }
+
+    def build(self) -> Target:
+        """Raises ``InputError`` for settings of which no energy can be made."""
+        raise NotImplementedError
+
+
+class FortyGaussiansConfig(EnergyChoice):
+    """The mixture of forty Gaussians in the plane."""
+
+    name: Literal["forty_gaussians"]
+
+    def build(self) -> Target:
+        return Target(GaussianMixture.forty())
+
+
+class ManyWellConfig(EnergyChoice):
+    """``dim`` coordinates, two a well."""
+
+    name: Literal["many_well"]
     dim: int = Field(32, ge=2)
+
+    def build(self) -> Target:
+        return Target(ManyWell(self.dim))
+
+
+class DoubleWellConfig(EnergyChoice):
+    """Four particles in the plane with a double well in their distances."""
+
+    name: Literal["double_well"]
+
+    def build(self) -> Target:
+        return Target(DoubleWell(), labels=identical(4, 2))
+
+
+class LennardJonesConfig(EnergyChoice):
+    """A cluster of ``points``."""
+
+    name: Literal["lennard_jones"]
     points: int = Field(13, ge=2)
+
+    def build(self) -> Target:
+        return Target(LennardJones(self.points), group=O3(), labels=identical(self.points, 3))
+
+
+class PeptideConfig(EnergyChoice):
+    """A peptide with its ``force_field``, ``solvent`` and ``temperature`` in K."""
+
+    name: Literal["alanine_dipeptide", "alanine_tripeptide", "alanine_tetrapeptide"]
     temperature: float = Field(300.0, gt=0)
     force_field: str = "ff96"
     solvent: str = "obc"
+
+    def build(self) -> Target:
+        return _peptide(PEPTIDES[self.name], self.force_field, self.solvent, self.temperature)
+
+
+class FunctionConfig(EnergyChoice):
+    """``function``: your own, "package.module:name" of something that returns an
+    ``orbitwise.energies.Energy`` when called with ``arguments``."""
+
+    name: Literal["function"]
     function: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     def build(self) -> Target:
         """Raises ``InputError`` for a function that cannot be found, or is not an energy."""
-        if self.name == "forty_gaussians":
-            return Target(GaussianMixture.forty())
-        if self.name == "many_well":
-            return Target(ManyWell(self.dim))
-        if self.name == "double_well":
-            return Target(DoubleWell(), labels=identical(4, 2))
-        if self.name == "lennard_jones":
-            return Target(LennardJones(self.points), group=O3(), labels=identical(self.points, 3))
-        if self.name == "function":
-            return _own(self.function, self.arguments)
-        return _peptide(PEPTIDES[self.name], self.force_field, self.solvent, self.temperature)
+        return _own(self.function, self.arguments)
+
+
+EnergyConfig = Annotated[
+    FortyGaussiansConfig
+    | ManyWellConfig
+    | DoubleWellConfig
+    | LennardJonesConfig
+    | PeptideConfig
+    | FunctionConfig,
+    Field(discriminator="name"),
+]
 
 
 def identical(points: int, dim: int) -> PointBatch:
