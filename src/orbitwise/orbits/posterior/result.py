@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Element
+
+Method = Literal["exact", "snis", "mode", "gibbs"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class OrbitPosterior:
     mean: Tensor
     log_evidence: Tensor
     score: Tensor
-    method: str
+    method: Method
     exact: bool
     draw: Callable[[int, torch.Generator | None], Element] = field(repr=False)
     ess: Tensor | None = None
