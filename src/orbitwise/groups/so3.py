@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 
 def from_quaternion(q: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def uniform_quaternion(
     shape: Sequence[int],
     *,
     generator: torch.Generator | None = None,
-    device: torch.device | str | None = None,
+    device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Uniform unit quaternions ``(*shape, 4)``, drawn where the generator lives: two angles, and
@@ -44,7 +44,16 @@ def uniform_quaternion(
 
 class SO3(Group):
     """Rotations about the origin. Elements are matrices ``(*S, 3, 3)`` acting as ``x -> x @ R.mT``
-    (rows are points). Points and vectors turn alike."""
+    (rows are points). Points and vectors turn alike.
+
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> rotation = ow.SO3().sample((), generator=torch.Generator().manual_seed(0))
+    >>> x = torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+    >>> turned = ow.SO3().act(rotation, x)
+    >>> round(torch.dist(*turned).item(), 4)  # distances stay
+    5.0
+    """
 
     element_ndim = 2
     axis = "space"
@@ -54,7 +63,7 @@ class SO3(Group):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Haar-distributed rotations ``(*shape, 3, 3)``, by ``uniform_quaternion``."""
@@ -62,7 +71,9 @@ class SO3(Group):
             uniform_quaternion(shape, generator=generator, device=device, dtype=dtype)
         )
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         return torch.eye(3, device=device, dtype=dtype).expand(*shape, 3, 3)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
@@ -82,14 +93,21 @@ class SO3(Group):
 class O3(SO3):
     """Rotations and rotoreflections about the origin: SO(3) and its coset ``-SO(3)``, half the
     measure each. Elements and action as for ``SO3``; vectors here are polar (velocities, forces,
-    scores)."""
+    scores).
+
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> g = ow.O3().sample((6,), generator=torch.Generator().manual_seed(0))
+    >>> torch.linalg.det(g).round().int().tolist()
+    [1, -1, 1, -1, -1, 1]
+    """
 
     def sample(
         self,
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Haar-distributed orthogonal matrices ``(*shape, 3, 3)``."""

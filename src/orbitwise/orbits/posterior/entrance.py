@@ -93,6 +93,17 @@ def orbit_posterior(
 
     Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group
     and process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x1, t = torch.randn(1000, 4, 3, generator=generator), torch.full((1000,), 0.5)
+    >>> process = ow.GaussianProcess.flow()
+    >>> xt = process.perturb(x1, t, generator=generator)
+    >>> post = ow.orbit_posterior(ow.SO3(), process, x1, xt, t)
+    >>> post.mean.shape, post.exact
+    (torch.Size([1000, 4, 3]), True)
+    >>> bool((post.mean.norm(dim=-1) < x1.norm(dim=-1)).all())  # an average of rotated points
+    True
     """
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
@@ -187,8 +198,8 @@ def _answer(
 
 
 def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitPosterior:
-    def convert(value: Tensor | None) -> Tensor | None:
-        return value.to(dtype) if value is not None and value.is_floating_point() else value
+    def convert(value: Tensor) -> Tensor:
+        return value.to(dtype) if value.is_floating_point() else value
 
     def bounded(value: Tensor) -> Tensor:  # sigma = 0 may leave the range of float32
         return value.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max).to(dtype)
@@ -202,5 +213,5 @@ def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitP
         score=score,
         log_evidence=bounded(post.log_evidence),
         draw=lambda K, generator: map_element(convert, post.sample(K, generator)),
-        ess=convert(post.ess),
+        ess=None if post.ess is None else convert(post.ess),
     )

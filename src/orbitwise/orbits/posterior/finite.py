@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import NoClosedFormError
-from orbitwise.groups.base import Element, Group
+from orbitwise.groups.base import Element, Group, Ndim
 from orbitwise.groups.item_permutations import entries
 from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.product import Product
@@ -43,9 +43,9 @@ def images(
     )
 
 
-def _elements(table: Element, index: Tensor, element_ndim) -> Element:
+def _elements(table: Element, index: Tensor, element_ndim: Ndim) -> Element:
     """The entries of enumerated elements, for products part by part."""
-    if isinstance(table, tuple):
+    if isinstance(element_ndim, tuple):
         return tuple(_elements(part, index, n) for part, n in zip(table, element_ndim, strict=True))
     return entries(table, index, element_ndim)
 

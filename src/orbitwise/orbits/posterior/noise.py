@@ -25,6 +25,20 @@ class Process(Protocol):
     Any object with these two methods will do; ``GaussianProcess`` is one. An attribute ``zero_com =
     True`` says that the noise has zero centre of mass. For noise on the torus see
     ``WrappedProcess``.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> class Linear:
+    ...     def alpha(self, t):
+    ...         return t
+    ...
+    ...     def sigma(self, t):
+    ...         return 1 - t
+    >>> isinstance(Linear(), ow.Process)
+    True
+    >>> x = torch.eye(3)
+    >>> mean = ow.orbit_posterior(ow.SO3(), Linear(), x, x, 0.5).mean
+    >>> round(mean[0, 0].item(), 4)
+    0.7212
     """
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -39,6 +53,17 @@ class WrappedProcess(Protocol):
     """What ``orbit_posterior`` asks of noise on the torus: ``x_t = x_1 + sigma ε`` modulo 1.
 
     Any object with this method will do; ``WrappedNormalProcess`` is one.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> class Constant:
+    ...     def wrapped_sigma(self, t):
+    ...         return torch.full_like(t, 0.1)
+    >>> isinstance(Constant(), ow.WrappedProcess)
+    True
+    >>> x = torch.tensor([[0.2], [0.9]])
+    >>> post = ow.orbit_posterior(ow.PeriodicTranslation(1), Constant(), x, x + 0.4, 0.0)
+    >>> round(post.score.abs().max().item(), 3)  # a common shift is no news
+    0.0
     """
 
     def wrapped_sigma(self, t: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from orbitwise.groups.torus import wrapped_normal
 from orbitwise.orbits.posterior import dispatch
 from orbitwise.orbits.posterior.noise import Gaussian, Wrapped
 from orbitwise.orbits.posterior.question import Question, Sampling
-from orbitwise.orbits.posterior.result import OrbitPosterior
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior
 from orbitwise.orbits.posterior.snis import snis_by_images
 
 CHAINS = 8
@@ -71,11 +71,11 @@ def gibbs_permutation(group: Permutation, question: Question, sampling: Sampling
     for _ in range(sweeps // 4 + 1):
         chain.sweep()
     chain.marginals.zero_()
-    kept = []
+    states = []
     for _ in range(sweeps):
         chain.sweep()
-        kept.append(chain.state[..., : group.n].to(torch.int32))
-    kept = torch.cat(kept)  # (sweeps·chains, *batch, n)
+        states.append(chain.state[..., : group.n].to(torch.int32))
+    kept = torch.cat(states)  # (sweeps·chains, *batch, n)
     marginals = chain.marginals.sum(0)
     marginals = marginals / marginals.sum(-1, keepdim=True)
     bound = matching_bound(marginals, pairs.logits, pairs.allowed)
@@ -109,7 +109,9 @@ class _Pairs:
     constant: Tensor
     allowed: Tensor
 
-    def result(self, marginals: Tensor, log_evidence: Tensor, method: str, draw) -> OrbitPosterior:
+    def result(
+        self, marginals: Tensor, log_evidence: Tensor, method: Method, draw: Draw
+    ) -> OrbitPosterior:
         mean = (marginals.unsqueeze(-2) @ self.lifted).squeeze(-2)
         return OrbitPosterior(
             mean, log_evidence, self.noise.score(mean, self.xt), method, False, draw

@@ -29,7 +29,7 @@ def propose(group: Group, x1: Tensor, sampling: Sampling) -> Element:
     return map_element(lambda _: torch.cat([next(start), next(flat)[1:]]), g)
 
 
-def _leaves(g) -> list[Tensor]:
+def _leaves(g: Element) -> list[Tensor]:
     return [leaf for part in g for leaf in _leaves(part)] if isinstance(g, tuple) else [g]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from orbitwise.groups.base import Element
 from orbitwise.groups.item_permutations import entries
 from orbitwise.orbits.posterior.question import Question
-from orbitwise.orbits.posterior.result import Method, OrbitPosterior, map_element
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior, map_element
 
 MEMORY = (
     2**25
@@ -101,9 +101,7 @@ def sum_over(
     )
 
 
-def draws(
-    clouds: Clouds, inner: Inner, weights: Tensor
-) -> Callable[[int, torch.Generator | None], Element]:
+def draws(clouds: Clouds, inner: Inner, weights: Tensor) -> Draw:
     """``OrbitPosterior.draw`` of a mixture with ``weights: (M, *B)``: a cloud, then an element of
     its posterior."""
 
@@ -133,6 +131,6 @@ def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
 def categorical(weights: Tensor, K: int, generator: torch.Generator | None) -> Tensor:
     """``K`` indices per item, ``(K, *B)``, from ``weights: (M, *B)``."""
     where = weights.device if generator is None else generator.device
-    flat = weights.flatten(1).mT.to(where)
+    flat = weights.reshape(len(weights), -1).mT.to(where)
     index = torch.multinomial(flat, K, replacement=True, generator=generator)
     return index.mT.reshape(K, *weights.shape[1:]).to(weights.device)

@@ -22,6 +22,14 @@ class Level:
     def wrapped_sigma(self, t):
         return t
 
+    def log_density(self, xt, x1, t, mask=None):
+        each = wrapped_normal(xt - x1, t[..., None, None]).log_density.sum(-1)
+        return (each if mask is None else torch.where(mask, each, 0.0)).sum(-1)
+
+    def score(self, xt, x1, t, mask=None):
+        each = wrapped_normal(xt - x1, t[..., None, None]).score
+        return each if mask is None else torch.where(mask[..., None], each, 0.0)
+
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)

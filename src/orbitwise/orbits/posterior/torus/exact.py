@@ -24,6 +24,7 @@ crystal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ from orbitwise.groups.torus import PeriodicTranslation, nearest_image, wrap, wra
 from orbitwise.orbits.posterior import dispatch
 from orbitwise.orbits.posterior.noise import Wrapped
 from orbitwise.orbits.posterior.question import Question
-from orbitwise.orbits.posterior.result import OrbitPosterior
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior
 
 _FLAT = 1.4  # above this σ the posterior is uniform to 1e-16: windings are drawn as if σ were this
 CACHE = (
@@ -181,13 +182,15 @@ class Axes:
         """``(*K, R, D)`` as group elements ``(*K, *L, *B, D)``."""
         return wrap(shift).reshape(*shift.shape[:-2], *self.batch, shift.shape[-1])
 
-    def result(self, log_evidence: Tensor, score: Tensor, method: str, draw) -> OrbitPosterior:
+    def result(
+        self, log_evidence: Tensor, score: Tensor, method: Method, draw: Draw
+    ) -> OrbitPosterior:
         score = score.mT.reshape(*self.batch, *self.xt.shape[-2:])
         mean = self.xt + self.sigma.reshape(*self.batch, 1, 1) ** 2 * score
         return OrbitPosterior(
             mean, log_evidence.reshape(self.batch), score, method, method == "exact", draw
         )
 
-    def _uniform(self, shape, generator: torch.Generator | None) -> Tensor:
+    def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         where = self.r.device if generator is None else generator.device
         return torch.rand(shape, generator=generator, device=where, dtype=self.r.dtype).to(self.r)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -118,15 +119,17 @@ def _run(
         state = _sweep(table, state, generator).state
         seen.append(state)
     known = _List(table, torch.cat([known.members, *seen[-_BURNT:]]))
-    score, law, marginals, kept = 0.0, 0.0, 0.0, []
+    score, law = torch.zeros_like(known.score), torch.zeros_like(table.law(state))
+    marginals, kept = torch.zeros(()).to(score), []
     for _ in range(sweeps):
         listed = known.holds(state).unsqueeze(-1)
         state = torch.where(listed, known.draw(CHAINS, generator), state)
         chain = _sweep(table, state, generator)
         state = chain.state
         own = torch.where(known.holds(state)[..., None, None], known.score, table.score(state))
-        score, kept = score + own.mean(0), [*kept, state.to(torch.int16)]
-        law, marginals = law + table.law(state), marginals + chain.marginals
+        kept.append(state.to(torch.int16))
+        score, law = score + own.mean(0), law + table.law(state)
+        marginals = marginals + chain.marginals
     law, marginals = law / sweeps, marginals / marginals.sum(-1, keepdim=True)
     mean_logits = torch.einsum("krdj,rdjp->krp", law, table.log).view(marginals.shape)
     bound = matching_bound(
@@ -155,8 +158,9 @@ class _List:
         value = table.log_evidence(members).masked_fill(again, -math.inf)
         self.log_evidence, self.weights = torch.logsumexp(value, 0), torch.softmax(value, 0)
         parts = zip(self.weights.split(CHAINS), members.split(CHAINS), strict=True)
-        self.score = sum(
-            torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts
+        self.score = reduce(
+            torch.add,
+            (torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts),
         )
 
     def draw(self, K: int, generator: torch.Generator | None) -> Tensor:
@@ -237,7 +241,8 @@ class _Table:
         """The law of the permutation given the nodes, ``(S, R, N, N)``."""
         rows, axes = (torch.arange(size, device=nodes.device) for size in nodes.shape[1:])
         total = self.log[rows.unsqueeze(-1), axes, nodes].sum(2)
-        return total.unflatten(-1, self.allowed.shape[1:]).masked_fill(~self.allowed, -math.inf)
+        total = total.reshape(*total.shape[:-1], *self.allowed.shape[1:])
+        return total.masked_fill(~self.allowed, -math.inf)
 
     def search(self) -> tuple[Tensor, Tensor]:
         """Good permutations ``(S, R, N)`` and their best nodes ``(S, R, D)``, some of them

@@ -74,13 +74,15 @@ def sum_over_permutations(
         )
     total, score, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     score = axes.without_mean(score.mT)
-    result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", None)
     weights = weights.mT.reshape(order, *axes.batch)
     draw = draws(clouds, lambda x: dispatch.exact(torus, question.about(x)), weights)
-    return replace(result, draw=draw, ess=1 / weights.square().sum(0))
+    result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", draw)
+    return replace(result, ess=1 / weights.square().sum(0))
 
 
-def _rows(permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tensor | None):
+def _rows(
+    permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The tables ``(R or 1, M, N)`` and prior weights ``(R or 1, M)`` of the items of ``axes``, R =
     1 where all have the same group."""
     tables = permutations.enumerate(device=axes.r.device)[0]
