@@ -131,3 +131,6 @@ class PeriodicTranslation(Group):
             return x.expand(torch.broadcast_shapes(shift.shape, x.shape))
         moved = wrap(x + shift)
         return moved if mask is None else torch.where(mask.unsqueeze(-1), moved, x)
+
+    def __repr__(self) -> str:
+        return f"PeriodicTranslation({self.dim})"

@@ -68,7 +68,8 @@ def gibbs_torus(group: Product, question: Question, sampling: Sampling) -> Orbit
     tables = _tables(axes, permutations, question)
     parts = [_run(table, sweeps, sampling.generator) for table in tables]
     score, kept, bound = (torch.cat(part) for part in zip(*parts, strict=True))
-    kept = kept.movedim(0, 1).unflatten(1, axes.batch)
+    kept = kept.movedim(0, 1)
+    kept = kept.reshape(len(kept), *axes.batch, kept.shape[-1])
 
     def draw(K: int, gen: torch.Generator | None) -> tuple[Tensor, ...]:
         where = kept.device if gen is None else gen.device
@@ -96,7 +97,7 @@ def mode_torus_permutations(group: Product, question: Question) -> OrbitPosterio
         best = table.height(found).argmax(0)[None, :, None]
         parts.append([v.gather(0, best.expand(1, *v.shape[1:]))[0] for v in (found, nodes)])
     found, nodes = (torch.cat(part) for part in zip(*parts, strict=True))
-    found = found.unflatten(0, axes.batch)
+    found = found.reshape(*axes.batch, found.shape[-1])
     given = Axes(torus, question.about(permutations.act(found, question.x1)))
     shift = given.climb(axes.nodes().gather(-1, nodes.unsqueeze(-1)).squeeze(-1))
     log_density, score = given.at(shift)
