@@ -1,4 +1,4 @@
-# What type checkers and editors see of the names that __init__.py loads on first use.
+# The names that __init__.py loads on first use. Written by tests/stubs.py.
 from orbitwise import audit as audit
 from orbitwise import crystals as crystals
 from orbitwise import data as data
@@ -39,7 +39,7 @@ from orbitwise.processes.gaussian import GaussianProcess as GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess as HarmonicProcess
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess as WrappedNormalProcess
 
-__version__: str
+__all__: list[str]
 _WHERE: dict[str, str]
 _PACKAGES: list[str]
-__all__: list[str]
+__version__: str

@@ -1,4 +1,4 @@
-# What type checkers and editors see of the names that __init__.py loads on first use.
+# The names that __init__.py loads on first use. Written by tests/stubs.py.
 from orbitwise.processes.base import Process as Process
 from orbitwise.processes.gaussian import GaussianProcess as GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess as HarmonicProcess
@@ -12,5 +12,5 @@ from orbitwise.processes.sampling import sample as sample
 from orbitwise.processes.sampling import snr_grid as snr_grid
 from orbitwise.processes.sampling import uniform_grid as uniform_grid
 
-_WHERE: dict[str, str]
 __all__: list[str]
+_WHERE: dict[str, str]

@@ -57,9 +57,9 @@ def orbit_posterior(
             Product``.
         process: what made ``xt``: any object with ``alpha(t)``, ``sigma(t)`` (Gaussian noise) and
             optionally ``zero_com=True`` (noise of zero centre of mass: both clouds are centred and
-            densities counted in D(N-1) dimensions), or correlated noise with ``whiten``, ``colour``
-            and ``isotropic`` (``HarmonicProcess``; permutations must keep its bonds), or
-            ``wrapped_sigma(t)`` (the torus).
+            densities counted in D(N-1) dimensions), or correlated noise with ``whiten``,
+            ``colour``, ``isotropic`` and ``log_volume`` (``HarmonicProcess``; permutations must
+            keep its bonds), or ``wrapped_sigma(t)`` (the torus).
         x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set
             of C reference conformers, with prior ``log_weights: (C)`` (unnormalised; default
             uniform).
@@ -112,6 +112,10 @@ def orbit_posterior(
     question = Question(process, x1, xt, times, mask)
     if isinstance(process, WhitenedProcess):
         return _whitened(group, process, question, solver, log_weights)
+    if hasattr(process, "whiten"):
+        raise InputError(
+            f"{type(process).__name__} has whiten, so it needs colour, isotropic and log_volume too"
+        )
     return _answer(group, question, solver, log_weights)
 
 
