@@ -107,7 +107,7 @@ class HarmonicProcess(Process):
     >>> springs = Springs.of(chain[None], torch.ones(1, 4, dtype=torch.bool))
     >>> noise = ow.HarmonicProcess(springs=springs).noise(torch.zeros(50_000, 4, 3))
     >>> bond = (noise[:, 1] - noise[:, 0]).square().sum(-1).mean().sqrt()
-    >>> round(bond.item(), 1)  # sigma
+    >>> round(bond.item(), 1)  # the rms length of a bond, in units of sigma
     1.0
     """
 
