@@ -28,9 +28,10 @@ demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long
 test: install  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} tests
 
-lint: install  ## style
+lint: install  ## style and types
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
 
 bench: install  ## every figure of the documentation, again (about an hour on two cores)
 	$(BIN)/python benchmarks/run_all.py
@@ -41,4 +42,4 @@ docs: install  ## the documentation site in site/
 	$(BIN)/mkdocs build --strict -q
 
 clean:  ## remove what was built (not your results)
-	rm -rf $(VENV) site build .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) site build .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -8,6 +8,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
+# Type checkers and editors read the same names from __init__.pyi; a test holds the two equal.
 _WHERE = {
     "SO3": "groups.so3",
     "O3": "groups.so3",
@@ -19,10 +20,13 @@ _WHERE = {
     "Finite": "groups.finite",
     "Product": "groups.product",
     "VoxelRotations": "groups.voxels",
+    "Process": "orbits.posterior.noise",
+    "WrappedProcess": "orbits.posterior.noise",
     "GaussianProcess": "processes.gaussian",
     "HarmonicProcess": "processes.harmonic",
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior.entrance",
+    "OrbitPosterior": "orbits.posterior.result",
     "twirl": "orbits.average",
     "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",
@@ -51,17 +55,5 @@ _PACKAGES = [
 
 __all__ = [*_WHERE, *_PACKAGES]
 
-
-def __getattr__(name: str):
-    if name in _WHERE:
-        value = getattr(import_module(f"orbitwise.{_WHERE[name]}"), name)
-    elif name in _PACKAGES:
-        value = import_module(f"orbitwise.{name}")
-    else:
-        raise AttributeError(f"module 'orbitwise' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+_load = import_module("orbitwise.lazy").load_on_first_use
+__getattr__, __dir__ = _load(__name__, _WHERE, _PACKAGES)

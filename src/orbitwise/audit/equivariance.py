@@ -56,6 +56,18 @@ def audit_equivariance(
     Estimates are unbiased for the squared loss: see ``loss_terms``. Raises ``InputError`` for
     inputs, targets or answers that are not finite or do not fit, and for a model that answers the
     same input differently.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(50, 4, 3, generator=generator)
+    >>> crooked = lambda x: x * torch.tensor([1.0, 1.0, 0.5])
+    >>> report = ow.audit_equivariance(crooked, ow.SO3(), (x, x), generator=generator)
+    >>> row = report.rows[0]
+    >>> round((row.twirled.value + row.equivariance.value) / row.total.value, 4)
+    1.0
+    >>> report = ow.audit_equivariance(lambda x: 0.5 * x, ow.SO3(), (x, x), generator=generator)
+    >>> round(report.rows[0].equivariance.value, 6)
+    0.0
     """
     begin = time.monotonic()
     nodes = nodes or nodes_for(group)

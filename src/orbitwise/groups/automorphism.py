@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError, NoClosedFormError
+from orbitwise.groups.base import Device
 from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.stabilisers import StabiliserSearch
+
+if TYPE_CHECKING:  # groups must import without it
+    from rdkit.Chem import Mol
 
 # signed volume of unit bond vectors (3.08 in a tetrahedron) or cosine below which there is no sign
 _FLAT = 0.1
@@ -24,6 +29,15 @@ class Automorphism(PointPermutation):
     Build one with ``from_mol`` or ``from_graph``. The group is stored as a chain of stabilisers
     (``levels``), so its ``order`` and uniform sampling cost nothing for any size; ``enumerate`` and
     with it the exact posterior need ``order <= max_order``. Nothing is ever cut off silently.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> bonds = torch.zeros(4, 4)
+    >>> bonds[0, 1:] = bonds[1:, 0] = 1  # ammonia
+    >>> group = ow.Automorphism.from_graph(torch.tensor([7, 1, 1, 1]), bonds)
+    >>> group
+    Automorphism(n=4, order=6)
+    >>> group.enumerate()[0][:2].tolist()
+    [[0, 1, 2, 3], [0, 1, 3, 2]]
     """
 
     def __init__(self, n: int, levels: Sequence[Tensor], max_order: int = 5040):
@@ -37,7 +51,7 @@ class Automorphism(PointPermutation):
     @classmethod
     def from_mol(
         cls,
-        mol,
+        mol: Mol,
         positions: Tensor | np.ndarray | None = None,
         *,
         fixed: Sequence[int] = (),
@@ -120,7 +134,15 @@ class Automorphism(PointPermutation):
         )
 
     @classmethod
-    def _build(cls, labels, bonds, positions, pyramids, fixed, max_order) -> Automorphism:
+    def _build(
+        cls,
+        labels: np.ndarray,
+        bonds: np.ndarray,
+        positions: Tensor | np.ndarray | None,
+        pyramids: np.ndarray,
+        fixed: Sequence[int],
+        max_order: int,
+    ) -> Automorphism:
         n = len(labels)
         if n < 1:
             raise InputError("a graph without atoms has no automorphisms")
@@ -142,7 +164,7 @@ class Automorphism(PointPermutation):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform elements ``(*shape, n)``, whatever the order: one uniform factor per level of the
@@ -154,7 +176,9 @@ class Automorphism(PointPermutation):
             g = level.to(g.device)[pick].gather(-1, g)
         return g.to(device or where)
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
         """All elements ``(order, n)``, the identity first, and ``-log order``.
         ``NoClosedFormError`` when the order exceeds ``max_order``."""
         if not self.finite:
@@ -224,7 +248,8 @@ def _cis(x: np.ndarray) -> np.ndarray:
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True).clip(1e-12)
+    unit: np.ndarray = x / np.linalg.norm(x, axis=-1, keepdims=True).clip(1e-12)
+    return unit
 
 
 def _sign(value: np.ndarray) -> np.ndarray:
@@ -235,7 +260,7 @@ def _accept(p: np.ndarray) -> bool:
     return True
 
 
-def _reference(positions, n: int) -> np.ndarray:
+def _reference(positions: Tensor | np.ndarray, n: int) -> np.ndarray:
     x = np.asarray(
         positions.detach().cpu() if isinstance(positions, Tensor) else positions, dtype=float
     )

@@ -11,6 +11,9 @@ from torch import Tensor
 
 Element = Any  # a Tensor (*S, *E); for a Product a tuple of Tensors
 Kind = Literal["point", "vector"]
+Ndim = int | tuple["Ndim", ...]  # of elements: one for each factor of a product
+Axis = Literal["space", "points", "both"]  # "both": a product of a group of each
+Device = torch.device | str | None
 
 
 class Group(ABC):
@@ -22,11 +25,12 @@ class Group(ABC):
 
     ``axis`` says what the group moves: the coordinates of every point alike (``"space"``) or which
     point is which (``"points"``). Two factors of a ``Product`` commute when they act on different
-    axes. ``event_ndim``: trailing axes of one item, (N, D) for points.
+    axes. ``element_ndim``: the number of axes ``E`` of an element, of a ``Product`` one for each
+    factor; ``event_ndim``: trailing axes of one item, (N, D) for points.
     """
 
-    element_ndim: int
-    axis: Literal["space", "points"]
+    element_ndim: Ndim
+    axis: Axis
     event_ndim: int = 2
 
     @abstractmethod
@@ -35,13 +39,15 @@ class Group(ABC):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Element:
         """Haar-distributed elements, shape ``(*shape, *E)``."""
 
     @abstractmethod
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Element:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Element:
         """The neutral element, shape ``(*shape, *E)``."""
 
     @abstractmethod
@@ -64,7 +70,9 @@ class Group(ABC):
         an O(3) or permutation element moves them as it moves points.
         """
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Element, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Element, Tensor]:
         """All elements ``(M, *E)`` and their log Haar weights ``(M,)`` (sum of exp = 1).
 
         Raises ``NoClosedFormError`` for a group that is not finite or too large to enumerate.

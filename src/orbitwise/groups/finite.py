@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 
 class Finite(Group):
@@ -20,6 +20,14 @@ class Finite(Group):
     line is ``Finite(torch.tensor([[[1.0]], [[-1.0]]]))``. The matrices need not be orthogonal.
 
     Raises ``InputError`` when the matrices are not a group (closed, distinct, with the identity).
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> signs = ow.Finite(torch.tensor([[[1.0]], [[-1.0]]]))
+    >>> g, log_haar = signs.enumerate()
+    >>> signs.act(g, torch.tensor([[2.0]])).flatten().tolist()
+    [2.0, -2.0]
+    >>> signs.compose(torch.tensor(1), torch.tensor(1)).item()
+    0
     """
 
     element_ndim = 0
@@ -54,7 +62,9 @@ class Finite(Group):
     def __len__(self) -> int:
         return len(self.matrices)
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
         """All indices ``(M,)`` and the log Haar weights ``-log M``."""
         size = len(self.matrices)
         weights = torch.full(
@@ -67,7 +77,7 @@ class Finite(Group):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform elements: indices ``(*shape)``; ``dtype`` is not used."""
@@ -75,7 +85,9 @@ class Finite(Group):
         g = torch.randint(0, len(self.matrices), tuple(shape), generator=generator, device=source)
         return g.to(device or g.device)
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         return torch.full(tuple(shape), self._identity, device=device)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:

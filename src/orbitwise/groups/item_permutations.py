@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError, NoClosedFormError
+from orbitwise.groups.base import Device
 from orbitwise.groups.permutation import Permutation, PointPermutation
+
+Index = Tensor | slice | int | None
 
 
 class ItemPermutations(PointPermutation):
@@ -22,6 +25,13 @@ class ItemPermutations(PointPermutation):
     the identity and have Haar weight 0. Batches of elements end in ``*B`` and act on points ``(*B,
     N, D)`` with ``N >= n``. ``group[index]`` is the group of a part of the batch. Raises
     ``InputError`` for shapes and rows that do not fit.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> group = ow.ItemPermutations.within(torch.tensor([[1, 1, 1], [1, 1, 8]]))
+    >>> group.order.tolist()
+    [6, 2]
+    >>> group[1:]
+    ItemPermutations(items=(1,), n=3, order=2 to 2)
     """
 
     finite = True
@@ -135,7 +145,7 @@ class ItemPermutations(PointPermutation):
         """log of ``order``, float64."""
         return self.order.double().log()
 
-    def __getitem__(self, index) -> ItemPermutations:
+    def __getitem__(self, index: Index | tuple[Index, ...]) -> ItemPermutations:
         """The groups of some items: ``index`` into ``*B``, as of a tensor."""
         index = index if isinstance(index, tuple) else (index,)
         return self._of(self.tables[:, *index], self.present[:, *index])
@@ -149,7 +159,7 @@ class ItemPermutations(PointPermutation):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform elements ``(*shape, n)``; ``shape`` ends in ``*B``, else ``InputError``."""
@@ -164,7 +174,9 @@ class ItemPermutations(PointPermutation):
         pick = (u * order).long().minimum(order - 1).to(self.tables.device)
         return entries(self.tables, pick, 1).to(device or where)
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
         """All tables ``(M, *B, n)`` and their log Haar weights ``(M, *B)``: ``-log order`` of the
         item, -inf for the entries that it does not have."""
         dtype = dtype or torch.get_default_dtype()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError, NoClosedFormError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 
 class PointPermutation(Group):
@@ -26,7 +26,9 @@ class PointPermutation(Group):
     n: int
     max_order: int
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """``0 … n-1``, shape ``(*shape, n)``; ``dtype`` has no effect, tables are long."""
         return torch.arange(self.n, device=device).expand(*shape, self.n).clone()
 
@@ -78,6 +80,13 @@ class Permutation(PointPermutation):
     with a negative label never move (padding). Finite (``enumerate`` works) for one set of labels
     and an order of at most ``max_order``; beyond that posteriors need ``method="gibbs"``,
     ``"mode"`` or ``"snis"``.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> methane = ow.Permutation(5, labels=[6, 1, 1, 1, 1])
+    >>> round(methane.log_order.exp().item())
+    24
+    >>> methane.act(torch.tensor([0, 2, 1, 3, 4]), torch.arange(5.0)[:, None]).flatten().tolist()
+    [0.0, 2.0, 1.0, 3.0, 4.0]
     """
 
     def __init__(self, n: int, labels: Tensor | Sequence[int] | None = None, max_order: int = 5040):
@@ -122,7 +131,7 @@ class Permutation(PointPermutation):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform tables ``(*shape, n)``; labels ``(*B, n)`` need ``shape`` to end in ``*B``."""
@@ -143,7 +152,9 @@ class Permutation(PointPermutation):
         drawn = drawn.gather(-1, by_class)  # the same classes in the same order, each shuffled
         return torch.empty_like(drawn).scatter_(-1, slots, drawn).to(device or where)
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
         """All tables ``(M, n)``, the identity first, and ``-log M``. Raises ``NoClosedFormError``
         if not ``finite``."""
         if not self.finite:

@@ -11,9 +11,9 @@ import itertools
 import math
 
 import torch
-from torch import Tensor
 
 from orbitwise.groups.finite import Finite
+from orbitwise.groups.so3 import from_quaternion
 
 
 def tetrahedral() -> Finite:
@@ -63,14 +63,4 @@ def _of(quaternions: list[list[float]]) -> Finite:
     q = torch.tensor(quaternions, dtype=torch.float64)
     first = (q.abs() > 1e-9).int().argmax(-1, keepdim=True)
     q = q[q.gather(-1, first)[:, 0] > 0]  # one of each pair
-    return Finite(_matrices(q))
-
-
-def _matrices(q: Tensor) -> Tensor:
-    w, x, y, z = q.unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+    return Finite(from_quaternion(q.roll(-1, -1)))

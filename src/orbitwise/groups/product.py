@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError, NoClosedFormError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 
 class Product(Group):
@@ -19,6 +19,14 @@ class Product(Group):
     renames points. Raises ``InputError`` otherwise: rigid motions SE(3), for one, are no direct
     product of rotations and translations; take the rotations alone with a process of zero centre of
     mass (``zero_com=True``).
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> group = ow.Product(ow.SO3(), ow.Permutation(2))
+    >>> rotation, order = group.sample((7,), generator=torch.Generator().manual_seed(0))
+    >>> rotation.shape, order.shape
+    (torch.Size([7, 3, 3]), torch.Size([7, 2]))
+    >>> group.act((rotation, order), torch.randn(7, 2, 3)).shape
+    torch.Size([7, 2, 3])
     """
 
     def __init__(self, *factors: Group):
@@ -31,22 +39,16 @@ class Product(Group):
                 " zero_com=True"
             )
         self.factors = tuple(factors)
-
-    @property
-    def axis(self):
-        """The axis of a single factor; ``"both"`` where space and points move."""
-        return self.factors[0].axis if len(self.factors) == 1 else "both"
-
-    @property
-    def element_ndim(self) -> tuple[int, ...]:
-        """One entry per factor."""
-        return tuple(factor.element_ndim for factor in self.factors)
+        self.axis = axes[0] if len(axes) == 1 else "both"
+        self.element_ndim = tuple(factor.element_ndim for factor in factors)
 
     @property
     def finite(self) -> bool:
         return all(factor.finite for factor in self.factors)
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[tuple[Tensor, ...], Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """All combinations, the last factor running fastest, and their log Haar weights ``(M,)``;
         ``(M, *B)`` where a factor has groups of its own for items ``*B``."""
         if not self.finite:
@@ -61,15 +63,16 @@ class Product(Group):
         index = [i.flatten() for i in grid]
         weights = [w[i] for (_, w), i in zip(parts, index, strict=True)]
         batch = max(w.ndim for w in weights)
-        weights = sum(w.reshape(*w.shape, *[1] * (batch - w.ndim)) for w in weights)
-        return tuple(g[i] for (g, _), i in zip(parts, index, strict=True)), weights
+        weights = [w.reshape(*w.shape, *[1] * (batch - w.ndim)) for w in weights]
+        elements = tuple(g[i] for (g, _), i in zip(parts, index, strict=True))
+        return elements, torch.stack(torch.broadcast_tensors(*weights)).sum(0)
 
     def sample(
         self,
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
         """Haar-distributed elements: a tuple with one batch ``(*shape, *E)`` per factor."""
@@ -77,7 +80,9 @@ class Product(Group):
             f.sample(shape, generator=generator, device=device, dtype=dtype) for f in self.factors
         )
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> tuple[Tensor, ...]:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, ...]:
         return tuple(factor.identity(shape, device=device, dtype=dtype) for factor in self.factors)
 
     def compose(self, g: tuple[Tensor, ...], h: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

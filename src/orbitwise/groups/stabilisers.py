@@ -17,6 +17,7 @@ import numpy as np
 
 from orbitwise.errors import InputError
 
+Words = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 Check = Callable[[np.ndarray], bool]
 _MAX_NODES = 100_000
 
@@ -36,7 +37,7 @@ class StabiliserSearch:
     bonds: np.ndarray
     check: Check
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.labels)
         src, dst = np.nonzero(self.bonds)
         kinds = self.bonds[src, dst].astype(np.uint64)
@@ -89,7 +90,7 @@ class StabiliserSearch:
             return None
         images = np.flatnonzero(right == left[cell[0]])
         for image in sorted(images, key=lambda w: w != cell[0]):
-            found = self._search(_individualise(colours, cell[0], image, n))
+            found = self._search(_individualise(colours, cell[0], int(image), n))
             if found is not None:
                 return found
         return None
@@ -115,7 +116,7 @@ class StabiliserSearch:
             count = len(distinct)
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def _mix(x: Words) -> Words:
     """A 64-bit mixing function (splitmix64)."""
     x = (x + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 _IMAGES_UP_TO = (
     0.25  # below this σ five images of the Gaussian, above it five harmonics: both exact to 1e-16
@@ -76,6 +76,11 @@ class PeriodicTranslation(Group):
 
     Acts on fractional coordinates ``(*B, N, D)``; an element is a shift ``(*S, D)`` in [0, 1). Haar
     measure: uniform on [0, 1)^D. Vectors (scores, velocities in fractional units) are left alone.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> group = ow.PeriodicTranslation(dim=2)
+    >>> group.act(torch.tensor([0.5, 0.25]), torch.tensor([[0.75, 0.0]])).tolist()
+    [[0.25, 0.25]]
     """
 
     element_ndim = 1
@@ -91,7 +96,7 @@ class PeriodicTranslation(Group):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform shifts, shape ``(*shape, D)``."""
@@ -100,7 +105,9 @@ class PeriodicTranslation(Group):
             device or where
         )
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         """Zero shifts, shape ``(*shape, D)``."""
         return torch.zeros((*shape, self.dim), device=device, dtype=dtype)
 
@@ -124,3 +131,6 @@ class PeriodicTranslation(Group):
             return x.expand(torch.broadcast_shapes(shift.shape, x.shape))
         moved = wrap(x + shift)
         return moved if mask is None else torch.where(mask.unsqueeze(-1), moved, x)
+
+    def __repr__(self) -> str:
+        return f"PeriodicTranslation({self.dim})"

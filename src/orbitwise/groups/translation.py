@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import NoClosedFormError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 
 
 class Translation(Group):
@@ -18,6 +18,13 @@ class Translation(Group):
     The group is not compact: it has no uniform distribution, so ``sample`` raises. Its posterior is
     exact all the same (a flat measure integrates the centre of mass out); for rotations *and*
     translations use the rotations alone, with a process made with ``zero_com=True``.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    >>> ow.Translation(2).act(torch.tensor([5.0, 5.0]), x).tolist()
+    [[5.0, 5.0], [6.0, 7.0]]
+    >>> ow.Translation(2).act(torch.tensor([5.0, 5.0]), x, kind="vector").tolist()
+    [[0.0, 0.0], [1.0, 2.0]]
     """
 
     element_ndim = 1
@@ -31,7 +38,7 @@ class Translation(Group):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Raises ``NoClosedFormError``: there is no uniform translation of R^dim."""
@@ -41,7 +48,9 @@ class Translation(Group):
             " cell"
         )
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         return torch.zeros(*shape, self.dim, device=device, dtype=dtype)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:

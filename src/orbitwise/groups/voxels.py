@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from orbitwise.errors import InputError
-from orbitwise.groups.base import Group, Kind
+from orbitwise.groups.base import Device, Group, Kind
 from orbitwise.groups.finite import Finite
 from orbitwise.groups.polyhedral import octahedral
 
@@ -25,6 +25,14 @@ class VoxelRotations(Group):
     matrix in ``groups.polyhedral.octahedral()``, a ``long`` tensor ``(*S)``; ``matrices(g)`` are
     the rotations ``(*S, 3, 3)`` that act on positions as ``x -> x @ R.mT``, such that fields made
     from turned positions are turned fields.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> group = ow.VoxelRotations()
+    >>> grid = torch.arange(8.0).reshape(1, 2, 2, 2)
+    >>> g, log_haar = group.enumerate()
+    >>> turned = group.act(g, grid)
+    >>> turned.shape, turned.sum((1, 2, 3, 4)).unique().item()
+    (torch.Size([24, 1, 2, 2, 2]), 28.0)
     """
 
     element_ndim = 0
@@ -39,7 +47,9 @@ class VoxelRotations(Group):
         """The rotations ``(*S, 3, 3)`` of elements ``(*S)``."""
         return _rotations().matrices.to(g.device, dtype or torch.get_default_dtype())[g]
 
-    def enumerate(self, *, device=None, dtype=None) -> tuple[Tensor, Tensor]:
+    def enumerate(
+        self, *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The 24 indices and the log Haar weights ``-log 24``."""
         return _rotations().enumerate(device=device, dtype=dtype)
 
@@ -48,13 +58,15 @@ class VoxelRotations(Group):
         shape: Sequence[int],
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Uniform elements: indices ``(*shape)``; ``dtype`` is not used."""
         return _rotations().sample(shape, generator=generator, device=device)
 
-    def identity(self, shape: Sequence[int] = (), *, device=None, dtype=None) -> Tensor:
+    def identity(
+        self, shape: Sequence[int] = (), *, device: Device = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
         return _rotations().identity(shape, device=device)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:

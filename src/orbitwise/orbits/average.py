@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -78,11 +79,20 @@ def twirl(
 
     Raises ``NoClosedFormError`` for ``K=None`` and a group that cannot be enumerated,
     ``InputError`` for another ``output``, ``K < 1``, or ``nodes`` that do not lie in the group.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> from orbitwise.groups.polyhedral import octahedral
+    >>> group = octahedral()
+    >>> model = ow.twirl(lambda x: torch.sin(x).cumsum(-1), group)
+    >>> x, g = torch.randn(5, 3), torch.tensor(7)
+    >>> torch.allclose(model(group.act(g, x)), group.act(g, model(x)), atol=1e-5)
+    True
     """
     if K is not None and K < 1:
         raise InputError(f"K must be at least 1, not {K}")
     if nodes is not None:
         _inside(nodes, group)
+    draws = 1 if K is None else K
 
     def all_of_them(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         g, log_haar = group.enumerate(device=x.device, dtype=x.dtype)
@@ -94,17 +104,19 @@ def twirl(
 
     def haar(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         batch = x.shape[: x.ndim - group.event_ndim]
-        g = group.sample((K, *batch), generator=generator, device=x.device, dtype=x.dtype)
-        return g, x.new_full((K,), 1 / K)
+        g = group.sample((draws, *batch), generator=generator, device=x.device, dtype=x.dtype)
+        return g, x.new_full((draws,), 1 / draws)
 
-    def turned(x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
+    def turned(nodes: Finite, x: Tensor, mask: Tensor | None) -> tuple[Element, Tensor]:
         h = group.sample(
-            (K or 1, 1, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype
+            (draws, 1, *x.shape[:-2]), generator=generator, device=x.device, dtype=x.dtype
         )
         g = group.compose(_for_every_item(nodes.matrices.to(x), x.ndim - 2), h).flatten(0, 1)
         return g, x.new_full((len(g),), 1 / len(g))
 
-    elements = turned if nodes is not None else all_of_them if K is None else haar
+    elements = all_of_them if K is None else haar
+    if nodes is not None:
+        elements = partial(turned, nodes)
     return Twirled(model, group, elements, output, chunk)
 
 

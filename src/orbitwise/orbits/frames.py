@@ -46,6 +46,13 @@ def framed(
 
     Raises ``NoClosedFormError`` for other groups, ``InputError`` for another ``output``, points
     that are not finite or not in 3 dimensions, and degenerate items.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> group, generator = ow.SO3(), torch.Generator().manual_seed(0)
+    >>> model = ow.framed(lambda x: torch.sin(x).cumsum(-1), group)
+    >>> x, g = torch.randn(5, 3, generator=generator), group.sample((), generator=generator)
+    >>> torch.allclose(model(group.act(g, x)), group.act(g, model(x)), atol=1e-4)
+    True
     """
     if not isinstance(group, SO3):
         raise NoClosedFormError(f"frames are known for SO3 and O3, not for {group}: use twirl")
@@ -80,6 +87,8 @@ def principal_axes(x: Tensor, mask: Tensor | None = None, min_gap: float = 0.0) 
         raise InputError(
             "frames need finite points; some are NaN, infinite, or beyond the range of float64"
         )
+    moments: Tensor
+    axes: Tensor
     moments, axes = torch.linalg.eigh(covariance)
     if min_gap > 0:
         _refuse_equal_moments(moments.detach(), min_gap)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -35,7 +36,7 @@ def beside(v: Tensor) -> Tensor:
 def standard_normal(
     shape: Sequence[int],
     generator: torch.Generator | None,
-    device=None,
+    device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """N(0, 1) numbers drawn where the generator lives, then moved to ``device``."""
@@ -53,6 +54,15 @@ class GaussianProcess(Process):
     configuration by ``named(name, ...)``. With ``zero_com=True`` the process lives in the subspace
     of zero centre of mass: data and noise are projected onto it and densities are those of its
     D(N−1) dimensions.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> process = ow.GaussianProcess.flow(scale=2.0)
+    >>> t = torch.tensor([0.25, 0.5])
+    >>> process.alpha(t).tolist(), process.sigma(t).tolist()
+    ([0.25, 0.5], [1.5, 1.0])
+    >>> x1 = torch.zeros(2, 5, 3)
+    >>> process.perturb(x1, t, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 5, 3])
     """
 
     zero_com: bool
@@ -124,7 +134,7 @@ class GaussianProcess(Process):
         names."""
         if name not in PROCESSES:
             raise InputError(f"unknown process {name!r}; {_nearest(name, PROCESSES)}")
-        known = [f.name for f in fields(PROCESSES[name])]
+        known = list(signature(PROCESSES[name]).parameters)
         for key in numbers:
             if key not in known:
                 raise InputError(f"process {name!r} has no setting {key!r}; {_nearest(key, known)}")
@@ -153,7 +163,13 @@ class GaussianProcess(Process):
         ``zero_com``."""
         return space * (mask.sum(-1) - int(self.zero_com)).clamp_min(0)
 
-    def noise(self, like: Tensor, *, generator=None, mask: Tensor | None = None) -> Tensor:
+    def noise(
+        self,
+        like: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Standard normal in the process's subspace, shape of ``like: (*B, N, D)``; 0 on padded
         rows."""
         eps = standard_normal(like.shape, generator, like.device, like.dtype)
@@ -355,20 +371,23 @@ class EDM(_Exploding):
     rho: float = 7.0
     zero_com: bool = False
 
+    def _ends(self) -> tuple[float, float]:
+        return self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+
     def _root(self, t: Tensor) -> tuple[Tensor, float]:
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        high, low = self._ends()
         return high + t * (low - high), low - high
 
     def sigma(self, t: Tensor) -> Tensor:
-        return self._root(t)[0] ** self.rho
+        return self._root(t)[0].pow(self.rho)
 
     def sigma_dot(self, t: Tensor) -> Tensor:
         root, slope = self._root(t)
-        return self.rho * slope * root ** (self.rho - 1)
+        return self.rho * slope * root.pow(self.rho - 1)
 
     def time_at_ratio(self, ratio: Tensor) -> Tensor:
-        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return ((ratio ** (1 / self.rho) - high) / (low - high)).clamp(0, 1)
+        high, low = self._ends()
+        return ((ratio.pow(1 / self.rho) - high) / (low - high)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -405,6 +424,6 @@ PROCESSES: dict[str, type[GaussianProcess]] = {
 }
 
 
-def _nearest(name: str, known) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

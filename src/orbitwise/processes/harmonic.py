@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +29,18 @@ STIFFNESS = 3.0  # the mean squared length of a bond is 3/STIFFNESS · σ²
 _ZERO = (
     1e-4  # eigenvalues below are zero; the smallest others of a chain of n points are about 10/n²
 )
+
+
+class Bonded(Protocol):
+    """A batch of points with bonds; it may hold their ``springs`` too."""
+
+    @property
+    def bonds(self) -> Tensor:
+        """``(*B, N, N)``, anything but 0 is a bond."""
+
+    @property
+    def mask(self) -> Tensor:
+        """``(*B, N)``, True = real point."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class Springs:
         vectors = self.vectors.to(x)
         return vectors @ (root.to(x)[..., None] * (vectors.mT @ x))
 
-    def __getitem__(self, index) -> Springs:
+    def __getitem__(self, index: Tensor | slice | int) -> Springs:
         return Springs(self.vectors[index], self.values[index])
 
     def to(self, device: torch.device | str) -> Springs:
@@ -87,13 +100,22 @@ class HarmonicProcess(Process):
     ``springs`` are those of one batch: ``process.on(batch)`` reads ``batch.springs``, or finds them
     from ``batch.bonds`` and ``batch.mask``. Without any (None) all points are joined alike, which
     is the isotropic noise of zero centre of mass.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> from orbitwise.processes import Springs
+    >>> chain = torch.diag(torch.ones(3), 1) + torch.diag(torch.ones(3), -1)  # four points in a row
+    >>> springs = Springs.of(chain[None], torch.ones(1, 4, dtype=torch.bool))
+    >>> noise = ow.HarmonicProcess(springs=springs).noise(torch.zeros(50_000, 4, 3))
+    >>> bond = (noise[:, 1] - noise[:, 0]).square().sum(-1).mean().sqrt()
+    >>> round(bond.item(), 1)  # the rms length of a bond, in units of sigma
+    1.0
     """
 
     schedule: GaussianProcess = field(default_factory=Flow)
     springs: Springs | None = None
     zero_com = True
 
-    def on(self, batch) -> HarmonicProcess:
+    def on(self, batch: Bonded) -> HarmonicProcess:
         """The process on the points of a batch."""
         springs = getattr(batch, "springs", None)
         return replace(
@@ -122,7 +144,7 @@ class HarmonicProcess(Process):
     @property
     def isotropic(self) -> GaussianProcess:
         """The process of the whitened points."""
-        return replace(self.schedule, zero_com=True)
+        return replace(self.schedule, zero_com=True)  # type: ignore[type-var]  # all are dataclasses
 
     def log_volume(self, space: int = 3) -> Tensor:
         """log of how much ``whiten`` stretches volumes, ``(*B)``: adds to a log density of whitened
@@ -136,7 +158,13 @@ class HarmonicProcess(Process):
         """To zero centre of mass, padded rows to 0."""
         return centre(x, mask) if mask is None else centre(x, mask) * mask.unsqueeze(-1)
 
-    def noise(self, like: Tensor, *, generator=None, mask: Tensor | None = None) -> Tensor:
+    def noise(
+        self,
+        like: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """N(0, K⁺), shape of ``like: (*B, N, D)``; 0 on padded rows."""
         eps = standard_normal(like.shape, generator, like.device, like.dtype)
         return self.colour(self.project(eps, mask))
@@ -145,10 +173,10 @@ class HarmonicProcess(Process):
         self,
         shape: Sequence[int],
         *,
-        generator=None,
+        generator: torch.Generator | None = None,
         mask: Tensor | None = None,
-        device=None,
-        dtype=None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """``x`` at t = 0, as in ``GaussianProcess``."""
         if device is None:

@@ -72,7 +72,13 @@ def snr_grid(
     return _grid_of_ratios(process, steps, noise_min, noise_max, between)
 
 
-def _grid_of_ratios(process, steps: int, noise_min: float, noise_max: float, between) -> Tensor:
+def _grid_of_ratios(
+    process: GaussianProcess,
+    steps: int,
+    noise_min: float,
+    noise_max: float,
+    between: Callable[[float, float, int], Tensor],
+) -> Tensor:
     _at_least_two(steps)
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     first, last = (process.sigma(ends) / process.alpha(ends)).nan_to_num(torch.inf).tolist()
@@ -181,7 +187,7 @@ class Ancestral(Stepper):
     stochasticity: float = 1.0
     calls = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.stochasticity <= 1:
             raise InputError(f"stochasticity must lie in [0, 1], got {self.stochasticity}")
 
@@ -219,20 +225,19 @@ def sample(
     given. Raises ``InputError`` for neither or both of ``shape`` and ``start``, a grid that does
     not increase, or a last time without noise.
     """
-    if (shape is None) == (start is None):
-        raise InputError(
-            "give either shape (start from the prior) or start (your own noise), not both"
-        )
     if grid.ndim != 1 or len(grid) < 2 or not bool((grid.diff() > 0).all()):
         raise InputError("grid must be a vector of at least two increasing times")
     if not float(process.sigma(grid[-1])) > 0:
         raise InputError("grid must end where σ > 0: the last answer of the denoiser is the sample")
     stepper = Heun() if stepper is None else stepper
-    x = (
-        process.prior(shape, generator=generator, mask=mask, device=device, dtype=dtype)
-        if start is None
-        else start
-    )
+    if shape is not None and start is None:
+        x = process.prior(shape, generator=generator, mask=mask, device=device, dtype=dtype)
+    elif start is not None and shape is None:
+        x = start
+    else:
+        raise InputError(
+            "give either shape (start from the prior) or start (your own noise), not both"
+        )
 
     def endpoint(x: Tensor, t: Tensor) -> Tensor:
         d = process.project(denoise(x, t), mask)

@@ -24,12 +24,21 @@ class WrappedNormalProcess(Process):
     coordinate still deviates from the uniform prior by up to 1.4 %; at σ_max = 1 by 5e-9.
     Coordinates are fractions of the cell, ``(*B, N, D)`` with any D; padded rows stay as they are
     and count for nothing.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> process = ow.WrappedNormalProcess(sigma_min=0.01, sigma_max=1.0)
+    >>> t = torch.tensor([0.0, 0.5, 1.0])
+    >>> [round(sigma, 4) for sigma in process.wrapped_sigma(t).tolist()]
+    [1.0, 0.1, 0.01]
+    >>> xt = process.perturb(torch.rand(3, 4, 3), t)
+    >>> bool(((xt >= 0) & (xt < 1)).all())
+    True
     """
 
     sigma_min: float = 0.005
     sigma_max: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.sigma_min <= self.sigma_max < math.inf:
             raise InputError(
                 f"wrapped normal: need 0 < sigma_min <= sigma_max, got {self.sigma_min},"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import orbitwise as ow
+from orbitwise.errors import InputError
 from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher
 from orbitwise.processes import GaussianProcess, HarmonicProcess, Springs
@@ -121,3 +122,21 @@ def test_mode_is_the_best_of_many_and_snis_comes_close(setting):
     assert ((drawn.log_evidence - exact.log_evidence).abs() < 4 * error).all()
     size = x1.norm(dim=-1).amax(-1)
     assert ((drawn.mean - exact.mean).abs().amax((1, 2)) < 4 * error * size).all()
+
+
+def test_half_a_whitening_is_refused():
+    """Without the rest the noise would be taken for isotropic."""
+
+    class Half:
+        def alpha(self, t):
+            return t
+
+        def sigma(self, t):
+            return 1 - t
+
+        def whiten(self, x, mask=None):
+            return x
+
+    x = torch.randn(4, 3)
+    with pytest.raises(InputError, match="colour, isotropic and log_volume"):
+        ow.orbit_posterior(ow.SO3(), Half(), x, x, 0.5)

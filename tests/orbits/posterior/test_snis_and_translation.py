@@ -7,6 +7,7 @@ import torch
 
 import orbitwise as ow
 from orbitwise.errors import NoClosedFormError
+from orbitwise.orbits.posterior.question import Question, Sampling
 from orbitwise.orbits.posterior.snis import snis_by_images, snis_rotations
 
 FLOW = ow.GaussianProcess.flow()
@@ -46,8 +47,9 @@ def test_snis_tends_to_the_exact_posterior(group):
 def test_weights_through_F_are_those_of_the_images(group, identity):
     """F carries all that x_t and x1 have to say: same proposals, same estimate."""
     x1, xt, t = randn(3, 5, 3), randn(3, 5, 3, seed=1), torch.tensor([0.1, 0.5, 0.9]).double()
+    question = Question(FLOW, x1, xt, t)
     a, b = (
-        solve(group, FLOW, x1, xt, t, proposals=50, include_identity=identity, generator=gen(3))
+        solve(group, question, Sampling(50, identity, generator=gen(3)))
         for solve in (snis_rotations, snis_by_images)
     )
     for name in ("mean", "log_evidence", "score", "ess"):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -24,18 +22,18 @@ from orbitwise.orbits.posterior import (  # noqa: F401
     sums,
     translation,
 )
-from orbitwise.orbits.posterior.noise import noise_of
-from orbitwise.orbits.posterior.result import OrbitPosterior, map_element
+from orbitwise.orbits.posterior.checked import checked
+from orbitwise.orbits.posterior.noise import Process, WhitenedProcess, WrappedProcess
+from orbitwise.orbits.posterior.question import Question, Sampling
+from orbitwise.orbits.posterior.result import Method, OrbitPosterior, map_element
 from orbitwise.orbits.posterior.torus import exact, gibbs, near  # noqa: F401
 from orbitwise.orbits.posterior.torus import permutations as torus_permutations  # noqa: F401
-
-Method = Literal["exact", "snis", "mode", "gibbs"]
 
 
 @torch.no_grad()
 def orbit_posterior(
     group: Group,
-    process,
+    process: Process | WrappedProcess,
     x1: Tensor,
     xt: Tensor,
     t: Tensor | float,
@@ -59,9 +57,9 @@ def orbit_posterior(
             Product``.
         process: what made ``xt``: any object with ``alpha(t)``, ``sigma(t)`` (Gaussian noise) and
             optionally ``zero_com=True`` (noise of zero centre of mass: both clouds are centred and
-            densities counted in D(N-1) dimensions), or correlated noise with ``whiten``, ``colour``
-            and ``isotropic`` (``HarmonicProcess``; permutations must keep its bonds), or
-            ``wrapped_sigma(t)`` with ``log_density`` and ``score`` (the torus).
+            densities counted in D(N-1) dimensions), or correlated noise with ``whiten``,
+            ``colour``, ``isotropic`` and ``log_volume`` (``HarmonicProcess``; permutations must
+            keep its bonds), or ``wrapped_sigma(t)`` (the torus).
         x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set
             of C reference conformers, with prior ``log_weights: (C)`` (unnormalised; default
             uniform).
@@ -95,137 +93,117 @@ def orbit_posterior(
 
     Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group
     and process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x1, t = torch.randn(1000, 4, 3, generator=generator), torch.full((1000,), 0.5)
+    >>> process = ow.GaussianProcess.flow()
+    >>> xt = process.perturb(x1, t, generator=generator)
+    >>> post = ow.orbit_posterior(ow.SO3(), process, x1, xt, t)
+    >>> post.mean.shape, post.exact
+    (torch.Size([1000, 4, 3]), True)
+    >>> bool((post.mean.norm(dim=-1) < x1.norm(dim=-1)).all())  # an average of rotated points
+    True
     """
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
+    solver = _Solver(method, Sampling(proposals, include_identity, proposal_width, generator))
+    times = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
+    question = Question(process, x1, xt, times, mask)
+    if isinstance(process, WhitenedProcess):
+        return _whitened(group, process, question, solver, log_weights)
     if hasattr(process, "whiten"):
-        options = {
-            "proposals": proposals,
-            "include_identity": include_identity,
-            "proposal_width": proposal_width,
-            "generator": generator,
-        }
-        return _whitened(
-            group, process, x1, xt, t, mask, method, log_weights=log_weights, **options
+        raise InputError(
+            f"{type(process).__name__} has whiten, so it needs colour, isotropic and log_volume too"
         )
-    solve = _solver(method, proposals, include_identity, proposal_width, generator)
-    cloud = xt.shape
-    x1, xt, t, mask, log_prior, dtype = _checked(process, x1, xt, t, mask, log_weights)
-    inner = lambda x: solve(group, process, x, xt, t, mask)  # noqa: E731
-    if log_prior is None:
-        post = inner(x1)
-    elif method == "mode":
-        post = sums.best_of(finite.conformers(x1, log_prior), inner)
-    else:
-        clouds = finite.conformers(x1, log_prior)
-        post = sums.sum_over(clouds, inner, noise_of(process, xt, t, mask), xt, method)
-    assert post.mean.shape == cloud, (post.mean.shape, cloud)
-    return _as(dtype, post, mask)
+    return _answer(group, question, solver, log_weights)
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """A method with what it was told about sampling."""
+
+    method: Method
+    sampling: Sampling
+
+    def __post_init__(self) -> None:
+        method, sampling = self.method, self.sampling
+        if method not in get_args(Method):
+            raise InputError(f"method {method!r} is none of 'exact', 'snis', 'mode', 'gibbs'")
+        if sampling.proposals < 1:
+            raise InputError(f"proposals must be at least 1, not {sampling.proposals}")
+        if sampling.include_identity and method != "snis":
+            raise InputError(f"include_identity belongs to method='snis', not {method!r}")
+        if sampling.proposal_width is not None and method != "snis":
+            raise InputError(f"proposal_width belongs to method='snis', not {method!r}")
+
+    def one(self, group: Group, question: Question) -> OrbitPosterior:
+        """For one cloud ``x1`` per item."""
+        if self.method == "exact":
+            return dispatch.exact(group, question)
+        if self.method == "mode":
+            return dispatch.mode(group, question)
+        if self.method == "gibbs":
+            return dispatch.gibbs(group, question, self.sampling)
+        if self.sampling.proposal_width is not None:
+            return near.snis_near(group, question, self.sampling)
+        return dispatch.snis(group, question, self.sampling)
+
+    def any_of(self, group: Group, question: Question, log_prior: Tensor) -> OrbitPosterior:
+        """For conformers ``x1: (C, *B, N, D)``."""
+        clouds = finite.conformers(question.x1, log_prior)
+        inner = lambda x: self.one(group, question.about(x))  # noqa: E731
+        if self.method == "mode":
+            return sums.best_of(clouds, inner)
+        return sums.sum_over(clouds, inner, question, self.method)
 
 
 def _whitened(
-    group: Group, process, x1: Tensor, xt: Tensor, t, mask: Tensor | None, method, **options
-):
+    group: Group,
+    process: WhitenedProcess,
+    question: Question,
+    solver: _Solver,
+    log_weights: Tensor | None,
+) -> OrbitPosterior:
     """Correlated noise: the posterior of the whitened points, in which it is isotropic
     (processes.harmonic)."""
+    x1, xt, mask = question.x1, question.xt, question.mask
     if xt.shape != x1.shape[-xt.ndim :]:
         raise InputError(f"x1 must have the shape of xt, {tuple(xt.shape)}, not {tuple(x1.shape)}")
-    dtype = xt.dtype
     if mask is not None:
         x1, xt = (torch.where(mask[..., None], x, 0.0) for x in (x1, xt))
-    white = (process.whiten(x.double(), mask) for x in (x1, xt))
-    post = orbit_posterior(group, process.isotropic, *white, t, mask, method, **options)
+
+    x1, xt = (process.whiten(x.double(), mask) for x in (x1, xt))
+    white = Question(process.isotropic, x1, xt, question.t, mask)
+    post = _answer(group, white, solver, log_weights)
+
+    dtype = question.xt.dtype
+    log_evidence = post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)
     return replace(
         post,
         mean=process.colour(post.mean).to(dtype),
         score=process.whiten(post.score, mask).to(dtype),
-        log_evidence=(
-            post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)
-        ).to(dtype),
+        log_evidence=log_evidence.to(dtype),
     )
 
 
-def _solver(
-    method: str, proposals: int, include_identity: bool, proposal_width: float | None, generator
-) -> Callable[..., OrbitPosterior]:
-    if method not in ("exact", "snis", "mode", "gibbs"):
-        raise InputError(f"method {method!r} is none of 'exact', 'snis', 'mode', 'gibbs'")
-    if proposals < 1:
-        raise InputError(f"proposals must be at least 1, not {proposals}")
-    if include_identity and method != "snis":
-        raise InputError(f"include_identity belongs to method='snis', not {method!r}")
-    if proposal_width is not None and method != "snis":
-        raise InputError(f"proposal_width belongs to method='snis', not {method!r}")
-    importance = dispatch.snis
-    if proposal_width is not None:
-        importance = partial(near.snis_near, width=proposal_width)
-    return {
-        "exact": dispatch.exact,
-        "mode": dispatch.mode,
-        "gibbs": partial(dispatch.gibbs, proposals=proposals, generator=generator),
-        "snis": partial(
-            importance, proposals=proposals, include_identity=include_identity, generator=generator
-        ),
-    }[method]
-
-
-def _checked(process, x1: Tensor, xt: Tensor, t: Tensor | float, mask: Tensor | None, log_weights):
-    """Input in float64, padded rows 0, centred where the process is; or ``InputError``."""
-    batch = xt.shape[:-2]
-    if xt.ndim < 2 or x1.shape[-xt.ndim :] != xt.shape or x1.ndim > xt.ndim + 1:
-        raise InputError(
-            "x1 must have the shape of xt, or one more leading axis of conformers; x1 is"
-            f" {tuple(x1.shape)}, xt {tuple(xt.shape)} (points are (*B, N, D))"
-        )
-    if not (x1.is_floating_point() and xt.is_floating_point()):
-        raise InputError(f"x1 and xt must be floating point, not {x1.dtype} and {xt.dtype}")
-    t = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
-    if t.ndim and t.shape != batch:
-        raise InputError(
-            f"t must be one number or have the batch shape of xt, {tuple(batch)}, not"
-            f" {tuple(t.shape)}"
-        )
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != xt.shape[:-1]):
-        raise InputError(
-            f"mask must be bool of shape {tuple(xt.shape[:-1])}, not {mask.dtype} of"
-            f" {tuple(mask.shape)}"
-        )
-    if not xt.shape[-2] or (mask is not None and not mask.any(-1).all()):
-        raise InputError(
-            "every item needs at least one real point; the mask (or xt) is empty for some"
-        )
-    conformers = x1.ndim == xt.ndim + 1
-    if log_weights is not None and (not conformers or log_weights.shape != x1.shape[:1]):
-        raise InputError(
-            "log_weights are prior weights of conformers, one per leading entry of x1; got shape "
-            f"{tuple(log_weights.shape)} for x1 of shape {tuple(x1.shape)}"
-        )
-    if log_weights is None and conformers:
-        log_weights = xt.new_zeros(len(x1))
-    dtype = xt.dtype
-    x1, xt, t = _prepare(process, x1, mask), _prepare(process, xt, mask), t.expand(batch)
-    for name, value in (("x1", x1), ("xt", xt), ("t", t)):
-        if not torch.isfinite(value.sum()):  # a sum is quicker, and as telling in float64
-            raise InputError(f"{name} holds values that are not finite (NaN or infinite)")
-    if log_weights is not None:
-        log_weights = torch.log_softmax(log_weights.to(xt), 0)
-        if log_weights.isnan().any():
-            raise InputError("log_weights must not be NaN, +inf or all -inf")
-    return x1, xt, t, mask, log_weights, dtype
-
-
-def _prepare(process, x: Tensor, mask: Tensor | None) -> Tensor:
-    x = x.double() if mask is None else torch.where(mask[..., None], x.double(), 0.0)
-    if not getattr(process, "zero_com", False):
-        return x
-    if mask is None:
-        return x - x.mean(-2, keepdim=True)
-    return x - mask[..., None] * (x.sum(-2, keepdim=True) / mask.sum(-1)[..., None, None])
+def _answer(
+    group: Group, question: Question, solver: _Solver, log_weights: Tensor | None
+) -> OrbitPosterior:
+    """For noise that is isotropic; ``x1`` may be a set of conformers."""
+    cloud, dtype = question.xt.shape, question.xt.dtype
+    question, log_prior = checked(question, log_weights)
+    if log_prior is None:
+        post = solver.one(group, question)
+    else:
+        post = solver.any_of(group, question, log_prior)
+    assert post.mean.shape == cloud, (post.mean.shape, cloud)
+    return _as(dtype, post, question.mask)
 
 
 def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitPosterior:
-    def convert(value: Tensor | None) -> Tensor | None:
-        return value.to(dtype) if value is not None and value.is_floating_point() else value
+    def convert(value: Tensor) -> Tensor:
+        return value.to(dtype) if value.is_floating_point() else value
 
     def bounded(value: Tensor) -> Tensor:  # sigma = 0 may leave the range of float32
         return value.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max).to(dtype)
@@ -239,5 +217,5 @@ def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitP
         score=score,
         log_evidence=bounded(post.log_evidence),
         draw=lambda K, generator: map_element(convert, post.sample(K, generator)),
-        ess=convert(post.ess),
+        ess=None if post.ess is None else convert(post.ess),
     )

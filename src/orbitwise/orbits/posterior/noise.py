@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +18,81 @@ FLOOR = 1e-20
 TINY = 1e-200
 
 
+@runtime_checkable
+class Process(Protocol):
+    """What ``orbit_posterior`` asks of Gaussian noise: ``x_t = alpha(t) x_1 + sigma(t) ε``.
+
+    Any object with these two methods will do; ``GaussianProcess`` is one. An attribute ``zero_com =
+    True`` says that the noise has zero centre of mass. For noise on the torus see
+    ``WrappedProcess``.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> class Linear:
+    ...     def alpha(self, t):
+    ...         return t
+    ...
+    ...     def sigma(self, t):
+    ...         return 1 - t
+    >>> isinstance(Linear(), ow.Process)
+    True
+    >>> x = torch.eye(3)
+    >>> mean = ow.orbit_posterior(ow.SO3(), Linear(), x, x, 0.5).mean
+    >>> round(mean[0, 0].item(), 4)
+    0.7212
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Signal coefficient, ``(*B) -> (*B)``."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Noise standard deviation per coordinate, in the units of the data, ``(*B) -> (*B)``."""
+
+
+@runtime_checkable
+class WrappedProcess(Protocol):
+    """What ``orbit_posterior`` asks of noise on the torus: ``x_t = x_1 + sigma ε`` modulo 1.
+
+    Any object with this method will do; ``WrappedNormalProcess`` is one.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> class Constant:
+    ...     def wrapped_sigma(self, t):
+    ...         return torch.full_like(t, 0.1)
+    >>> isinstance(Constant(), ow.WrappedProcess)
+    True
+    >>> x = torch.tensor([[0.2], [0.9]])
+    >>> post = ow.orbit_posterior(ow.PeriodicTranslation(1), Constant(), x, x + 0.4, 0.0)
+    >>> round(post.score.abs().max().item(), 3)  # a common shift is no news
+    0.0
+    """
+
+    def wrapped_sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation before wrapping, in fractions of the cell, ``(*B) -> (*B)``."""
+
+
+@runtime_checkable
+class WhitenedProcess(Process, Protocol):
+    """Correlated Gaussian noise that is isotropic in other coordinates (processes.harmonic)."""
+
+    @property
+    def isotropic(self) -> Process:
+        """The process of the whitened points."""
+
+    def whiten(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """To the coordinates in which the noise is isotropic, shape of ``x``."""
+
+    def colour(self, y: Tensor) -> Tensor:
+        """Back from them."""
+
+    def log_volume(self, space: int = 3) -> Tensor:
+        """log of how much ``whiten`` stretches volumes, ``(*B)``."""
+
+
+def zero_com(process: Process | WrappedProcess) -> bool:
+    """Whether the noise of a process has zero centre of mass."""
+    return bool(getattr(process, "zero_com", False))
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """``N(x_t; alpha x1, variance)`` in ``dof`` dimensions; all ``(*B)``, float64."""
@@ -26,19 +102,22 @@ class Gaussian:
     dof: Tensor
 
     @classmethod
-    def of(cls, process, xt: Tensor, t: Tensor, mask: Tensor | None) -> Gaussian:
+    def of(
+        cls, process: Process | WrappedProcess, xt: Tensor, t: Tensor, mask: Tensor | None
+    ) -> Gaussian:
         """Read off any process with ``alpha(t)``, ``sigma(t)`` and optionally ``zero_com``.
 
         Raises ``NoClosedFormError`` for another process.
         """
-        if not (hasattr(process, "alpha") and hasattr(process, "sigma")):
+        if not isinstance(process, Process):
             raise NoClosedFormError(
                 "this group needs isotropic Gaussian noise (a process with alpha(t) and sigma(t)),"
                 f" not {type(process).__name__}; wrapped noise goes with PeriodicTranslation and"
                 " permutations"
             )
         points = xt.shape[-2] if mask is None else mask.sum(-1).to(xt)
-        dof = xt.shape[-1] * (points - int(getattr(process, "zero_com", False)))
+        dof = xt.shape[-1] * (points - int(zero_com(process)))
+
         alpha, sigma = process.alpha(t).expand(t.shape), process.sigma(t).expand(t.shape)
         variance = sigma.square().clamp_min(TINY).maximum(FLOOR * xt.square().sum((-2, -1)))
         return cls(alpha, variance, torch.as_tensor(dof).to(xt))
@@ -64,38 +143,37 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Wrapped-normal noise on the torus of width ``process.wrapped_sigma(t)``; the mean is that of
-    the lifted points, ``x_t + sigma² score``."""
+    """Wrapped-normal noise on the torus, ``sigma: (*B)``; the mean is that of the lifted points,
+    ``x_t + sigma² score``."""
 
-    process: object
-    t: Tensor
+    sigma: Tensor
     mask: Tensor | None
-
-    @property
-    def _variance(self) -> Tensor:
-        return self.process.wrapped_sigma(self.t).square()[..., None, None]
 
     def log_density(self, xt: Tensor, x1: Tensor) -> Tensor:
         """Sum of log wrapped normals over points and axes."""
-        return self.process.log_density(xt, x1, self.t, self.mask)
+        return self.at(xt, x1)[0]
 
     def at(self, xt: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
         """Log density ``(*L, *B)`` and mean ``(*L, *B, N, D)`` for one point of the orbit, from one
         kernel."""
-        kernel = wrapped_normal(xt - x1, self._variance.sqrt())
+        sigma = self.sigma[..., None, None]
+        kernel = wrapped_normal(xt - x1, sigma)
         log_density, pull = kernel.log_density.sum(-1), kernel.score
+
         if self.mask is not None:
             log_density = torch.where(self.mask, log_density, 0.0)
             pull = torch.where(self.mask.unsqueeze(-1), pull, 0.0)
-        return log_density.sum(-1), xt + self._variance * pull
+        return log_density.sum(-1), xt + sigma.square() * pull
 
     def score(self, mean: Tensor, xt: Tensor) -> Tensor:
         """∇ log evidence, from the posterior mean."""
-        return (mean - xt) / self._variance
+        return (mean - xt) / self.sigma.square()[..., None, None]
 
 
-def noise_of(process, xt: Tensor, t: Tensor, mask: Tensor | None) -> Gaussian | Wrapped:
-    """The noise model of a process, by the attributes it has."""
-    if hasattr(process, "wrapped_sigma"):
-        return Wrapped(process, t, mask)
+def noise_of(
+    process: Process | WrappedProcess, xt: Tensor, t: Tensor, mask: Tensor | None
+) -> Gaussian | Wrapped:
+    """The noise model of a process, by the methods it has."""
+    if isinstance(process, WrappedProcess):
+        return Wrapped(process.wrapped_sigma(t), mask)
     return Gaussian.of(process, xt, t, mask)

@@ -19,24 +19,23 @@ from orbitwise.errors import InputError
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.torus import wrapped_normal
 from orbitwise.orbits.posterior import dispatch
-from orbitwise.orbits.posterior.noise import Gaussian, Wrapped, noise_of
-from orbitwise.orbits.posterior.result import OrbitPosterior
+from orbitwise.orbits.posterior.noise import Gaussian, Wrapped
+from orbitwise.orbits.posterior.question import Question, Sampling
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior
 from orbitwise.orbits.posterior.snis import snis_by_images
 
 CHAINS = 8
 
 
 @dispatch.mode.register
-def mode_permutation(
-    group: Permutation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def mode_permutation(group: Permutation, question: Question) -> OrbitPosterior:
     """The most probable permutation, by the Hungarian algorithm (exact; SciPy, one item after the
     other, on the CPU: it does not batch).
 
     As a stand-in for the posterior it is biased at every noise level: ``mean`` is the aligned
     sample, not the average over permutations, and ``log_evidence`` is the log density at the mode.
     """
-    pairs = _pairs(group, process, x1, xt, t, mask)
+    pairs = _pairs(group, question)
     table = assign(pairs.logits)
     marginals = torch.nn.functional.one_hot(table, table.shape[-1]).double()
     element = table[..., : group.n]
@@ -47,17 +46,7 @@ def mode_permutation(
 
 
 @dispatch.gibbs.register
-def gibbs_permutation(
-    group: Permutation,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-    *,
-    proposals: int = 256,
-    generator: torch.Generator | None = None,
-) -> OrbitPosterior:
+def gibbs_permutation(group: Permutation, question: Question, sampling: Sampling) -> OrbitPosterior:
     """Gibbs sampling over transpositions: 8 chains from the mode, ``proposals`` kept states in all.
 
     A sweep visits every pair of points once, in rounds of disjoint pairs that are updated together
@@ -72,19 +61,21 @@ def gibbs_permutation(
     L) (Gurvits 1106.2844, Schrijver 1998), tight when P is near a permutation and at most N/2 log 2
     low at its maximum (Anari and Rezaei 1811.02933).
     """
-    pairs = _pairs(group, process, x1, xt, t, mask)
-    sweeps = -(-proposals // CHAINS)
+    pairs = _pairs(group, question)
+    sweeps = -(-sampling.proposals // CHAINS)
     chain = Transpositions(
-        pairs.logits[None], assign(pairs.logits).expand(CHAINS, *pairs.logits.shape[:-1]), generator
+        pairs.logits[None],
+        assign(pairs.logits).expand(CHAINS, *pairs.logits.shape[:-1]),
+        sampling.generator,
     )
     for _ in range(sweeps // 4 + 1):
         chain.sweep()
     chain.marginals.zero_()
-    kept = []
+    states = []
     for _ in range(sweeps):
         chain.sweep()
-        kept.append(chain.state[..., : group.n].to(torch.int32))
-    kept = torch.cat(kept)  # (sweeps·chains, *batch, n)
+        states.append(chain.state[..., : group.n].to(torch.int32))
+    kept = torch.cat(states)  # (sweeps·chains, *batch, n)
     marginals = chain.marginals.sum(0)
     marginals = marginals / marginals.sum(-1, keepdim=True)
     bound = matching_bound(marginals, pairs.logits, pairs.allowed)
@@ -98,31 +89,11 @@ def gibbs_permutation(
 
 
 @dispatch.snis.register
-def snis_permutation(
-    group: Permutation,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-    *,
-    proposals: int = 256,
-    include_identity: bool = False,
-    generator: torch.Generator | None = None,
-) -> OrbitPosterior:
+def snis_permutation(group: Permutation, question: Question, sampling: Sampling) -> OrbitPosterior:
     """Importance sampling from uniform permutations of the real points; biased, O(1/proposals), and
     of little use where the posterior is much narrower than the group: ``ess`` near 1 says so."""
-    return snis_by_images(
-        group if mask is None else group.restricted(mask),
-        process,
-        x1,
-        xt,
-        t,
-        mask,
-        proposals=proposals,
-        include_identity=include_identity,
-        generator=generator,
-    )
+    mask = question.mask
+    return snis_by_images(group if mask is None else group.restricted(mask), question, sampling)
 
 
 @dataclass(frozen=True)
@@ -138,20 +109,20 @@ class _Pairs:
     constant: Tensor
     allowed: Tensor
 
-    def result(self, marginals: Tensor, log_evidence: Tensor, method: str, draw) -> OrbitPosterior:
+    def result(
+        self, marginals: Tensor, log_evidence: Tensor, method: Method, draw: Draw
+    ) -> OrbitPosterior:
         mean = (marginals.unsqueeze(-2) @ self.lifted).squeeze(-2)
         return OrbitPosterior(
             mean, log_evidence, self.noise.score(mean, self.xt), method, False, draw
         )
 
 
-def _pairs(
-    group: Permutation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None
-) -> _Pairs:
-    noise = noise_of(process, xt, t, mask)
+def _pairs(group: Permutation, question: Question) -> _Pairs:
+    noise, x1, xt, mask = question.noise, question.x1, question.xt, question.mask
     a, b = xt.unsqueeze(-2), x1.unsqueeze(-3)
     if isinstance(noise, Wrapped):
-        sigma = process.wrapped_sigma(t)[..., None, None, None]
+        sigma = noise.sigma[..., None, None, None]
         kernel = wrapped_normal(a - b, sigma)
         logits, lifted = kernel.log_density.sum(-1), a + sigma**2 * kernel.score
     else:

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Element
+
+Method = Literal["exact", "snis", "mode", "gibbs"]
+Draw = Callable[[int, torch.Generator | None], Element]  # that many elements per item
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,22 @@ class OrbitPosterior:
     ``score``: ∇_{x_t} of the log evidence, shape of ``x_t``. ``exact``: whether mean, evidence and
     draws are exact (up to rounding) or an approximation. ``draw``: what ``sample`` calls. ``ess``:
     effective sample size of the importance weights, ``(*B)``; None where nothing was sampled.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> x, process = torch.eye(3), ow.GaussianProcess.flow()
+    >>> post = ow.orbit_posterior(ow.Permutation(3), process, x, x, 0.9)
+    >>> post.mean.diagonal().mean().item() > 0.999
+    True
+    >>> post.sample(2).tolist()
+    [[0, 1, 2], [0, 1, 2]]
     """
 
     mean: Tensor
     log_evidence: Tensor
     score: Tensor
-    method: str
+    method: Method
     exact: bool
-    draw: Callable[[int, torch.Generator | None], Element] = field(repr=False)
+    draw: Draw = field(repr=False)
     ess: Tensor | None = None
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:

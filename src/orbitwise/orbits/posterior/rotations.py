@@ -11,13 +11,14 @@ from orbitwise.errors import InputError
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.orbits.posterior.dispatch import exact
 from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher
-from orbitwise.orbits.posterior.noise import Gaussian
+from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.result import OrbitPosterior
 
 
-def parameter(noise: Gaussian, x1: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+def parameter(question: Question) -> tuple[Tensor, Tensor]:
     """``F, base`` of ``log p_t(x_t | R·x1) = base + tr(Fᵀ R)``: ``F = (alpha/sigma²) Σ_i x_{t,i}
     x_{1,i}ᵀ``, ``(*L, *B, 3, 3)``, and ``base: (*L, *B)``."""
+    noise, x1, xt = question.gaussian, question.x1, question.xt
     if xt.shape[-1] != 3:
         raise InputError(f"SO3 and O3 act on points in 3 dimensions, these have {xt.shape[-1]}")
     F = (noise.alpha / noise.variance)[..., None, None] * (xt.mT @ x1)
@@ -31,32 +32,28 @@ def turn(rotation: Tensor, x: Tensor) -> Tensor:
 
 
 @exact.register(SO3)
-def exact_so3(
-    group: SO3, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def exact_so3(group: SO3, question: Question) -> OrbitPosterior:
     """Exact, from ``E[R]`` and ``c(F)``."""
-    noise = Gaussian.of(process, xt, t, mask)
-    F, base = parameter(noise, x1, xt)
+    F, base = parameter(question)
     law = MatrixFisher.of(F)
     log_norm, rotation = law.moments()
-    mean = turn(rotation, x1)
-    return OrbitPosterior(mean, base + log_norm, noise.score(mean, xt), "exact", True, law.sample)
+    mean = turn(rotation, question.x1)
+    score = question.gaussian.score(mean, question.xt)
+    return OrbitPosterior(mean, base + log_norm, score, "exact", True, law.sample)
 
 
 @exact.register(O3)
-def exact_o3(
-    group: O3, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def exact_o3(group: O3, question: Question) -> OrbitPosterior:
     """Exact: the coset ``-SO(3)`` is matrix Fisher with ``-F``; both are mixed by their
     evidences."""
-    noise = Gaussian.of(process, xt, t, mask)
-    F, base = parameter(noise, x1, xt)
+    F, base = parameter(question)
     proper = MatrixFisher.of(F)
     improper = proper.opposite()
     (log_proper, rotation), (log_improper, opposite) = proper.moments(), improper.moments()
     chance = torch.sigmoid(log_proper - log_improper)  # of the element being a rotation
     weight = chance[..., None, None]
-    mean = turn(weight * rotation - (1 - weight) * opposite, x1)
+    mean = turn(weight * rotation - (1 - weight) * opposite, question.x1)
+    score = question.gaussian.score(mean, question.xt)
     log_norm = torch.logaddexp(log_proper, log_improper) - math.log(2)
 
     def draw(K: int, generator: torch.Generator | None) -> Tensor:
@@ -65,4 +62,4 @@ def exact_o3(
         rotates = (u.to(chance.device) < chance)[..., None, None]
         return torch.where(rotates, proper.sample(K, generator), -improper.sample(K, generator))
 
-    return OrbitPosterior(mean, base + log_norm, noise.score(mean, xt), "exact", True, draw)
+    return OrbitPosterior(mean, base + log_norm, score, "exact", True, draw)

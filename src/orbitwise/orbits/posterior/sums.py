@@ -18,8 +18,8 @@ from torch import Tensor
 
 from orbitwise.groups.base import Element
 from orbitwise.groups.item_permutations import entries
-from orbitwise.orbits.posterior.noise import Gaussian, Wrapped, noise_of
-from orbitwise.orbits.posterior.result import OrbitPosterior, map_element
+from orbitwise.orbits.posterior.question import Question
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior, map_element
 
 MEMORY = (
     2**25
@@ -60,22 +60,21 @@ class Clouds:
         return [index.view(-1, *[1] * len(batch)) for index in indices.split(step)]
 
 
-def fixed_point(
-    process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def fixed_point(question: Question) -> OrbitPosterior:
     """The posterior of the trivial group."""
-    noise = noise_of(process, xt, t, mask)
-    log_density, mean = noise.at(xt, x1)
+    noise, xt = question.noise, question.xt
+    log_density, mean = noise.at(xt, question.x1)
     return OrbitPosterior(
         mean, log_density, noise.score(mean, xt), "exact", True, lambda K, generator: None
     )
 
 
 def sum_over(
-    clouds: Clouds, inner: Inner, noise: Gaussian | Wrapped, xt: Tensor, method: str = "exact"
+    clouds: Clouds, inner: Inner, question: Question, method: Method = "exact"
 ) -> OrbitPosterior:
     """The posterior of the mixture; exact where the inner one and the set are. ``ess`` counts
     clouds."""
+    xt = question.xt
     peak = torch.full(
         clouds.shape[:-2], torch.finfo(xt.dtype).min, dtype=xt.dtype, device=xt.device
     )
@@ -94,7 +93,7 @@ def sum_over(
     return OrbitPosterior(
         mean,
         peak + torch.log(mass),
-        noise.score(mean, xt),
+        question.noise.score(mean, xt),
         method,
         method == "exact",
         draws(clouds, inner, weights),
@@ -102,9 +101,7 @@ def sum_over(
     )
 
 
-def draws(
-    clouds: Clouds, inner: Inner, weights: Tensor
-) -> Callable[[int, torch.Generator | None], Element]:
+def draws(clouds: Clouds, inner: Inner, weights: Tensor) -> Draw:
     """``OrbitPosterior.draw`` of a mixture with ``weights: (M, *B)``: a cloud, then an element of
     its posterior."""
 
@@ -134,6 +131,6 @@ def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
 def categorical(weights: Tensor, K: int, generator: torch.Generator | None) -> Tensor:
     """``K`` indices per item, ``(K, *B)``, from ``weights: (M, *B)``."""
     where = weights.device if generator is None else generator.device
-    flat = weights.flatten(1).mT.to(where)
+    flat = weights.reshape(len(weights), -1).mT.to(where)
     index = torch.multinomial(flat, K, replacement=True, generator=generator)
     return index.mT.reshape(K, *weights.shape[1:]).to(weights.device)

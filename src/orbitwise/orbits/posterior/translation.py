@@ -9,14 +9,13 @@ from torch import Tensor
 
 from orbitwise.groups.translation import Translation
 from orbitwise.orbits.posterior.dispatch import exact, mode
-from orbitwise.orbits.posterior.noise import Gaussian
+from orbitwise.orbits.posterior.noise import zero_com
+from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.result import OrbitPosterior
 
 
 @exact.register(Translation)
-def exact_translation(
-    group: Translation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def exact_translation(group: Translation, question: Question) -> OrbitPosterior:
     """Exact: ``x1`` moved so that alpha times its centre of mass is that of ``x_t``.
 
     The evidence is the density in the subspace of zero centre of mass, D(N-1) dimensions. The shift
@@ -24,21 +23,17 @@ def exact_translation(
     centre of mass. Where alpha = 0 it is flat and has no mean; the shift to zero centre of mass
     stands in for it.
     """
-    return _solve(process, x1, xt, t, mask, spread=not getattr(process, "zero_com", False))
+    return _solve(question, spread=not zero_com(question.process))
 
 
 @mode.register(Translation)
-def mode_translation(
-    group: Translation, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def mode_translation(group: Translation, question: Question) -> OrbitPosterior:
     """The most probable shift, which is also the mean one; evidence and score as in ``exact``."""
-    return replace(_solve(process, x1, xt, t, mask, spread=False), method="mode", exact=False)
+    return replace(_solve(question, spread=False), method="mode", exact=False)
 
 
-def _solve(
-    process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None, spread: bool
-) -> OrbitPosterior:
-    noise = Gaussian.of(process, xt, t, mask)
+def _solve(question: Question, spread: bool) -> OrbitPosterior:
+    noise, x1, xt, mask = question.gaussian, question.x1, question.xt, question.mask
     real = (torch.ones(xt.shape[:-1], device=xt.device) if mask is None else mask).to(xt)[..., None]
     count = real.sum(-2)
     com_t, com_1 = xt.sum(-2) / count, x1.sum(-2) / count

@@ -13,7 +13,7 @@ from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.torus import wrap, wrapped_normal
 from orbitwise.orbits.posterior import dispatch, sums
 from orbitwise.orbits.posterior.finite import images
-from orbitwise.orbits.posterior.noise import Wrapped
+from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.torus.exact import exact_torus
 
 
@@ -69,9 +69,9 @@ def crystals(labels, sigma, seed=0, lead=()):
 
 def written_out(group, x1, xt, t, mask):
     """The sum over permutations with the torus posterior of each image, by ``outer.sum_over``."""
-    clouds = images(group, x1, mask, lambda h, g: (g, h))
-    inner = lambda x: exact_torus(TORUS, NOISE, x, xt, t, mask)  # noqa: E731
-    return sums.sum_over(clouds, inner, Wrapped(NOISE, t, mask), xt)
+    question = Question(NOISE, x1, xt, t, mask)
+    clouds = images(group, question, lambda h, g: (g, h))
+    return sums.sum_over(clouds, lambda x: exact_torus(TORUS, question.about(x)), question)
 
 
 # ---- exact
@@ -87,7 +87,7 @@ def test_shared_nodes_are_the_sum_written_out(sigma, lead, monkeypatch):
     expected = written_out(group, x1, xt, t, mask)
     for chunk in (2**16, 1):  # all items together, and one by one
         monkeypatch.setattr("orbitwise.orbits.posterior.torus.exact.CACHE", chunk)
-        post = dispatch.exact(ow.Product(TORUS, group), NOISE, x1, xt, t, mask)
+        post = dispatch.exact(ow.Product(TORUS, group), Question(NOISE, x1, xt, t, mask))
         assert post.exact and post.method == "exact"
         scale = expected.log_evidence.abs().clamp_min(1)
         assert ((post.log_evidence - expected.log_evidence).abs() < 1e-10 * scale).all()

@@ -24,6 +24,7 @@ crystal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +32,9 @@ from torch import Tensor
 from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.torus import PeriodicTranslation, nearest_image, wrap, wrapped_normal
 from orbitwise.orbits.posterior import dispatch
-from orbitwise.orbits.posterior.result import OrbitPosterior
+from orbitwise.orbits.posterior.noise import Wrapped
+from orbitwise.orbits.posterior.question import Question
+from orbitwise.orbits.posterior.result import Draw, Method, OrbitPosterior
 
 _FLAT = 1.4  # above this σ the posterior is uniform to 1e-16: windings are drawn as if σ were this
 CACHE = (
@@ -43,39 +46,25 @@ _CLIMB = 30  # fixed-point steps from the best node to the mode
 
 
 @dispatch.exact.register
-def exact_torus(
-    group: PeriodicTranslation,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-) -> OrbitPosterior:
+def exact_torus(group: PeriodicTranslation, question: Question) -> OrbitPosterior:
     """Exact for every σ > 0 and any residuals; N² terms per axis, in chunks.
 
     ``log_evidence`` is the log density in fractional coordinates; ``mean`` is ``x_t + σ² score``,
     the posterior mean of the lifted points (not wrapped). ``NoClosedFormError`` if the process is
     not wrapped.
     """
-    axes = Axes(group, process, x1, xt, t, mask)
+    axes = Axes(group, question)
     log_evidence, score, weights = axes.solve()
     return axes.result(log_evidence, score, "exact", lambda K, gen: axes.draw(K, weights, gen))
 
 
 @dispatch.mode.register
-def mode_torus(
-    group: PeriodicTranslation,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-) -> OrbitPosterior:
+def mode_torus(group: PeriodicTranslation, question: Question) -> OrbitPosterior:
     """The most probable shift: per axis the best of the N nodes, then 30 steps of
     expectation-maximisation over the windings. Biased at every noise level; at small σ it misses
     only the shift's variance σ²/N.
     """
-    axes = Axes(group, process, x1, xt, t, mask)
+    axes = Axes(group, question)
     best = axes.solve()[2].argmax(-1, keepdim=True)
     shift = axes.climb(axes.nodes().gather(-1, best).squeeze(-1))
     log_density, score = axes.at(shift)
@@ -89,17 +78,19 @@ class Axes:
     """The residuals, batch and axes in front: ``r: (R, D, N)``, ``real: (R, 1, N)``, ``sigma, n:
     (R, 1)``, where R runs over the batch ``(*L, *B)``."""
 
-    def __init__(self, group, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None):
-        if not hasattr(process, "wrapped_sigma"):
+    def __init__(self, group: PeriodicTranslation, question: Question):
+        noise, xt, mask = question.noise, question.xt, question.mask
+        if not isinstance(noise, Wrapped):
             raise NoClosedFormError(
-                "PeriodicTranslation needs wrapped-normal noise (WrappedNormalProcess), not "
-                f"{type(process).__name__}; under Gaussian noise use Translation or zero_com=True"
+                "PeriodicTranslation needs wrapped-normal noise (WrappedNormalProcess), not"
+                f" {type(question.process).__name__}; under Gaussian noise use Translation or"
+                " zero_com=True"
             )
         if xt.shape[-1] != group.dim:
             raise InputError(
                 f"PeriodicTranslation({group.dim}) on points with {xt.shape[-1]} coordinates"
             )
-        r = xt - x1
+        r = xt - question.x1
         self.batch, self.xt = r.shape[:-2], xt
         real = (
             torch.ones(xt.shape[:-1], dtype=torch.bool, device=xt.device) if mask is None else mask
@@ -108,7 +99,7 @@ class Axes:
         self.r = torch.where(
             self.real, nearest_image(r).mT.reshape(-1, r.shape[-1], r.shape[-2]), 0.0
         )
-        self.sigma = process.wrapped_sigma(t).expand(self.batch).reshape(-1, 1)
+        self.sigma = noise.sigma.expand(self.batch).reshape(-1, 1)
         self.n = self.real.sum(-1).to(xt)
         self.start = self.r.sum(-1) / self.n  # c
         self.chunk = CACHE if xt.device.type == "cpu" else 128 * CACHE
@@ -191,13 +182,15 @@ class Axes:
         """``(*K, R, D)`` as group elements ``(*K, *L, *B, D)``."""
         return wrap(shift).reshape(*shift.shape[:-2], *self.batch, shift.shape[-1])
 
-    def result(self, log_evidence: Tensor, score: Tensor, method: str, draw) -> OrbitPosterior:
+    def result(
+        self, log_evidence: Tensor, score: Tensor, method: Method, draw: Draw
+    ) -> OrbitPosterior:
         score = score.mT.reshape(*self.batch, *self.xt.shape[-2:])
         mean = self.xt + self.sigma.reshape(*self.batch, 1, 1) ** 2 * score
         return OrbitPosterior(
             mean, log_evidence.reshape(self.batch), score, method, method == "exact", draw
         )
 
-    def _uniform(self, shape, generator: torch.Generator | None) -> Tensor:
+    def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         where = self.r.device if generator is None else generator.device
         return torch.rand(shape, generator=generator, device=where, dtype=self.r.dtype).to(self.r)

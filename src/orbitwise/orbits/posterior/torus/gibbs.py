@@ -1,8 +1,8 @@
 """Periodic translations times all permutations within species, where these are too many to
-enumerate: Gibbs sampling and the mode, on the nodes of ``orbits.torus``.
+enumerate: Gibbs sampling and the mode, on the nodes of ``torus.exact``.
 
 Given a permutation the posterior of the shift is a sum over N nodes per axis, and the nodes τ_j are
-the same for all permutations (``orbits.torus_permutations``). So the permutations of the posterior
+the same for all permutations (``torus.permutations``). So the permutations of the posterior
 are those of the finite law
 
     P(π, j) ∝ Π_axes exp F_π(j),      F_π(j) = Σ_i T_iπ(i)(j),      T_ik(j) = log WN(x_t,i - x_1,k -
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from orbitwise.orbits.posterior.permutations import (
     log_order,
     matching_bound,
 )
+from orbitwise.orbits.posterior.question import Question, Sampling
 from orbitwise.orbits.posterior.result import OrbitPosterior
 from orbitwise.orbits.posterior.sums import MEMORY, categorical
 from orbitwise.orbits.posterior.torus.exact import Axes
@@ -44,17 +46,7 @@ _BURNT = 4  # sweeps before the kept ones whose states are listed
 
 
 @dispatch.gibbs.register
-def gibbs_torus(
-    group: Product,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-    *,
-    proposals: int = 256,
-    generator: torch.Generator | None = None,
-) -> OrbitPosterior:
+def gibbs_torus(group: Product, question: Question, sampling: Sampling) -> OrbitPosterior:
     """8 chains that alternate an exact draw of the nodes given the permutation with a sweep over
     all transpositions given the nodes; ``proposals`` kept states in all, after a quarter of that
     number thrown away. What the search (as for the mode) and the discarded sweeps have found makes
@@ -72,10 +64,12 @@ def gibbs_torus(
     Bethe functional of P at E_q T (Jensen's inequality, then as for ``gibbs_permutation``).
     """
     torus, permutations = _factors(group, "gibbs")
-    axes, sweeps = Axes(torus, process, x1, xt, t, mask), -(-proposals // CHAINS)
-    parts = [_run(table, sweeps, generator) for table in _tables(axes, permutations, x1, xt, mask)]
+    axes, sweeps = Axes(torus, question), -(-sampling.proposals // CHAINS)
+    tables = _tables(axes, permutations, question)
+    parts = [_run(table, sweeps, sampling.generator) for table in tables]
     score, kept, bound = (torch.cat(part) for part in zip(*parts, strict=True))
-    kept = kept.movedim(0, 1).unflatten(1, axes.batch)
+    kept = kept.movedim(0, 1)
+    kept = kept.reshape(len(kept), *axes.batch, kept.shape[-1])
 
     def draw(K: int, gen: torch.Generator | None) -> tuple[Tensor, ...]:
         where = kept.device if gen is None else gen.device
@@ -83,30 +77,28 @@ def gibbs_torus(
             kept.device
         )
         chosen = kept.gather(0, pick.expand(*pick.shape[:-1], kept.shape[-1])).long()
-        given = dispatch.exact(torus, process, permutations.act(chosen, x1), xt, t, mask)
+        given = dispatch.exact(torus, question.about(permutations.act(chosen, question.x1)))
         return _element(group, given.sample(1, gen)[0], chosen[..., : permutations.n])
 
-    log_evidence = bound - x1.shape[-1] * axes.log_nodes().squeeze(-1)
+    log_evidence = bound - question.x1.shape[-1] * axes.log_nodes().squeeze(-1)
     return axes.result(log_evidence, axes.without_mean(score.mT), "gibbs", draw)
 
 
-def mode_torus_permutations(
-    group: Product, process, x1: Tensor, xt: Tensor, t: Tensor, mask: Tensor | None = None
-) -> OrbitPosterior:
+def mode_torus_permutations(group: Product, question: Question) -> OrbitPosterior:
     """The best permutation and shift that a search finds: 32 alignments of an atom with an equal
     one (the rarest species first), each with its Hungarian assignment; of the best 8 assignment and
     nodes in turn; the best one's shift then climbs to its mode. A local optimum, most likely the
     mode where σ is well below the distance of atoms.
     """
     torus, permutations = _factors(group, "mode")
-    axes, parts = Axes(torus, process, x1, xt, t, mask), []
-    for table in _tables(axes, permutations, x1, xt, mask):
+    axes, parts = Axes(torus, question), []
+    for table in _tables(axes, permutations, question):
         found, nodes = table.search()
         best = table.height(found).argmax(0)[None, :, None]
         parts.append([v.gather(0, best.expand(1, *v.shape[1:]))[0] for v in (found, nodes)])
     found, nodes = (torch.cat(part) for part in zip(*parts, strict=True))
-    found = found.unflatten(0, axes.batch)
-    given = Axes(torus, process, permutations.act(found, x1), xt, t, mask)
+    found = found.reshape(*axes.batch, found.shape[-1])
+    given = Axes(torus, question.about(permutations.act(found, question.x1)))
     shift = given.climb(axes.nodes().gather(-1, nodes.unsqueeze(-1)).squeeze(-1))
     log_density, score = given.at(shift)
     element = _element(group, given.element(shift), found[..., : permutations.n])
@@ -128,15 +120,17 @@ def _run(
         state = _sweep(table, state, generator).state
         seen.append(state)
     known = _List(table, torch.cat([known.members, *seen[-_BURNT:]]))
-    score, law, marginals, kept = 0.0, 0.0, 0.0, []
+    score, law = torch.zeros_like(known.score), torch.zeros_like(table.law(state))
+    marginals, kept = torch.zeros(()).to(score), []
     for _ in range(sweeps):
         listed = known.holds(state).unsqueeze(-1)
         state = torch.where(listed, known.draw(CHAINS, generator), state)
         chain = _sweep(table, state, generator)
         state = chain.state
         own = torch.where(known.holds(state)[..., None, None], known.score, table.score(state))
-        score, kept = score + own.mean(0), [*kept, state.to(torch.int16)]
-        law, marginals = law + table.law(state), marginals + chain.marginals
+        kept.append(state.to(torch.int16))
+        score, law = score + own.mean(0), law + table.law(state)
+        marginals = marginals + chain.marginals
     law, marginals = law / sweeps, marginals / marginals.sum(-1, keepdim=True)
     mean_logits = torch.einsum("krdj,rdjp->krp", law, table.log).view(marginals.shape)
     bound = matching_bound(
@@ -165,8 +159,9 @@ class _List:
         value = table.log_evidence(members).masked_fill(again, -math.inf)
         self.log_evidence, self.weights = torch.logsumexp(value, 0), torch.softmax(value, 0)
         parts = zip(self.weights.split(CHAINS), members.split(CHAINS), strict=True)
-        self.score = sum(
-            torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts
+        self.score = reduce(
+            torch.add,
+            (torch.einsum("sr,srnd->rnd", weight, table.score(part)) for weight, part in parts),
         )
 
     def draw(self, K: int, generator: torch.Generator | None) -> Tensor:
@@ -247,7 +242,8 @@ class _Table:
         """The law of the permutation given the nodes, ``(S, R, N, N)``."""
         rows, axes = (torch.arange(size, device=nodes.device) for size in nodes.shape[1:])
         total = self.log[rows.unsqueeze(-1), axes, nodes].sum(2)
-        return total.unflatten(-1, self.allowed.shape[1:]).masked_fill(~self.allowed, -math.inf)
+        total = total.reshape(*total.shape[:-1], *self.allowed.shape[1:])
+        return total.masked_fill(~self.allowed, -math.inf)
 
     def search(self) -> tuple[Tensor, Tensor]:
         """Good permutations ``(S, R, N)`` and their best nodes ``(S, R, D)``, some of them
@@ -271,13 +267,12 @@ class _Table:
         return found, self.log_f(found).argmax(-1)
 
 
-def _tables(
-    axes: Axes, permutations: Permutation, x1: Tensor, xt: Tensor, mask: Tensor | None
-) -> Iterator[_Table]:
+def _tables(axes: Axes, permutations: Permutation, question: Question) -> Iterator[_Table]:
     """The tables of all items, as many at a time as ``MEMORY`` holds."""
+    x1, xt = question.x1, question.xt
     points, dim = x1.shape[-2:]
     allowed = (
-        allowed_pairs(permutations, mask, xt)
+        allowed_pairs(permutations, question.mask, xt)
         .expand(*axes.batch, points, points)
         .reshape(-1, points, points)
     )

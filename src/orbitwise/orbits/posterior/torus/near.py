@@ -6,28 +6,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.torus import PeriodicTranslation, wrap, wrapped_normal
+from orbitwise.orbits.posterior.noise import Wrapped
+from orbitwise.orbits.posterior.question import Question, Sampling
 from orbitwise.orbits.posterior.result import OrbitPosterior
 from orbitwise.orbits.posterior.snis import estimate
 
 
-def snis_near(
-    group: Group,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None = None,
-    *,
-    width: float,
-    proposals: int = 256,
-    include_identity: bool = False,
-    generator: torch.Generator | None = None,
-) -> OrbitPosterior:
+def snis_near(group: Group, question: Question, sampling: Sampling) -> OrbitPosterior:
     """Shifts ``s ~ WN(0, (width σ)²)`` on every axis with weights ``p_t(x_t | x1 + s) / q(s)``.
 
     ``x1`` must be the very points that ``x_t`` was made from: the proposals lie around its own
@@ -35,24 +24,24 @@ def snis_near(
     The estimate then depends on that position, which is to be averaged away; by how much its mean
     over many ``x_t`` is off is not known in closed form.
     """
-    if not isinstance(group, PeriodicTranslation) or not hasattr(process, "wrapped_sigma"):
+    noise, x1, width = question.noise, question.x1, sampling.proposal_width
+    if not isinstance(group, PeriodicTranslation) or not isinstance(noise, Wrapped):
         raise InputError(
             "proposal_width is for PeriodicTranslation under wrapped-normal noise"
-            f" (WrappedNormalProcess), not for {group!r} with {type(process).__name__}; leave it"
-            " out for uniform proposals"
+            f" (WrappedNormalProcess), not for {group!r} with {type(question.process).__name__};"
+            " leave it out for uniform proposals"
         )
-    if not 0 < width < math.inf:
+    if width is None or not 0 < width < math.inf:
         raise InputError(
             f"proposal_width must be a positive number (in units of sigma), not {width}"
         )
     batch = x1.shape[:-2]
-    spread = (width * process.wrapped_sigma(t)).unsqueeze(-1)  # (*B, 1)
-    where = x1.device if generator is None else generator.device
-    noise = torch.randn(
-        (proposals, *batch, group.dim), generator=generator, device=where, dtype=x1.dtype
-    )
-    shift = spread * noise.to(x1.device)
-    if include_identity:
+    spread = (width * noise.sigma).unsqueeze(-1)  # (*B, 1)
+    where = x1.device if sampling.generator is None else sampling.generator.device
+    shape = (sampling.proposals, *batch, group.dim)
+    normal = torch.randn(shape, generator=sampling.generator, device=where, dtype=x1.dtype)
+    shift = spread * normal.to(x1.device)
+    if sampling.include_identity:
         shift[0] = 0.0
     log_q = wrapped_normal(shift, spread).log_density.sum(-1)
-    return estimate(group, wrap(shift), -log_q - math.log(proposals), process, x1, xt, t, mask)
+    return estimate(group, wrap(shift), -log_q - math.log(sampling.proposals), question)

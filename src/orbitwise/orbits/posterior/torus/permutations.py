@@ -1,7 +1,7 @@
 """Periodic translations times permutations under wrapped-normal noise: the torus nodes of all
 permutations at once.
 
-The nodes τ_j = c + j/N of ``orbits.torus`` are the same for every permutation π, because c =
+The nodes τ_j = c + j/N of ``torus.exact`` are the same for every permutation π, because c =
 mean(x_t) - mean(x_1) modulo 1/N is. So one table of pairs, T_ik(j) = log WN(x_t,i - x_1,k - τ_j; σ)
 per axis, serves all of them:
 
@@ -22,30 +22,24 @@ from torch import Tensor
 from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.torus import PeriodicTranslation, wrapped_normal
 from orbitwise.orbits.posterior import dispatch
+from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.result import OrbitPosterior
 from orbitwise.orbits.posterior.sums import Clouds, draws
 from orbitwise.orbits.posterior.torus.exact import Axes
 
 
 def sum_over_permutations(
-    torus: PeriodicTranslation,
-    permutations: PointPermutation,
-    clouds: Clouds,
-    process,
-    x1: Tensor,
-    xt: Tensor,
-    t: Tensor,
-    mask: Tensor | None,
+    torus: PeriodicTranslation, permutations: PointPermutation, clouds: Clouds, question: Question
 ) -> OrbitPosterior:
     """The exact posterior over ``torus`` × the ``permutations`` that ``clouds`` holds the images of
     ``x1`` under.
 
-    As ``outer.sum_over`` with the exact torus posterior inside, and equal to it; kernels are
+    As ``sums.sum_over`` with the exact torus posterior inside, and equal to it; kernels are
     evaluated for N times as many pairs as the permutations make, not for every permutation. ``ess``
     counts permutations.
     """
-    axes = Axes(torus, process, x1, xt, t, mask)
-    tables, log_prior = _rows(permutations, axes, clouds, mask)
+    axes, x1, xt = Axes(torus, question), question.x1, question.xt
+    tables, log_prior = _rows(permutations, axes, clouds, question.mask)
     dim, points = axes.r.shape[1:]
     difference = (xt.unsqueeze(-2) - x1.unsqueeze(-3)).reshape(-1, points * points, dim)
     nodes, order, most = (
@@ -80,13 +74,15 @@ def sum_over_permutations(
         )
     total, score, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     score = axes.without_mean(score.mT)
-    result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", None)
     weights = weights.mT.reshape(order, *axes.batch)
-    inner = lambda x: dispatch.exact(torus, process, x, xt, t, mask)  # noqa: E731
-    return replace(result, draw=draws(clouds, inner, weights), ess=1 / weights.square().sum(0))
+    draw = draws(clouds, lambda x: dispatch.exact(torus, question.about(x)), weights)
+    result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", draw)
+    return replace(result, ess=1 / weights.square().sum(0))
 
 
-def _rows(permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tensor | None):
+def _rows(
+    permutations: PointPermutation, axes: Axes, clouds: Clouds, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The tables ``(R or 1, M, N)`` and prior weights ``(R or 1, M)`` of the items of ``axes``, R =
     1 where all have the same group."""
     tables = permutations.enumerate(device=axes.r.device)[0]

@@ -1,0 +1,50 @@
+# The names that __init__.py loads on first use. Written by tests/stubs.py.
+from orbitwise.molecules.batch import ConformerData as ConformerData
+from orbitwise.molecules.batch import MoleculeBatch as MoleculeBatch
+from orbitwise.molecules.bonds import perceive_bonds as perceive_bonds
+from orbitwise.molecules.files.conformers import write_conformer_set as write_conformer_set
+from orbitwise.molecules.files.sets import Conformers as Conformers
+from orbitwise.molecules.files.sets import ConformerSet as ConformerSet
+from orbitwise.molecules.files.sets import read_conformer_set as read_conformer_set
+from orbitwise.molecules.files.sets import read_conformer_sets as read_conformer_sets
+from orbitwise.molecules.files.structures import Frames as Frames
+from orbitwise.molecules.files.structures import read_extxyz as read_extxyz
+from orbitwise.molecules.files.structures import read_molecule as read_molecule
+from orbitwise.molecules.files.structures import read_sdf as read_sdf
+from orbitwise.molecules.files.structures import write_extxyz as write_extxyz
+from orbitwise.molecules.files.structures import write_sdf as write_sdf
+from orbitwise.molecules.handedness import relabel as relabel
+from orbitwise.molecules.handedness import stereo_elements as stereo_elements
+from orbitwise.molecules.metrics.conformers import Clusters as Clusters
+from orbitwise.molecules.metrics.conformers import Matching as Matching
+from orbitwise.molecules.metrics.conformers import Populations as Populations
+from orbitwise.molecules.metrics.conformers import assign as assign
+from orbitwise.molecules.metrics.conformers import find_conformers as find_conformers
+from orbitwise.molecules.metrics.conformers import matching as matching
+from orbitwise.molecules.metrics.conformers import populations as populations
+from orbitwise.molecules.metrics.conformers import symmetric_rmsd as symmetric_rmsd
+from orbitwise.molecules.metrics.coverage import Coverage as Coverage
+from orbitwise.molecules.metrics.coverage import coverages as coverages
+from orbitwise.molecules.metrics.coverage import heavy_matching as heavy_matching
+from orbitwise.molecules.metrics.torsions import Torsion as Torsion
+from orbitwise.molecules.metrics.torsions import find_torsions as find_torsions
+from orbitwise.molecules.metrics.torsions import map_pair as map_pair
+from orbitwise.molecules.metrics.torsions import torsion_word as torsion_word
+from orbitwise.molecules.mmff.energy import MMFF94 as MMFF94
+from orbitwise.molecules.molecule import bond_orders as bond_orders
+from orbitwise.molecules.molecule import choose_isomer as choose_isomer
+from orbitwise.molecules.molecule import embed as embed
+from orbitwise.molecules.molecule import from_batch as from_batch
+from orbitwise.molecules.molecule import parse_smiles as parse_smiles
+from orbitwise.molecules.molecule import to_batch as to_batch
+from orbitwise.molecules.molecule import unspecified_stereo as unspecified_stereo
+from orbitwise.molecules.molecule import with_conformers as with_conformers
+from orbitwise.molecules.network import MoleculeNetwork as MoleculeNetwork
+from orbitwise.molecules.openmm.energy import OpenMMEnergy as OpenMMEnergy
+from orbitwise.molecules.openmm.peptides import alanine_peptide as alanine_peptide
+from orbitwise.molecules.search.stereo import KeepStereo as KeepStereo
+from orbitwise.molecules.search.stereo import Stereo as Stereo
+from orbitwise.molecules.search.torsion_move import TorsionMove as TorsionMove
+
+__all__: list[str]
+_WHERE: dict[str, str]
