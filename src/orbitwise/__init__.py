@@ -6,7 +6,10 @@ Names load on first use, so ``import orbitwise`` costs nothing beyond Python its
 
 from importlib import import_module
 
+from orbitwise.errors import name_missing_extras
+
 __version__ = "0.1.0"
+name_missing_extras()
 
 _WHERE = {
     "SO3": "groups.so3",
