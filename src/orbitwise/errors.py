@@ -51,7 +51,8 @@ def _extras() -> dict[str, set[str]]:
         parts = re.match(r"([\w.-]+)(?:\[(.*?)\])?.*extra == ['\"]([\w-]+)", requirement)
         if parts:
             name, included, extra = parts.groups()
-            names = [f"orbitwise[{i}]" for i in included.split(",")] if included else [name.lower()]
+            own = included.split(",") if name == "orbitwise" else ()
+            names = [f"orbitwise[{other}]" for other in own] or [name.lower()]
             found.setdefault(extra, set()).update(names)
     return found
 
@@ -66,8 +67,7 @@ def _brings(extra: str, distribution: str) -> bool:
 def _extra_for(module: str, room: str) -> str | None:
     """The extra to install for ``module``, imported by a file of ``room``: the room's own where it
     brings the module, else the one that lists it; None for a module of no extra."""
-    top = module.partition(".")[0]
-    distribution = _DISTRIBUTIONS.get(top, top.lower().replace("_", "-"))
+    distribution = _DISTRIBUTIONS.get(module, module.lower().replace("_", "-"))
     if room in _extras() and _brings(room, distribution):
         return room
     return next((extra for extra, names in _extras().items() if distribution in names), None)
@@ -79,6 +79,8 @@ class _MissingExtras:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if path is not None:  # a part of a package that is there
+            return
         frame = sys._getframe(1)
         while frame.f_back and frame.f_globals.get("__name__") == "importlib._bootstrap":
             frame = frame.f_back
@@ -88,9 +90,8 @@ class _MissingExtras:
 
         extra = _extra_for(name, room=file.partition(".")[0])
         if extra:
-            top = name.partition(".")[0]
             raise MissingExtraError(
-                f"{top} is not installed: pip install 'orbitwise[{extra}]'", name=name
+                f"{name} is not installed: pip install 'orbitwise[{extra}]'", name=name
             )
 
 
