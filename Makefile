@@ -38,7 +38,7 @@ bench: install  ## every figure of the documentation, again (about an hour on tw
 docs: install  ## the documentation site in site/
 	$(BIN)/python benchmarks/cards.py
 	$(BIN)/python benchmarks/tables.py
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 release: install  ## wheel and source distribution in dist/, checked, and tried in a clean environment
 	$(BIN)/python .ci/release.py
