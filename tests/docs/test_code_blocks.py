@@ -62,7 +62,7 @@ def test_links_between_pages_exist():
 
 
 ROOMS = "|".join(ow._PACKAGES)
-NAME = re.compile(rf"`(?:(?:orbitwise|ow)\.)?((?:{ROOMS})(?:\.(?!html)\w+)+)[`(]")
+NAME = re.compile(rf"`(?:(?:orbitwise|ow)\.)?((?:{ROOMS})(?:\.(?!html|json|png|csv|extxyz)\w+)+)[`(]")
 FILE = re.compile(rf"`((?:{ROOMS})(?:/\w+)+\.py)`")
 
 
