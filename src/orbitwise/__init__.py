@@ -8,7 +8,7 @@ from importlib import import_module
 
 from orbitwise.errors import name_missing_extras
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 name_missing_extras()
 
 _WHERE = {
