@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 # Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test lint bench docs clean
+.PHONY: help install demo test lint bench docs release clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install: $(VENV)/.installed  ## a virtual environment in .venv with everything
 
@@ -39,7 +39,10 @@ bench: install  ## every figure of the documentation, again (about an hour on tw
 docs: install  ## the documentation site in site/
 	$(BIN)/python benchmarks/cards.py
 	$(BIN)/python benchmarks/tables.py
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+
+release: install  ## wheel and source distribution in dist/, checked, and tried in a clean environment
+	$(BIN)/python .ci/release.py
 
 clean:  ## remove what was built (not your results)
-	rm -rf $(VENV) site build .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf $(VENV) site build dist .pytest_cache .hypothesis .ruff_cache .mypy_cache

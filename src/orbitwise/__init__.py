@@ -6,7 +6,10 @@ Names load on first use, so ``import orbitwise`` costs nothing beyond Python its
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from orbitwise.errors import name_missing_extras
+
+__version__ = "0.2.0"
+name_missing_extras()
 
 # Type checkers and editors read the same names from __init__.pyi; a test holds the two equal.
 _WHERE = {

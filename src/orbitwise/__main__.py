@@ -2,6 +2,6 @@
 
 import sys
 
-from orbitwise.cli.app import main
+from orbitwise.cli import main
 
 sys.exit(main())

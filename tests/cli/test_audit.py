@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
+from absent import make_absent
 from orbitwise.cli.app import main
 from orbitwise.molecules.files.structures import write_extxyz
 from orbitwise.molecules.molecule import embed, parse_smiles
@@ -233,6 +234,6 @@ def test_mistakes(here, capfd, arguments, message):
 
 
 def test_a_missing_extra_is_named(here, capfd, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "chgnet.model.dynamics", None)
+    make_absent("chgnet", monkeypatch)
     line = _one_line(capfd, "--ase", "chgnet", "cu.extxyz")
     assert "pip install 'orbitwise[chgnet]'" in line

@@ -145,13 +145,16 @@ def imported_modules() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or node.level):
                 base = package[: len(package) - node.level + 1] if node.level else []
-                module = ".".join([*base, *([node.module] if node.module else [])]).partition(".")[
-                    2
-                ]
+                top, _, module = ".".join(
+                    [*base, *([node.module] if node.module else [])]
+                ).partition(".")
+                if top != "orbitwise":
+                    continue
                 inner = {f"{module}.{alias.name}".strip(".") for alias in node.names}
                 found |= (inner & known) or ({module} & known)
             elif isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[2] for alias in node.names} & known
+                names = [alias.name.partition(".") for alias in node.names]
+                found |= {name for top, _, name in names if top == "orbitwise"} & known
         graph[module_of(path)] = found - {module_of(path)}
     return graph
 

@@ -4,12 +4,18 @@ namespace."""
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import orbitwise as ow
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# where the README's links lead, so that they work on a package index too
+HERE = "https://github.com/orbitwise/orbitwise/blob/main/"
+IMAGES = "https://raw.githubusercontent.com/orbitwise/orbitwise/main/"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -48,7 +54,38 @@ def test_links_between_pages_exist():
     for page in PAGES:
         prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose):
+            target = target.removeprefix(HERE).removeprefix(IMAGES)
             if not target.startswith(("http", "mailto")):
                 assert (page.parent / target).exists(), (
                     f"{page.name} links to {target}, which does not exist"
                 )
+
+
+ROOMS = "|".join(ow._PACKAGES)
+NAME = re.compile(
+    rf"`(?:(?:orbitwise|ow)\.)?((?:{ROOMS})(?:\.(?!html|json|png|csv|extxyz)\w+)+)[`(]"
+)
+FILE = re.compile(rf"`((?:{ROOMS})(?:/\w+)+\.py)`")
+
+
+def resolves(name: str) -> bool:
+    """``room.module.Class.member``, by importing as much of it as is modules."""
+    found = ow
+    for step, part in enumerate(parts := name.split("."), 1):
+        if hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        try:
+            found = import_module(".".join(["orbitwise", *parts[:step]]))
+        except ModuleNotFoundError:
+            return False
+    return True
+
+
+def test_names_in_prose_are_known():
+    assert resolves("groups.so3.SO3.sample") and not resolves("metrics.no_such_number")
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        unknown = [name for name in NAME.findall(prose) if not resolves(name)]
+        unknown += [f for f in FILE.findall(prose) if not (ROOT / "src/orbitwise" / f).exists()]
+        assert not unknown, f"{page.name} speaks of {unknown}"

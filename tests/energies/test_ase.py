@@ -2,7 +2,6 @@
 use."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from ase.constraints import FixAtoms
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from absent import make_absent
 from orbitwise.energies import ASEEnergy
 from orbitwise.energies.ase import xtb
 from orbitwise.errors import EnergyError, InputError, MissingExtraError
@@ -225,6 +225,6 @@ def test_xtb_leaves_the_number_of_threads_alone(tblite):
 def test_xtb_input(tblite, monkeypatch):
     with pytest.raises(InputError, match="AddHs"):
         xtb(Chem.MolFromSmiles("CC"))
-    monkeypatch.setitem(sys.modules, "tblite.ase", None)
+    make_absent("tblite", monkeypatch)
     with pytest.raises(MissingExtraError, match=r"orbitwise\[xtb\]"):
         xtb([1, 1])

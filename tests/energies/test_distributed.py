@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from absent import make_absent
 from orbitwise.energies import ASEEnergy, Counted, LennardJones
 from orbitwise.energies.distributed import RayEnergy
 from orbitwise.errors import EnergyError, InputError, MissingExtraError
@@ -338,7 +339,7 @@ def test_factories_that_do_not_work():
 
 
 def test_a_missing_ray_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
+    make_absent("ray", monkeypatch)
     with pytest.raises(MissingExtraError, match=r"orbitwise\[ray\]"):
         RayEnergy(functools.partial(LennardJones, 5))
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from orbitwise.audit.batch import AuditBatch
 from orbitwise.data.structures import OUTPUTS, Structure
-from orbitwise.errors import EnergyError, InputError, MissingExtraError
+from orbitwise.errors import EnergyError, InputError
 
 KINDS = {"energy": "invariant", "forces": "vector", "stress": "tensor"}
 UNITS = {"energy": "eV per atom", "forces": "eV/Å", "stress": "eV/Å³"}
@@ -265,22 +265,16 @@ class ModelCalculator(Calculator):
 
 
 def _xtb() -> BaseCalculator:
-    try:
-        from tblite.ase import TBLite
-    except ImportError as error:
-        raise MissingExtraError("xtb needs tblite: pip install 'orbitwise[xtb]'") from error
+    from tblite.ase import TBLite
+
     # the tightest self-consistent field that still converges: its remainder turns with the
     # molecule's frame
     return TBLite(method="GFN2-xTB", accuracy=0.01, verbosity=0)
 
 
 def _chgnet() -> BaseCalculator:
-    try:
-        from chgnet.model.dynamics import CHGNetCalculator
-    except ImportError as error:
-        raise MissingExtraError(
-            f"chgnet is not installed ({error}): pip install 'orbitwise[chgnet]'"
-        ) from error
+    from chgnet.model.dynamics import CHGNetCalculator
+
     with redirect_stdout(StringIO()):  # it says there what it has loaded
         return CHGNetCalculator(use_device="cpu")
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orbitwise.crystals.files.convert import require_pymatgen
 from orbitwise.errors import InputError
 
 LIMIT = 100  # atoms
@@ -18,7 +17,6 @@ def species_of(formula: str) -> np.ndarray:
     Raises ``InputError`` for what is no formula, an unknown element, amounts that are not whole,
     and more atoms than ``LIMIT``.
     """
-    require_pymatgen()
     from pymatgen.core import Composition
     from pymatgen.core.periodic_table import DummySpecies
 

@@ -14,7 +14,7 @@ from ase.calculators.calculator import BaseCalculator, CalculatorError, Property
 from torch import Tensor
 
 from orbitwise.energies.analytic import AnalyticEnergy
-from orbitwise.errors import EnergyError, InputError, MissingExtraError
+from orbitwise.errors import EnergyError, InputError
 from orbitwise.units import EV_PER_K
 
 # What a calculator raises when a single point fails (a self-consistent field that does not
@@ -154,10 +154,8 @@ def xtb(
     self-consistent field more tightly; 0.1 leaves a relative error of about 1e-6 in the gradient.
     Raises ``MissingExtraError`` without tblite, ``InputError`` for implicit hydrogens.
     """
-    try:
-        from tblite.ase import TBLite
-    except ImportError as error:
-        raise MissingExtraError("GFN2-xTB needs tblite: pip install 'orbitwise[xtb]'") from error
+    from tblite.ase import TBLite
+
     if hasattr(system, "GetAtoms"):  # an RDKit molecule, without importing RDKit for the others
         if any(a.GetTotalNumHs() > 0 for a in system.GetAtoms()):
             raise InputError(

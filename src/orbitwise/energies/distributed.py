@@ -17,7 +17,7 @@ from torch import Tensor
 from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.energies.base import Energy
 from orbitwise.energies.worker_pool import Pool, Tally, one_line
-from orbitwise.errors import EnergyError, InputError, MissingExtraError
+from orbitwise.errors import EnergyError, InputError
 
 OBJECT_STORE = 128 * 2**20  # bytes; geometries are small
 
@@ -80,7 +80,6 @@ class RayEnergy(AnalyticEnergy):
             raise InputError(
                 f"timeout must be positive (seconds; None for no limit), got {timeout}"
             )
-        _import_ray()
         from ray import cloudpickle
 
         try:
@@ -173,7 +172,8 @@ class RayEnergy(AnalyticEnergy):
 
     def _running(self) -> Pool:
         """The pool, started where there is none or where the Ray it lived in is gone."""
-        ray = _import_ray()
+        import ray
+
         if not ray.is_initialized():
             self._pool = None
             _start_ray(ray, self.address, self.workers)
@@ -192,7 +192,8 @@ class RayEnergy(AnalyticEnergy):
         (pool, own), self._pool, self._own = (self._pool, self._own), None, None
         if pool is None and own is None:
             return
-        ray = _import_ray()
+        import ray
+
         here = _session(ray) if ray.is_initialized() else None
         if here is not None and own == here:
             _stop_ray(ray)  # the workers too
@@ -207,14 +208,6 @@ class RayEnergy(AnalyticEnergy):
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pool": None, "_own": None, "tally": replace(self.tally)}
-
-
-def _import_ray():
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError("RayEnergy needs ray: pip install 'orbitwise[ray]'") from error
-    return ray
 
 
 def _session(ray) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from orbitwise.data.folder import replacing
-from orbitwise.errors import InputError, MissingExtraError
+from orbitwise.errors import InputError
 from orbitwise.proteins.chain import ATOMS, Chain, ChainFile, read_npz
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif", ".bcif")
@@ -100,7 +100,7 @@ def read_chains(
 
 def write_pdb(path: str | Path, chain: Chain) -> Path:
     """One chain as a PDB file; a residue of unknown type is written as glycine."""
-    _, structure = _biotite()
+    from biotite import structure
     from biotite.structure.io.pdb import PDBFile
 
     names = {letter: name for name, letter in STANDARD.items() if name != "MSE"}
@@ -210,7 +210,8 @@ def _polymer(residues: list[_Residue]) -> list[_Residue]:
 
 def _residues(array: Any) -> dict[str, list[_Residue]]:
     """Amino acids by chain, in the order of the file, with their backbone atoms."""
-    _, structure = _biotite()
+    from biotite import structure
+
     backbone = np.isin(array.atom_name, ATOMS["backbone"]) & (
         array.element != "CA"
     )  # calcium is no Cα
@@ -231,7 +232,8 @@ def _residues(array: Any) -> dict[str, list[_Residue]]:
 
 def _read(path: Path) -> tuple[Any, int]:
     """The atoms of the first model with every alternative location, and the number of models."""
-    _biotite()
+    import biotite  # noqa: F401 (outside of the try below, so that its absence is told as such)
+
     suffix = path.suffix.lower()
     if suffix not in PDB + MMCIF:
         raise InputError(
@@ -274,14 +276,3 @@ def _bad_line(path: Path) -> str:
             except ValueError:
                 return f", line {number}"
     return ""
-
-
-def _biotite() -> tuple[Any, Any]:
-    try:
-        import biotite
-        import biotite.structure
-    except ImportError as error:
-        raise MissingExtraError(
-            "PDB and mmCIF files need biotite; install it with: pip install 'orbitwise[proteins]'"
-        ) from error
-    return biotite, biotite.structure

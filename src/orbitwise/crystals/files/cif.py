@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.crystals.files.convert import from_structure, require_pymatgen, to_structure
+from orbitwise.crystals.files.convert import from_structure, to_structure
 from orbitwise.errors import InputError
 
 _CELL = [f"_cell_{name}" for name in ("length_a", "length_b", "length_c")]
@@ -70,7 +70,6 @@ def crystal_from_cif(text: str, name: str = "", max_atoms: int = 500) -> Crystal
     finite, partial occupancy or disorder, an unknown element, implicit hydrogens, and more than
     ``max_atoms`` atoms in the cell.
     """
-    require_pymatgen()
     from pymatgen.io.cif import CifBlock, CifParser
 
     blocks = cif_blocks(text)
@@ -106,7 +105,6 @@ def crystal_from_cif(text: str, name: str = "", max_atoms: int = 500) -> Crystal
 
 def cif_texts(crystals: Sequence[Crystal]) -> Iterator[tuple[str, str]]:
     """``(block name, CIF text)`` of each crystal in P1, all atoms listed; names are made unique."""
-    require_pymatgen()
     from pymatgen.io.cif import CifWriter
 
     used: set[str] = set()

@@ -8,20 +8,10 @@ import numpy as np
 from ase import Atoms
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.errors import InputError, MissingExtraError
+from orbitwise.errors import InputError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-
-def require_pymatgen() -> None:
-    """Raises ``MissingExtraError`` where pymatgen is not installed."""
-    try:
-        import pymatgen.core  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "crystals need pymatgen: pip install 'orbitwise[crystals]'"
-        ) from error
 
 
 def cell_from_parameters(lengths_angles: np.ndarray) -> np.ndarray:
@@ -55,7 +45,6 @@ def cell_from_parameters(lengths_angles: np.ndarray) -> np.ndarray:
 def to_structure(crystal: Crystal) -> Structure:
     """The pymatgen ``Structure`` with the same atoms in the same order; raises
     ``MissingExtraError``."""
-    require_pymatgen()
     from pymatgen.core import Lattice, Structure
 
     return Structure(Lattice(crystal.lattice), [int(z) for z in crystal.species], crystal.frac)

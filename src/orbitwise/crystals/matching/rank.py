@@ -17,7 +17,6 @@ from orbitwise.crystals.files.convert import wrapped
 from orbitwise.crystals.files.read import from_structure, to_structure
 from orbitwise.crystals.matching.cells import CellMatcher
 from orbitwise.crystals.validity.bond_valence import instability_index
-from orbitwise.errors import MissingExtraError
 
 SYMPREC = 0.1  # Å; drawn atoms lie this near the places of a symmetric crystal
 SAME = CellMatcher(stol=0.3, ltol=0.2, angle_tol=5.0)  # pymatgen's defaults
@@ -97,17 +96,13 @@ class ChgnetEnergies:
     weights come with its package. Raises ``MissingExtraError`` where it is not installed."""
 
     def __init__(self):
-        try:
-            with warnings.catch_warnings(), redirect_stdout(StringIO()):
-                warnings.simplefilter("ignore")
-                from chgnet.model import CHGNet, StructOptimizer
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            from chgnet.model import CHGNet, StructOptimizer
 
-                self.model = CHGNet.load(use_device="cpu", verbose=False)
-                self._optimizer = StructOptimizer(model=self.model, use_device="cpu")
-        except ImportError as error:
-            raise MissingExtraError(
-                f"energies need chgnet ({error}): pip install 'orbitwise[chgnet]'"
-            ) from error
+            self.model = CHGNet.load(use_device="cpu", verbose=False)
+            self._optimizer = StructOptimizer(model=self.model, use_device="cpu")
+
         self.name = f"CHGNet {self.model.version}"
         self.energy_calls = self.gradient_calls = 0
 

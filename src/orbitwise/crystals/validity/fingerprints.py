@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import sph_harm_y
 
-from orbitwise.errors import MissingExtraError
-
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
@@ -93,12 +91,8 @@ def _structure_fingerprint(structure: Structure) -> np.ndarray:
 @cache
 def _element_table() -> np.ndarray:
     """Properties ``(119, 7)`` by atomic number; what is not known is the mean over the elements."""
-    try:
-        from pymatgen.core import Element
-    except ImportError as error:
-        raise MissingExtraError(
-            "crystals need pymatgen: pip install 'orbitwise[crystals]'"
-        ) from error
+    from pymatgen.core import Element
+
     table = np.full((119, len(_PROPERTIES)), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -17,7 +17,6 @@ from pathlib import Path
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
-from orbitwise import __version__
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers import page
@@ -37,6 +36,9 @@ from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.runs.config import Plan, load_run, save_run
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import Pipeline, Step, timed
+
+# What finished stages are kept by; another one makes all of them be computed again.
+STAGES = "0.1.0"
 
 
 def default_folder(config: ConformersConfig) -> Path:
@@ -63,7 +65,7 @@ def run(config: ConformersConfig) -> Outcome:
         folder = config.out or default_folder(config)
         reference = known_reference(config, system.mol)
         key = {
-            "version": __version__,
+            "version": STAGES,
             "network": NETWORK,
             **config.model_dump(
                 mode="json", exclude={"out", "reference", "budget", "n", "workers"}

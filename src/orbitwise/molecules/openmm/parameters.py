@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orbitwise.errors import InputError, MissingExtraError
+from orbitwise.errors import InputError
 from orbitwise.molecules.openmm.solvent import Solvent, from_custom_gb, from_gbsa_obc
 
 # e²/(4πε0) in kJ/mol nm, from the constants OpenMM itself uses (CODATA 2018)
@@ -311,12 +311,8 @@ def _no_cutoff(force) -> None:
 def openmm_parameters(system) -> OpenMMParameters:
     """Read an ``openmm.System``. Raises ``InputError`` naming whatever the energy would not
     reproduce, and ``MissingExtraError`` without OpenMM."""
-    try:
-        import openmm
-    except ImportError as error:
-        raise MissingExtraError(
-            "energies of OpenMM Systems need openmm: pip install 'orbitwise[openmm]'"
-        ) from error
+    import openmm
+
     if not isinstance(system, openmm.System):
         raise InputError(
             f"expected an openmm.System, got {type(system).__name__}; ForceField.createSystem"

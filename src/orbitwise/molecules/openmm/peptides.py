@@ -11,7 +11,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 from torch import Tensor
 
-from orbitwise.errors import InputError, MissingExtraError
+from orbitwise.errors import InputError
 
 FIELDS = {
     "ff96": ("amber96.xml",),
@@ -82,10 +82,8 @@ def alanine_peptide(
     ``implicit/*.xml``), and with ff96 also obc, the parameters that come with that force field.
     Raises ``InputError`` for another name or number, ``MissingExtraError`` without OpenMM.
     """
-    try:
-        from openmm import app
-    except ImportError as error:
-        raise MissingExtraError("peptides need openmm: pip install 'orbitwise[openmm]'") from error
+    from openmm import app
+
     if residues < 1:
         raise InputError(f"a peptide needs at least one alanine, got {residues}")
     if field not in FIELDS:
