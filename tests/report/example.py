@@ -104,8 +104,8 @@ def page(smiles: str, shown: Ensemble, reference: bool = True) -> Page:
             Cost((StageRow("Search", 61.0, 400_000, 400_000), StageRow("Learning", 182.4))),
             Method(citations=(Citation.arxiv("A paper.", "2502.09890"),)),
             Provenance(
-                settings=(("Samples", "400"),),
-                versions=(("orbitwise", "0"),),
+                settings={"Samples": 400},
+                versions={"orbitwise": "0"},
                 seed=7,
                 commit="abc1234",
             ),

@@ -89,15 +89,16 @@ def test_meanings_method_and_provenance():
     ]
     whole = Provenance(
         files=(("a.csv", "a table"),),
-        settings=(("n", "3"),),
-        versions=(("torch", "2"),),
+        settings={"n": 3, "train": {"steps": [1, 2], "rate": None}},
+        versions={"torch": "2"},
         seed=0,
         commit="abc",
         command="orbitwise x",
     )
     assert lines(whole) == [
         *("Files and settings", "a.csv", "a table"),
-        *("Command", "orbitwise x", "Seed", "0", "Commit", "abc", "n", "3", "torch", "2"),
+        *("Command", "orbitwise x", "Seed", "0", "Commit", "abc", "torch", "2"),
+        *("n", "3", "train.steps", "1, 2"),
     ]
 
 

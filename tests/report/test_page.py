@@ -97,7 +97,7 @@ def test_user_text_cannot_become_markup():
                 Cost((StageRow(text, 1.0, note=text),)),
                 Meanings(((text, text),)),
                 Method((text,), (Citation(text, "https://doi.org/10.1000/1"),)),
-                Provenance(((text, text),), ((text, text),), ((text, text),), 1, text, text),
+                Provenance(((text, text),), {text: text}, {text: text}, 1, text, text),
             ),
         )
 

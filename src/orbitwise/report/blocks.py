@@ -7,7 +7,8 @@ heading behind. Molecules have a block of their own in ``ensemble``, crystals in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -138,12 +139,12 @@ class Method:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The files beside the page, and what is needed to make it again: ``settings`` and
-    ``versions`` are pairs of a name and its value."""
+    """The files beside the page, each with what is in it, and what is needed to make it again:
+    ``settings``, which may be nested, and ``versions`` by name."""
 
     files: Pairs = ()
-    settings: Pairs = ()
-    versions: Pairs = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
     commit: str = ""
     command: str = ""
@@ -154,3 +155,20 @@ class Provenance:
         seed = "" if self.seed is None else str(self.seed)
         pairs = (("Command", self.command), ("Seed", seed), ("Commit", self.commit))
         return tuple(pair for pair in pairs if pair[1])
+
+    @property
+    def chosen(self) -> Pairs:
+        """The settings as names and text, ``a.b`` for nested ones; those that are None are left
+        out."""
+        return tuple(_flat(self.settings))
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            yield name, ", ".join(map(str, value)) or "none"
+        elif value is not None:
+            yield name, str(value)

@@ -104,6 +104,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _by_level(words: Words) -> bool:
+    """Whether the figure is drawn against the levels, not output by output."""
+    rows = words.report.rows
+    return len(rows) > 1 and all(row.level is not None for row in rows)
+
+
 def _figure(words: Words) -> Figure:
     subject = words.subject
     points = []
@@ -123,7 +129,7 @@ def _figure(words: Words) -> Figure:
             )
         )
 
-    if len(points) > 1 and all(p.level is not None for p in points):
+    if _by_level(words):
         unit = next(iter(subject.units.values()))
         return levels_figure(points, subject.levels, f"{unit}²" if words.squared else unit)
 
@@ -137,11 +143,7 @@ def _page(words: Words, cost: Cost, origin: dict[str, Any], picture: Picture) ->
         "Every structure is shown in several poses, the answers are turned back, and the loss is"
         f" split into that of their mean and what they scatter about it. Poses: {cost.nodes}."
     )
-    settings = tuple(
-        (k, str(v))
-        for k, v in config.resolved().items()
-        if v is not None and k not in ("seed", "out")
-    )
+    settings = {k: v for k, v in config.resolved().items() if k not in ("seed", "out")}
     return Page(
         title=subject.title,
         kind="Symmetry audit",
@@ -157,7 +159,7 @@ def _page(words: Words, cost: Cost, origin: dict[str, Any], picture: Picture) ->
             Provenance(
                 files=FILES,
                 settings=settings,
-                versions=tuple(origin["versions"].items()),
+                versions=origin["versions"],
                 seed=config.seed,
                 commit=origin["commit"] or "",
                 command=origin["command"],
@@ -213,7 +215,7 @@ def _percent(text: str) -> str:
 
 
 def _caption(words: Words) -> str:
-    if words.subject.levels:
+    if _by_level(words):
         return (
             "Left: the share with its standard error. Right: the loss itself and its two parts,"
             " which add up to it."

@@ -101,10 +101,8 @@ def page(case: Case, told: dict, shown: Ensemble) -> Page:
             ),
             Provenance(
                 files=FILES,
-                settings=tuple(
-                    (k.replace("_", " "), str(v)) for k, v in case.effort.model_dump().items()
-                ),
-                versions=tuple(told["versions"].items()),
+                settings={k.replace("_", " "): v for k, v in case.effort.model_dump().items()},
+                versions=told["versions"],
                 seed=config.seed,
                 commit=told["commit"] or "",
                 command=command(case),

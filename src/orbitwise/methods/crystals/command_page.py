@@ -60,8 +60,8 @@ def write(path: Path, found: Found, told: dict) -> Path:
             ),
             Provenance(
                 files=FILES,
-                settings=tuple((k, str(v)) for k, v in config.resolved().items() if v is not None),
-                versions=tuple(told["versions"].items()),
+                settings=config.resolved(),
+                versions=told["versions"],
                 seed=config.seed,
                 commit=told["commit"] or "",
                 command=_command(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from orbitwise.crystals.matching.ceiling import Ceiling
@@ -57,10 +58,18 @@ class CrystalFigures:
         return text
 
 
+def distance(rmse: Measured, with_error: bool = False) -> str:
+    """An RMSE as text; a dash where nothing matched, no error where a single one did."""
+    if not math.isfinite(rmse.value):
+        return "–"
+    known = with_error and math.isfinite(rmse.error)
+    return f"{rmse.value:.4f}" + (f" ± {rmse.error:.4f}" if known else "")
+
+
 def _line(what: str, rate: Measured, rmse: Measured) -> str:
     return (
-        f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match, RMSE {rmse.value:.4f} ±"
-        f" {rmse.error:.4f}"
+        f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match,"
+        f" RMSE {distance(rmse, with_error=True)}"
     )
 
 

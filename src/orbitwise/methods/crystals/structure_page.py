@@ -11,7 +11,7 @@ from orbitwise.crystals.figures import cells_figure, formula, guesses_figure
 from orbitwise.crystals.matching.match import MatchResult, Measured
 from orbitwise.crystals.validity.generation import GenerationMetrics
 from orbitwise.methods.crystals.guesses import GuessedCrystals
-from orbitwise.methods.crystals.rates import CrystalFigures
+from orbitwise.methods.crystals.rates import CrystalFigures, distance
 from orbitwise.report import (
     Citation,
     KeyFigure,
@@ -62,8 +62,8 @@ def write_page(
             Method((own.summary.strip(),), citations=(Citation.arxiv(own.paper, own.arxiv),)),
             Provenance(
                 files=FILES,
-                settings=tuple((k, str(v)) for k, v in config.resolved().items()),
-                versions=tuple(provenance.versions().items()),
+                settings=config.resolved(),
+                versions=provenance.versions(),
                 seed=config.train.seed,
                 commit=provenance.commit() or "",
             ),
@@ -75,9 +75,9 @@ def write_page(
 def _key_figures(told: CrystalFigures) -> tuple[KeyFigure, ...]:
     one, best = told.match1.value, told.match_all.value
     return (
-        KeyFigure("one guess", f"{100 * one:.1f} %", f"RMSE {told.rmse1.value:.4f}"),
+        KeyFigure("one guess", f"{100 * one:.1f} %", f"RMSE {distance(told.rmse1)}"),
         KeyFigure(
-            f"best of {told.guesses}", f"{100 * best:.1f} %", f"RMSE {told.rmse_all.value:.4f}"
+            f"best of {told.guesses}", f"{100 * best:.1f} %", f"RMSE {distance(told.rmse_all)}"
         ),
         KeyFigure("network calls", f"{told.evaluations}", "for each guess"),
     )
@@ -92,7 +92,7 @@ def _matches(ways: list[tuple[Measured, Measured]]) -> Table:
             (
                 f"{k}",
                 f"{100 * rate.value:.1f} ± {100 * rate.error:.1f}",
-                f"{rmse.value:.4f} ± {rmse.error:.4f}",
+                distance(rmse, with_error=True),
             )
             for k, (rate, rmse) in enumerate(ways, 1)
             if k in (1, 2, 5, 10, 20, len(ways))

@@ -65,10 +65,8 @@ def write(
                     ("samples.extxyz", "samples"),
                     ("summary.json", "all figures"),
                 ),
-                settings=tuple(
-                    (k, str(v)) for k, v in config.resolved().items() if not isinstance(v, dict)
-                ),
-                versions=tuple((name, version(name)) for name in ("orbitwise", "torch", "rdkit")),
+                settings=config.resolved(),
+                versions={name: version(name) for name in ("orbitwise", "torch", "rdkit")},
                 seed=config.train.seed,
             ),
         ),

@@ -24,7 +24,7 @@ from orbitwise.proteins.geometry import (
     quantities,
     radius_of_gyration,
 )
-from orbitwise.proteins.judge import Mean, ProteinVerdict
+from orbitwise.proteins.judge import GeometryRow, Mean, ProteinVerdict
 from orbitwise.proteins.secondary_structure import secondary_structure
 from orbitwise.report import (
     CheckRow,
@@ -44,7 +44,6 @@ from orbitwise.report.numbers import with_error
 from orbitwise.runs.config import Config
 from orbitwise.runs.provenance import commit, versions
 from orbitwise.runs.registry import card
-from orbitwise.training.checkpoint import flatten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +58,7 @@ FILES = (
     ("summary.json", "every number on this page"),
 )
 _SHOWN = 8  # traces
+_CIRCULAR = {q.label for q in BACKBONE if q.circular}  # TRACE is part of it
 MEANINGS = (
     (
         "W1",
@@ -117,8 +117,8 @@ def write(
             ),
             Provenance(
                 files=(*FILES, *((file, p.title) for file, p in pictures.items())),
-                settings=tuple((k, str(v)) for k, v in flatten(config.resolved()).items()),
-                versions=tuple(versions().items()),
+                settings=config.resolved(),
+                versions=versions(),
                 seed=config.train.seed,
                 commit=commit() or "",
             ),
@@ -271,12 +271,8 @@ def _geometry(verdict: ProteinVerdict) -> Table:
         rows=tuple(
             (
                 g.label,
-                "" if abs(g.held_out_spread) > 60 else f"{g.mean:.2f} ± {g.spread:.2f} {g.unit}",
-                (
-                    ""
-                    if abs(g.held_out_spread) > 60
-                    else f"{g.held_out_mean:.2f} ± {g.held_out_spread:.2f} {g.unit}"
-                ),
+                _mean(g, g.mean, g.spread),
+                _mean(g, g.held_out_mean, g.held_out_spread),
                 *(f"{v:.3g} {g.unit}" for v in (g.w1, g.w1_training, g.w1_halves)),
             )
             for g in verdict.geometry
@@ -284,6 +280,12 @@ def _geometry(verdict: ProteinVerdict) -> Table:
         note="Mean ± standard deviation of all residues; none is given for torsions, which live on"
         " a circle.",
     )
+
+
+def _mean(row: GeometryRow, mean: float, spread: float) -> str:
+    if row.label in _CIRCULAR:
+        return ""
+    return f"{mean:.2f} ± {spread:.2f} {row.unit}"
 
 
 def _warnings(verdict: ProteinVerdict) -> tuple[str, ...]:

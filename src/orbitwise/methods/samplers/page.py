@@ -120,8 +120,8 @@ def write_report(
                     *((file, p.title) for file, p in pictures.items()),
                     ("summary.json", "every number on this page"),
                 ),
-                settings=tuple(_flat(settings)),
-                versions=tuple((name, version(name)) for name in ("orbitwise", "torch")),
+                settings=settings,
+                versions={name: version(name) for name in ("orbitwise", "torch")},
                 seed=seed,
                 commit=commit,
                 command=command,
@@ -235,12 +235,3 @@ def _stages(counts: Mapping[str, Calls], seconds: Mapping[str, float]) -> tuple[
     return tuple(
         StageRow(name, value, *calls_of(counts.get(name, (0, 0)))) for name, value in time.items()
     )
-
-
-def _flat(settings: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as ``a.b`` and text."""
-    out: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        out += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, str(value))]
-    return out

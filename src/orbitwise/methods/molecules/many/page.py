@@ -219,8 +219,8 @@ def _page(
             Method((own.summary.strip(),), citations=(Citation.arxiv(own.paper, own.arxiv),)),
             Provenance(
                 files=FILES,
-                settings=tuple((k, str(v)) for k, v in config.resolved().items()),
-                versions=tuple(origin["versions"].items()),
+                settings=config.resolved(),
+                versions=origin["versions"],
                 seed=origin["seed"],
                 commit=origin["commit"] or "",
             ),
