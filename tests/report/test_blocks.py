@@ -97,8 +97,8 @@ def test_meanings_method_and_provenance():
     )
     assert lines(whole) == [
         *("Files and settings", "a.csv", "a table"),
-        *("Command", "orbitwise x", "Seed", "0", "Commit", "abc", "torch", "2"),
-        *("n", "3", "train.steps", "1, 2"),
+        *("Command", "orbitwise x", "Seed", "0", "Commit", "abc"),
+        *("n", "3", "train.steps", "1, 2", "torch", "2"),
     ]
 
 

@@ -150,17 +150,13 @@ class Provenance:
     command: str = ""
 
     @property
-    def origin(self) -> Pairs:
-        """Command, seed and commit, those that are known."""
+    def rows(self) -> Pairs:
+        """Command, seed and commit, those that are known; the settings, ``a.b`` for nested ones,
+        without those that are None; the versions."""
         seed = "" if self.seed is None else str(self.seed)
-        pairs = (("Command", self.command), ("Seed", seed), ("Commit", self.commit))
-        return tuple(pair for pair in pairs if pair[1])
-
-    @property
-    def chosen(self) -> Pairs:
-        """The settings as names and text, ``a.b`` for nested ones; those that are None are left
-        out."""
-        return tuple(_flat(self.settings))
+        origin = (("Command", self.command), ("Seed", seed), ("Commit", self.commit))
+        known = (pair for pair in origin if pair[1])
+        return (*known, *_flat(self.settings), *self.versions.items())
 
 
 def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

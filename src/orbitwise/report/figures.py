@@ -177,6 +177,7 @@ def _numbers(x: list[float], y: list[float], text: list[str]) -> Scatter:
         mode="markers+text",
         showlegend=False,
         hoverinfo="skip",
+        cliponaxis=False,
         marker={
             "size": 17,
             "color": "rgba(255,255,255,0.92)",

@@ -71,7 +71,7 @@ def _maps(
         levels = np.linspace(0, deepest, 9)
         shown = axis.contourf(grid, grid, z, levels=levels, cmap=depths(white=True), vmax=deepest)
 
-        axis.scatter(x, y, s=60, c="white", edgecolors=INK, linewidths=0.7, zorder=3)
+        axis.scatter(x, y, s=60, c="white", ec=INK, lw=0.7, zorder=3, clip_on=False)
         for xi, yi, ti in zip(x, y, text, strict=True):
             axis.text(xi, yi, ti, ha="center", va="center", fontsize=6.5, zorder=4)
 
