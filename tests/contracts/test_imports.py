@@ -29,7 +29,7 @@ MATTER = LEVELS[2]
 FIRST_MATTER = 2  # levels above this one are below matter
 SCIENCES = {"rdkit", "pymatgen", "biotite", "openmm"}
 # the automorphisms of a molecule are a group; a page of a molecule draws its formula
-MAY_KNOW = {"groups/automorphism.py": {"rdkit"}, "report/page.py": {"rdkit"}}
+MAY_KNOW = {"groups/automorphism.py": {"rdkit"}, "report/drawing.py": {"rdkit"}}
 LARGEST_FOLDER = 20  # files, or folders
 FOR_ALL = {"errors", "lazy", "units"}
 BANNED_NAMES = ("util", "common", "misc", "helper")

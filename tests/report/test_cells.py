@@ -1,12 +1,9 @@
 """Unit cells as they are drawn: atoms on the border, near-neighbour bonds, edges."""
 
-import math
-
 import numpy as np
 
-from orbitwise.report.cells import cells_data
-from orbitwise.report.data import CellRow, ReportData
-from orbitwise.report.page import render
+from orbitwise.report.cells import CellRow, Cells, cells_data
+from orbitwise.report.page import Page, render
 
 IDEAL = [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -63,18 +60,8 @@ def test_edges_have_the_lengths_of_the_cell_whatever_its_orientation():
 
 def test_the_page_holds_cells_and_nothing_where_there_are_none():
     assert cells_data([]) is None
-    page = render(
-        ReportData(
-            title="Crystals",
-            smiles="",
-            temperature_kelvin=math.nan,
-            numbers=np.zeros(0, int),
-            bonds=(),
-            subtitle="x",
-            cells=(perovskite(),) * 40,
-            cells_head=("Space group",),
-            cells_note="<a note>",
-        )
-    )
+    block = Cells((perovskite(),) * 40, ("Space group",), note="<a note>", rest="crystals.csv")
+    page = render(Page("Crystals", (block,)))
     assert page.count("<tr data-structure") == 12 and "and 10 more in crystals.csv" in page
-    assert "&lt;a note&gt;" in page and 'id="viewer-data"' in page and "chooses the crystal" in page
+    assert "&lt;a note&gt;" in page and 'class="viewer"' in page and "chooses the crystal" in page
+    assert "<section" not in render(Page("Crystals", (Cells((), ("Space group",)),)))

@@ -38,7 +38,7 @@ def guesses_figure(
         values = np.clip(values[np.isfinite(values)], edges[0], None)
         right.stairs(np.histogram(values, edges)[0], edges, label=name, color=colour, lw=1.4)
     right.set(xscale="log", xlabel="distance to the true structure, (V/N)^⅓", ylabel="compositions")
-    legend(right, "upper right")
+    legend(right)
     return fig
 
 

@@ -1,21 +1,30 @@
-"""Reports of an ensemble: one HTML page that opens offline, and a static picture. Names load on
+"""Reports: one HTML page made of blocks that opens offline, and static pictures. Names load on
 first use."""
 
 from orbitwise.lazy import load_on_first_use
 
 _WHERE = {
-    "CellRow": "data",
-    "CheckRow": "data",
-    "Citation": "data",
-    "ConformerRow": "data",
-    "Ensembles": "data",
-    "FreeEnergy": "data",
-    "KeyFigure": "data",
-    "Picture": "data",
-    "ReportData": "data",
-    "StageRow": "data",
-    "Table": "data",
-    "TorsionPanel": "data",
+    "CellRow": "cells",
+    "Cells": "cells",
+    "CheckRow": "blocks",
+    "Checks": "blocks",
+    "Citation": "blocks",
+    "ConformerRow": "ensemble",
+    "Cost": "blocks",
+    "Distributions": "ensemble",
+    "Drawing": "drawing",
+    "Ensemble": "ensemble",
+    "FreeEnergy": "ensemble",
+    "KeyFigure": "blocks",
+    "Meanings": "blocks",
+    "Method": "blocks",
+    "Page": "page",
+    "Picture": "blocks",
+    "Provenance": "blocks",
+    "StageRow": "blocks",
+    "Table": "blocks",
+    "Text": "blocks",
+    "TorsionPanel": "ensemble",
     "main_picture": "picture",
     "write_report": "page",
 }

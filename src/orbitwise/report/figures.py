@@ -4,13 +4,25 @@ share."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orbitwise.report.data import ConformerRow, Ensembles, ReportData, TorsionPanel, beside
+from orbitwise.report.ensemble import (
+    ConformerRow,
+    Distributions,
+    Ensemble,
+    TorsionPanel,
+    beside,
+)
 from orbitwise.units import KCAL_PER_MOL_K
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Contour, Figure, Scatter
+
 SAMPLES, REFERENCE, SEARCHER, BEFORE = "#1f6fb4", "#1c2430", "#e08214", "#8e63b0"
+COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "searcher": SEARCHER, "before": BEFORE}
 INK, GRID = "#3b4656", "#e6eaf0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # deep blue at the minimum, white where nothing was seen
@@ -33,27 +45,31 @@ def free_energy_map(a: np.ndarray, b: np.ndarray, kt: float, cells: int = 72) ->
     """
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
+
     width = 360 / cells
     ij = [np.floor((np.degrees(v) + 180) % 360 / width).astype(int) % cells for v in (b, a)]
     counts = np.zeros((cells, cells))
     np.add.at(counts, tuple(ij), 1.0)
+
     sigma = float(np.clip(9 - 4 * math.log10(max(len(a), 1) / 1000), 5, 9)) / width
     wave = np.exp(-2 * (np.pi * np.fft.fftfreq(cells) * sigma) ** 2)
     p = np.fft.ifft2(np.fft.fft2(counts) * wave[:, None] * wave[None]).real
     p[p < p.max() * 1e-9] = 0.0  # round-off of the transform
+
     with np.errstate(divide="ignore"):
         return -kt * np.log(p / p.max())
 
 
-def torsion_figure(panel: TorsionPanel, path: str):
+def torsion_figure(panel: TorsionPanel, path: str) -> Figure:
     """Histogram of one torsion: samples filled, the others as step lines. ``path`` names its
     atoms."""
     fig = _figure(height=215)
-    for key, values in present(panel.angles):
+    for key, values in panel.angles.present():
         bins = 72 if len(values) >= 3000 else 36
         edges = np.linspace(-180, 180, bins + 1)
         share = np.histogram((np.degrees(values) + 180) % 360 - 180, edges)[0] / len(values)
         _steps(fig, key, edges, share / (360 / bins) * 100)
+
     where = "" if path in ("", panel.label) else f" · {path}"
     fig.update_layout(
         showlegend=False, title={"text": f"<b>{panel.label}</b>{where}", "font": {"size": 13}}
@@ -63,12 +79,12 @@ def torsion_figure(panel: TorsionPanel, path: str):
     return fig
 
 
-def energy_figure(energies: Ensembles):
+def energy_figure(energies: Distributions) -> Figure:
     """Histogram of energies over the range of samples and reference; ``energies_beyond`` says what
     is left out."""
     fig = _figure(height=300)
     edges = _energy_edges(energies)
-    for key, values in present(energies):
+    for key, values in energies.present():
         counts = np.histogram(values, edges)[0]
         _steps(fig, key, edges, counts / len(values) / (edges[1] - edges[0]))
     fig.update_xaxes(
@@ -78,26 +94,25 @@ def energy_figure(energies: Ensembles):
     return fig
 
 
-def energies_beyond(energies: Ensembles) -> str:
+def energies_beyond(energies: Distributions) -> str:
     """Which share of each ensemble lies outside the axis of ``energy_figure``, as a sentence; empty
     for none."""
     edges = _energy_edges(energies)
     shares = [
-        (k, 1 - float(((v >= edges[0]) & (v <= edges[-1])).mean())) for k, v in present(energies)
+        (k, 1 - float(((v >= edges[0]) & (v <= edges[-1])).mean())) for k, v in energies.present()
     ]
     said = [f"{100 * share:.0f} % of {NAMES[key]}" for key, share in shares if share > 0.005]
     return f"Not on the axis: {', '.join(said)}." if said else ""
 
 
-def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
-    """Free-energy maps of two torsions side by side, one colour scale, conformers marked by their
-    number."""
-    import plotly.graph_objects as go
+def map_figure(ensemble: Ensemble) -> Figure:
+    """Free-energy maps of its two torsions side by side, one colour scale, conformers marked by
+    their number."""
     from plotly.subplots import make_subplots
 
-    panels = map_panels(data, first, second)
-    kt = KCAL_PER_MOL_K * data.temperature_kelvin
-    deepest = depth(kt)
+    first, second = ensemble.pair
+    panels = map_panels(first, second)
+    kt = KCAL_PER_MOL_K * ensemble.temperature_kelvin
     fig = make_subplots(
         cols=len(panels),
         subplot_titles=[p[0] for p in panels],
@@ -105,68 +120,74 @@ def map_figure(data: ReportData, first: TorsionPanel, second: TorsionPanel):
         horizontal_spacing=0.055,
     )
     _style(fig, height=430 if len(panels) < 3 else 370)
-    axis = np.arange(-1, 73) * 5.0 - 177.5
-    scale = [[i / len(DEPTHS), c] for i, c in enumerate(DEPTHS)] + [[1, "#ffffff"]]
+
     for k, (_, a, b) in enumerate(panels, 1):
-        z = np.pad(np.minimum(free_energy_map(a, b, kt), 2 * deepest), 1, mode="wrap")
-        fig.add_trace(
-            go.Contour(
-                x=axis,
-                y=axis,
-                z=z.astype(np.float32),
-                zmin=0,
-                zmax=deepest,
-                colorscale=scale,
-                contours={"start": 0, "end": deepest, "size": deepest / 8, "coloring": "fill"},
-                line={"width": 0.4, "color": "rgba(255,255,255,0.7)"},
-                showscale=k == len(panels),
-                colorbar={
-                    "title": {"text": "kcal/mol", "side": "right"},
-                    "thickness": 14,
-                    "outlinewidth": 0,
-                },
-                hovertemplate=(
-                    f"{first.label} %{{x:.0f}}°, {second.label} %{{y:.0f}}°<br>%{{z:.1f}} kcal/mol"
-                    "<extra></extra>"
-                ),
-            ),
-            row=1,
-            col=k,
-        )
-        x, y, text = marks(data)
-        fig.add_trace(
-            go.Scatter(
-                x=x,
-                y=y,
-                text=text,
-                mode="markers+text",
-                showlegend=False,
-                hoverinfo="skip",
-                marker={
-                    "size": 17,
-                    "color": "rgba(255,255,255,0.92)",
-                    "line": {"color": INK, "width": 1},
-                },
-                textfont={"size": 10.5, "color": INK},
-            ),
-            row=1,
-            col=k,
-        )
+        fig.add_trace(_contours(a, b, kt, (first, second), scale=k == len(panels)), row=1, col=k)
+        fig.add_trace(_numbers(*marks(ensemble)), row=1, col=k)
         fig.update_xaxes(title_text=f"{first.label} (°)", row=1, col=k)
+
     # the whole turn is always shown: no margins, square panels
-    fig.update_xaxes(
-        range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True
-    )
-    fig.update_yaxes(
-        range=[-180, 180], tickvals=TICKS, constrain="domain", showgrid=False, mirror=True
-    )
+    turn = {"range": [-180, 180], "tickvals": TICKS, "constrain": "domain"}
+    fig.update_xaxes(**turn, showgrid=False, mirror=True)
+    fig.update_yaxes(**turn, showgrid=False, mirror=True)
     for k in range(len(panels)):
         fig.update_yaxes(scaleanchor=f"x{k + 1 if k else ''}", row=1, col=k + 1)
     fig.update_yaxes(title_text=f"{second.label} (°)", row=1, col=1)
     return fig
 
 
-def population_figure(rows: tuple[ConformerRow, ...]):
+def _contours(
+    a: np.ndarray, b: np.ndarray, kt: float, pair: tuple[TorsionPanel, TorsionPanel], scale: bool
+) -> Contour:
+    """The free energy of two angles in radians; ``scale``: with the bar of the colours."""
+    from plotly.graph_objects import Contour
+
+    deepest = depth(kt)
+    axis = np.arange(-1, 73) * 5.0 - 177.5
+    z = np.pad(np.minimum(free_energy_map(a, b, kt), 2 * deepest), 1, mode="wrap")
+    colours = [[i / len(DEPTHS), c] for i, c in enumerate(DEPTHS)] + [[1, "#ffffff"]]
+    where = f"{pair[0].label} %{{x:.0f}}°, {pair[1].label} %{{y:.0f}}°"
+    return Contour(
+        x=axis,
+        y=axis,
+        z=z.astype(np.float32),
+        zmin=0,
+        zmax=deepest,
+        colorscale=colours,
+        contours={"start": 0, "end": deepest, "size": deepest / 8, "coloring": "fill"},
+        line={"width": 0.4, "color": "rgba(255,255,255,0.7)"},
+        showscale=scale,
+        colorbar={
+            "title": {"text": "kcal/mol", "side": "right"},
+            "thickness": 14,
+            "outlinewidth": 0,
+        },
+        hovertemplate=f"{where}<br>%{{z:.1f}} kcal/mol<extra></extra>",
+    )
+
+
+def _numbers(x: list[float], y: list[float], text: list[str]) -> Scatter:
+    """Numbers in white discs."""
+    from plotly.graph_objects import Scatter
+
+    return Scatter(
+        x=x,
+        y=y,
+        text=text,
+        mode="markers+text",
+        showlegend=False,
+        hoverinfo="skip",
+        cliponaxis=False,
+        marker={
+            "size": 17,
+            "color": "rgba(255,255,255,0.92)",
+            "line": {"color": INK, "width": 1},
+        },
+        textfont={"size": 10.5, "color": INK},
+    )
+
+
+def population_figure(rows: Sequence[ConformerRow]) -> Figure:
     """Populations with error bars, samples beside the reference (or else the search)."""
     fig = _figure(height=260)
     numbers = [str(i) for i in range(1, len(rows) + 1)]
@@ -174,6 +195,7 @@ def population_figure(rows: tuple[ConformerRow, ...]):
     if other := beside(rows):
         values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
         sets.append((other, values, errors, "#9aa5b4"))
+
     for name, values, errors, colour in sets:
         y = [None if v is None else 100 * v for v in values]
         error = [0 if e is None else 100 * e for e in errors]
@@ -184,27 +206,16 @@ def population_figure(rows: tuple[ConformerRow, ...]):
             marker_color=colour,
             error_y={"type": "data", "array": error, "thickness": 1.2, "width": 3, "color": INK},
         )
+
     fig.update_layout(barmode="group", bargap=0.3 if len(rows) > 3 else 0.6)
     fig.update_xaxes(title_text="conformer", type="category", showgrid=False)
     fig.update_yaxes(title_text="population (%)", rangemode="nonnegative")
     return fig
 
 
-def torsion_pair(data: ReportData) -> tuple[TorsionPanel, TorsionPanel] | None:
-    """The two torsions of the map."""
-    return (
-        None
-        if data.map_pair is None
-        else (data.torsions[data.map_pair[0]], data.torsions[data.map_pair[1]])
-    )
-
-
-def present(values: Ensembles) -> list[tuple[str, np.ndarray]]:
-    found = [(k, getattr(values, k)) for k in ("samples", "searcher", "before", "reference")]
-    return [(k, np.asarray(v, dtype=float).ravel()) for k, v in found if v is not None and len(v)]
-
-
-def map_panels(data: ReportData, first: TorsionPanel, second: TorsionPanel):
+def map_panels(
+    first: TorsionPanel, second: TorsionPanel
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """``(title, a, b)`` of each map: samples, the reference (or else the search), before
     relaxation."""
     titles = {
@@ -213,18 +224,18 @@ def map_panels(data: ReportData, first: TorsionPanel, second: TorsionPanel):
         "searcher": "Search",
         "before": "Before relaxation",
     }
-    b = dict(present(second.angles))
-    a = dict(present(first.angles))
+    a, b = dict(first.angles.present()), dict(second.angles.present())
     if "reference" in a and "reference" in b:
         del titles["searcher"]
     return [(title, a[key], b[key]) for key, title in titles.items() if key in a and key in b]
 
 
-def marks(data: ReportData, limit: int = 9) -> tuple[list[float], list[float], list[str]]:
-    i, j = data.map_pair
+def marks(ensemble: Ensemble, limit: int = 9) -> tuple[list[float], list[float], list[str]]:
+    """Where the minima of the first conformers lie on the map, in degrees, and their numbers."""
+    i, j = ensemble.map_pair
     marks = [
         (math.degrees(row.torsions[i]), math.degrees(row.torsions[j]), str(k))
-        for k, row in enumerate(data.conformers[:limit], 1)
+        for k, row in enumerate(ensemble.conformers[:limit], 1)
         if len(row.torsions) > max(i, j) and None not in (row.torsions[i], row.torsions[j])
     ]
     x, y, text = zip(*marks, strict=True) if marks else ((), (), ())
@@ -237,11 +248,8 @@ def depth(kt: float) -> float:
     return max(0.5, round(2 * 7 * kt) / 2)
 
 
-def _steps(fig, key: str, edges: np.ndarray, height: np.ndarray) -> None:
-    colour = {"samples": SAMPLES, "reference": REFERENCE, "searcher": SEARCHER, "before": BEFORE}[
-        key
-    ]
-    dash = {"before": "dot"}.get(key, "solid")
+def _steps(fig: Figure, key: str, edges: np.ndarray, height: np.ndarray) -> None:
+    dash = "dot" if key == "before" else "solid"
     fill = {"fill": "tozeroy", "fillcolor": "rgba(31,111,180,0.30)"} if key == "samples" else {}
     fig.add_scatter(
         x=edges,
@@ -249,25 +257,27 @@ def _steps(fig, key: str, edges: np.ndarray, height: np.ndarray) -> None:
         name=NAMES[key],
         mode="lines",
         hoverinfo="skip",
-        line={"shape": "hv", "color": colour, "width": 1.6, "dash": dash},
+        line={"shape": "hv", "color": COLOURS[key], "width": 1.6, "dash": dash},
         **fill,
     )
 
 
-def _energy_edges(energies: Ensembles) -> np.ndarray:
+def _energy_edges(energies: Distributions) -> np.ndarray:
     """From 0 to a little above samples and reference, 20 to 60 bins as the smaller of them can
     fill. Samples far above the reference do not stretch the axis beyond three times its range."""
-    main = {k: v[np.isfinite(v)] for k, v in present(energies) if k in ("samples", "reference")}
+    main = {k: v[np.isfinite(v)] for k, v in energies.present() if k in ("samples", "reference")}
     main = {k: v for k, v in main.items() if len(v)} or {"samples": np.ones(1)}
+
     low = min(0.0, *(float(v.min()) for v in main.values()))
     tops = {k: float(np.quantile(v, 0.998)) for k, v in main.items()}
     known = tops.get("reference", math.inf)
     high = 1.15 * max(tops.get("reference", 0.0), min(tops.get("samples", 0.0), 3 * known)) + 1e-6
+
     bins = int(np.clip(1.2 * math.sqrt(min(len(v) for v in main.values())), 20, 60))
     return np.linspace(low, high, bins + 1)
 
 
-def _figure(height: int):
+def _figure(height: int) -> Figure:
     import plotly.graph_objects as go
 
     fig = go.Figure()
@@ -275,7 +285,7 @@ def _figure(height: int):
     return fig
 
 
-def _style(fig, height: int) -> None:
+def _style(fig: Figure, height: int) -> None:
     fig.update_layout(
         template="none",
         height=height,

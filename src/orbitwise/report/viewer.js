@@ -1,7 +1,6 @@
-// Balls and sticks as one lit mesh. Positions, bonds and colours come from the page's data block.
+// Balls and sticks as one lit mesh, one view for each section that has structures. Positions, bonds and
+// colours come from the data beside the view.
 (function () {
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-
   function sphere(level) {
     const t = (1 + Math.sqrt(5)) / 2;
     let points = [[-1, t, 0], [1, t, 0], [-1, -t, 0], [1, -t, 0], [0, -1, t], [0, 1, t], [0, -1, -t], [0, 1, -t],
@@ -84,10 +83,12 @@
       body.replaceAll("<circle", '<circle stroke="#3b4656" stroke-width="0.03"') + "</g></svg>";
   }
 
-  window.orbitwiseViewer = function (target, dataId) {
-    const model = read(dataId), r = model.extent;
+  function view(target) {
+    const section = target.closest("section");
+    const model = JSON.parse(section.querySelector("script.structures").textContent), r = model.extent;
     // one molecule in many shapes, or crystals that each have their own atoms
     const items = model.items || model.structures.map((positions) => ({ ...model, positions }));
+    const choices = section.querySelectorAll("[data-structure]");
     const ball = sphere(Math.max(...items.map((item) => item.symbols.length)) > 120 ? 1 : 2);
     const hidden = { visible: false, range: [-r, r], showspikes: false };
     const layout = {
@@ -104,7 +105,7 @@
       const item = items[n], at = item.positions;
       mark(n);
       if (!solid) {
-        document.getElementById(target).innerHTML = flat(item, at, r);
+        target.innerHTML = flat(item, at, r);
         return;
       }
       const m = mesh(item, at, ball);
@@ -126,28 +127,27 @@
                 hoverinfo: "skip", textfont: { size: 14, color: "#5b6675" } }];
     }
     function mark(n) {
-      document.querySelectorAll("[data-structure]").forEach((node) => {
+      choices.forEach((node) => {
         const on = Number(node.dataset.structure) === n;
         node.classList.toggle("selected", on);
         if (node.tagName === "BUTTON") node.setAttribute("aria-pressed", on);
       });
-      const caption = document.getElementById("structure-name");
-      const row = document.querySelector('tr[data-structure="' + n + '"]');
-      if (caption && row) caption.textContent = row.dataset.caption;
+      const row = section.querySelector('tr[data-structure="' + n + '"]');
+      if (row) section.querySelector(".structure-name").textContent = row.dataset.caption;
     }
-    document.querySelectorAll("[data-structure]").forEach((node) => {
+    choices.forEach((node) => {
       node.addEventListener("click", () => show(Number(node.dataset.structure)));
     });
     show(0);
-  };
+  }
 
   document.querySelectorAll("script[data-figure]").forEach((node) => {
     const figure = JSON.parse(node.textContent);
-    const small = node.dataset.figure.startsWith("fig-torsion");
+    const name = node.dataset.figure, small = name.startsWith("torsion");
     const config = { displaylogo: false, responsive: true, displayModeBar: small ? false : "hover",
                      modeBarButtons: [["toImage", "resetScale2d"]],
-                     toImageButtonOptions: { format: "svg", filename: node.dataset.figure } };
-    Plotly.newPlot(node.dataset.figure, figure.data, figure.layout, config);
+                     toImageButtonOptions: { format: "svg", filename: name } };
+    Plotly.newPlot(node.parentElement.querySelector(".plot"), figure.data, figure.layout, config);
   });
-  if (document.getElementById("viewer")) window.orbitwiseViewer("viewer", "viewer-data");
+  document.querySelectorAll(".viewer").forEach(view);
 })();

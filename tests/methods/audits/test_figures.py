@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from orbitwise.methods.audits.figures import AuditPoint, levels_figure, outputs_figure
-from orbitwise.report import ReportData, Table
+from orbitwise.report import Page, Table
 from orbitwise.report.canvas import save
 from orbitwise.report.page import render
 
@@ -44,13 +44,6 @@ def test_levels_in_order_and_without_what_a_logarithm_cannot_show():
 
 
 def test_tables_are_escaped():
-    data = ReportData(
-        title="t",
-        smiles="",
-        temperature_kelvin=0.0,
-        numbers=np.zeros(0, int),
-        bonds=(),
-        tables=(Table("Found <b>", ("a", "b"), (("x & y", "1 < 2"),), "a note"),),
-    )
-    page = render(data)
+    table = Table("Found <b>", ("a", "b"), (("x & y", "1 < 2"),), "a note")
+    page = render(Page("t", (table,)))
     assert "Found &lt;b&gt;" in page and "1 &lt; 2" in page and "a note" in page

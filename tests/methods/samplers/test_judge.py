@@ -159,7 +159,9 @@ def test_torsions_and_their_page(tmp_path):
         found.names == ("φ", "ψ") and abs(found.kl.value - found.kl.floor) < 5 * found.kl.floor_std
     )
     assert found.w2.value < 2 * found.w2.floor and verdict.distance_w1.value < 0.05
-    page = write_report(tmp_path, "A molecule", verdict, drawn, reference, {}, {}, {}).read_text()
+    page = write_report(
+        tmp_path, "A molecule", verdict, drawn, reference, counts={}, seconds={}, settings={}
+    ).read_text()
     assert (tmp_path / "torsions.png").stat().st_size > 10_000
     assert "φ and ψ" in page and "pair distances" in page
 
@@ -185,9 +187,9 @@ def test_the_page_says_what_the_verdict_says(forty, tmp_path):
         verdict,
         drawn,
         reference,
-        counts,
-        seconds,
-        settings,
+        counts=counts,
+        seconds=seconds,
+        settings=settings,
         seed=3,
     )
     page = path.read_text()

@@ -124,10 +124,10 @@ def outputs_figure(
         right.axvline(value, color=INK, lw=0.8, ls=":")
         right.text(
             value,
-            len(points) - 0.45,
+            1.01,
             name,
+            transform=right.get_xaxis_transform(),
             fontsize=7.5,
-            rotation=0,
             ha="center",
             va="bottom",
             color=INK,

@@ -6,26 +6,43 @@ import json
 import math
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from orbitwise.data.folder import replacing
 from orbitwise.methods.audits.figures import AuditPoint, levels_figure, outputs_figure
 from orbitwise.methods.audits.words import MEANINGS, SYMMETRIC, Words, share
-from orbitwise.report import Citation, KeyFigure, Picture, ReportData, Table, write_report
-from orbitwise.report.canvas import save
-from orbitwise.report.page import duration
+from orbitwise.report import (
+    Citation,
+    KeyFigure,
+    Meanings,
+    Method,
+    Page,
+    Picture,
+    Provenance,
+    Table,
+    Text,
+    write_report,
+)
+from orbitwise.report.canvas import keep
+from orbitwise.report.numbers import duration
+from orbitwise.report.page import now
 from orbitwise.runs import provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CITATIONS = (
     Citation(
         "Training dynamics of learning 3D-rotational equivariance (2025)",
         "https://arxiv.org/abs/2512.02303",
     ),
+)
+FILES = (
+    ("audit.json", "every number on this page, with provenance"),
+    ("audit.png", "the figure"),
 )
 
 
@@ -45,9 +62,8 @@ def write_audit(folder: Path, words: Words, cost: Cost) -> Path:
     origin = _origin(words, cost)
     with replacing(folder / "audit.json") as temporary:
         temporary.write_text(json.dumps(_finite(origin), indent=1), encoding="utf-8")
-    with replacing(folder / "audit.png") as temporary:
-        save(_figure(words), temporary)
-    return write_report(folder / "report.html", _page(folder, words, cost, origin))
+    picture = keep(_figure(words), folder / "audit.png", title="Figure", caption=_caption(words))
+    return write_report(folder / "report.html", _page(words, cost, origin, picture))
 
 
 def _origin(words: Words, cost: Cost) -> dict[str, Any]:
@@ -71,7 +87,7 @@ def _origin(words: Words, cost: Cost) -> dict[str, Any]:
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "command": _command(),
-        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "created": now(),
     }
 
 
@@ -88,105 +104,109 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _figure(words: Words):
+def _by_level(words: Words) -> bool:
+    """Whether the figure is drawn against the levels, not output by output."""
+    rows = words.report.rows
+    return len(rows) > 1 and all(row.level is not None for row in rows)
+
+
+def _figure(words: Words) -> Figure:
     subject = words.subject
     points = []
     for row, judged in zip(words.report.rows, words.verdicts, strict=True):
         percent = row.percent.value if math.isfinite(row.percent.value) else 0.0
         points.append(
             AuditPoint(
-                words.name(row),
-                row.level,
-                max(percent, 0.0),
-                row.percent.error,
-                row.total.value,
-                row.twirled.value,
-                row.equivariance.value,
-                row.relative_deviation,
-                judged.word in SYMMETRIC,
+                name=words.name(row),
+                level=row.level,
+                percent=max(percent, 0.0),
+                percent_error=row.percent.error,
+                total=row.total.value,
+                twirled=row.twirled.value,
+                equivariance=row.equivariance.value,
+                deviation=row.relative_deviation,
+                symmetric=judged.word in SYMMETRIC,
             )
         )
-    if len(points) > 1 and all(p.level is not None for p in points):
+
+    if _by_level(words):
         unit = next(iter(subject.units.values()))
         return levels_figure(points, subject.levels, f"{unit}²" if words.squared else unit)
+
     marks = [("float64", 2.2e-16), ("float32", 1.2e-7), ("1 %", 1e-2)]
     return outputs_figure(points, subject.reference, marks)
 
 
-def _page(folder: Path, words: Words, cost: Cost, origin: dict[str, Any]) -> ReportData:
-    subject, report, config = words.subject, words.report, words.config
-    head, *rows = words.table()
+def _page(words: Words, cost: Cost, origin: dict[str, Any], picture: Picture) -> Page:
+    subject, config = words.subject, words.config
+    how = (
+        "Every structure is shown in several poses, the answers are turned back, and the loss is"
+        f" split into that of their mean and what they scatter about it. Poses: {cost.nodes}."
+    )
+    settings = {k: v for k, v in config.resolved().items() if k not in ("seed", "out")}
+    return Page(
+        title=subject.title,
+        kind="Symmetry audit",
+        subtitle=f"how much of {subject.what} changes with {words.moves}",
+        key_figures=_key_figures(words, cost),
+        created=origin["created"],
+        blocks=(
+            Text(tuple(words.summary()), warnings=tuple(words.cautions)),
+            _table(words),
+            picture,
+            Meanings(tuple(MEANINGS)),
+            Method((how, *subject.notes), citations=CITATIONS),
+            Provenance(
+                files=FILES,
+                settings=settings,
+                versions=origin["versions"],
+                seed=config.seed,
+                commit=origin["commit"] or "",
+                command=origin["command"],
+            ),
+        ),
+    )
+
+
+def _key_figures(words: Words, cost: Cost) -> tuple[KeyFigure, ...]:
+    """Those of the output, or the level, that is worst."""
+    report = words.report
     worst = max(
         report.rows, key=lambda r: r.percent.value if math.isfinite(r.percent.value) else -1
     )
     judged = words.verdicts[report.rows.index(worst)]
-    unit = (
-        ", ".join(f"{k}: {v}" for k, v in subject.units.items() if k != "prediction")
-        or words.long_unit
+    noise = f"{words.noise} noise"
+    if not words.subject.reference:
+        noise += ", of the size squared"
+    return (
+        KeyFigure(
+            noise,
+            f"{_percent(share(worst, judged))} %",
+            f"{words.name(worst)}: {judged.word}",
+        ),
+        KeyFigure("structures", f"{worst.items:,}", f"{worst.nodes} poses of each"),
+        KeyFigure(
+            "answers of the model",
+            f"{report.evaluations:,}",
+            f"{duration(cost.cpu_seconds)} of CPU time",
+        ),
     )
-    settings = [
-        (k, str(v))
-        for k, v in config.resolved().items()
-        if v is not None and k not in ("seed", "out")
-    ]
-    return ReportData(
-        title=subject.title,
-        smiles="",
-        temperature_kelvin=math.nan,
-        numbers=np.zeros(0, dtype=int),
-        bonds=(),
-        kicker="Symmetry audit",
-        subtitle=f"how much of {subject.what} changes with {words.moves}",
-        key_figures=(
-            KeyFigure(
-                (
-                    f"{words.noise} noise"
-                    if subject.reference
-                    else f"{words.noise} noise, of the size squared"
-                ),
-                f"{_percent(share(worst, judged))} %",
-                f"{words.name(worst)}: {judged.word}",
-            ),
-            KeyFigure("structures", f"{worst.items:,}", f"{worst.nodes} poses of each"),
-            KeyFigure(
-                "answers of the model",
-                f"{report.evaluations:,}",
-                f"{duration(cost.cpu_seconds)} of CPU time",
-            ),
+
+
+def _table(words: Words) -> Table:
+    head, *rows = words.table()
+    units = words.subject.units.items()
+    unit = ", ".join(f"{k}: {v}" for k, v in units if k != "prediction") or words.long_unit
+    measure = "Root mean squares" if words.squared else f"Mean {words.config.loss} losses"
+    return Table(
+        "What was found",
+        head=head,
+        rows=tuple(rows),
+        note=(
+            f"{measure} over components{f' ({unit})' if unit else ''}; ± one standard error over"
+            " structures. The relative deviation is that of the answers about their mean, over"
+            " their size."
         ),
-        summary=tuple(words.summary()),
-        warnings=tuple(words.cautions),
-        tables=(
-            Table(
-                "What was found",
-                head,
-                tuple(rows),
-                f"{'Root mean squares' if words.squared else f'Mean {config.loss} losses'} over"
-                f" components{f' ({unit})' if unit else ''}; ± one standard error over structures."
-                " The relative deviation is that of the answers about their mean, over their"
-                " size.",
-            ),
-        ),
-        pictures=(Picture((folder / "audit.png").read_bytes(), "Figure", _caption(words)),),
-        meanings=tuple(MEANINGS),
-        method=(
-            "Every structure is shown in several poses, the answers are turned back, and the loss"
-            " is split into that of their mean and what they scatter about it. Poses: "
-            + cost.nodes
-            + ".",
-            *subject.notes,
-        ),
-        files=(
-            ("audit.json", "every number on this page, with provenance"),
-            ("audit.png", "the figure"),
-        ),
-        settings=tuple(settings),
-        versions=tuple(origin["versions"].items()),
-        seed=config.seed,
-        commit=origin["commit"] or "",
-        command=origin["command"],
-        created=origin["created"],
-        citations=CITATIONS,
     )
 
 
@@ -195,7 +215,7 @@ def _percent(text: str) -> str:
 
 
 def _caption(words: Words) -> str:
-    if words.subject.levels:
+    if _by_level(words):
         return (
             "Left: the share with its standard error. Right: the loss itself and its two parts,"
             " which add up to it."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,15 +13,22 @@ from orbitwise.methods.conformers.judge import angles
 from orbitwise.methods.conformers.summary import Case, agreements, checks
 from orbitwise.methods.conformers.weights import STEPS
 from orbitwise.methods.conformers.weights import words as weight_words
-from orbitwise.molecules.metrics.torsions import map_pair, torsion_word
+from orbitwise.molecules.metrics.torsions import Torsion, map_pair, torsion_word
 from orbitwise.report import (
+    Checks,
     Citation,
     ConformerRow,
-    Ensembles,
+    Cost,
+    Distributions,
+    Drawing,
+    Ensemble,
     FreeEnergy,
     KeyFigure,
-    ReportData,
+    Method,
+    Page,
+    Provenance,
     StageRow,
+    Text,
     TorsionPanel,
     main_picture,
     write_report,
@@ -52,69 +59,86 @@ FORCE_FIELD = Citation(
     "Halgren, Merck molecular force field I-V, J. Comput. Chem. 17, 490-641 (1996)"
 )
 XTB = Citation("Bannwarth, Ehlert, Grimme, GFN2-xTB, J. Chem. Theory Comput. 15, 1652 (2019)")
+NOTE = (
+    "Mirror images are listed apart. Errors are one standard error; those of populations are of"
+    " independent samples, those of free energies hold what the ensemble inherits from the search."
+    " Conformers with fewer than ten independent samples have a 95 % interval or limit instead."
+)
+FILES = (
+    (
+        "ensemble.sdf",
+        "all samples, energies in kcal/mol above the lowest minimum, conformer number",
+    ),
+    ("ensemble.extxyz", "the same for ASE and other tools"),
+    ("summary.json", "every number on this page"),
+)
 
 
 def write(case: Case, told: dict) -> None:
-    """``report.html`` and ``picture.png`` in the run's folder."""
-    data = report_data(case, told)
-    write_report(case.folder / "report.html", data)
-    main_picture(data, case.folder / "picture.png")
+    """``report.html`` and ``picture.png`` in the run's folder; ``told`` is the summary."""
+    shown = ensemble(case, conformer_rows(case, told))
+    write_report(case.folder / "report.html", page(case, told, shown))
+    main_picture(shown, case.folder / "picture.png")
 
 
-def report_data(case: Case, told: dict) -> ReportData:
-    """The page's content; ``told`` is the summary."""
-    verdict, config, mol = case.verdict, case.config, case.system.mol
-    rows = conformer_rows(case, told)
-    finite = case.drawn.energy[torch.isfinite(case.drawn.energy)]
-    reference = case.reference
-    energies = Ensembles(
-        samples=case.kcal(case.relaxed.energy),
-        before=case.kcal(finite),
-        searcher=case.kcal(case.found.energy.flatten()),
-        reference=None if reference is None else case.kcal(reference.energy),
-    )
-    return ReportData(
+def page(case: Case, told: dict, shown: Ensemble) -> Page:
+    """The page's content."""
+    config, rows = case.config, shown.conformers
+    return Page(
         title=f"Conformers of {told['formula']}",
-        smiles=told["isomer"],
-        temperature_kelvin=config.temperature,
-        numbers=np.array([a.GetAtomicNum() for a in mol.GetAtoms()]),
-        bonds=tuple((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()),
+        kind="Conformer ensemble",
         subtitle=f"{ENERGIES[config.energy]}, gas phase, {config.temperature:g} K",
+        drawing=Drawing(told["isomer"], shown.numbered),
         key_figures=key_figures(case, rows),
-        summary=words(case, rows),
-        warnings=tuple(told["warnings"]),
-        torsions=torsion_panels(case),
-        map_pair=map_pair(verdict.torsions),
-        energies_kcal=energies,
-        conformers=rows,
-        conformers_note=(
-            "Mirror images are listed apart. Errors are one standard error; those of populations"
-            " are of independent samples, those of free energies hold what the ensemble inherits"
-            " from the search. Conformers with fewer than ten independent samples have a 95 %"
-            " interval or limit instead."
-        ),
-        checks=checks(verdict),
-        stages=stage_rows(case),
-        method=method(case),
-        files=(
-            (
-                "ensemble.sdf",
-                "all samples, energies in kcal/mol above the lowest minimum, conformer number",
+        blocks=(
+            Text(words(case, rows), warnings=tuple(told["warnings"])),
+            shown,
+            Checks(checks(case.verdict)),
+            Cost(stage_rows(case)),
+            Method(
+                method(case),
+                citations=(*CITATIONS, XTB if config.energy == "xtb" else FORCE_FIELD),
             ),
-            ("ensemble.extxyz", "the same for ASE and other tools"),
-            ("summary.json", "every number on this page"),
+            Provenance(
+                files=FILES,
+                settings={k.replace("_", " "): v for k, v in case.effort.model_dump().items()},
+                versions=told["versions"],
+                seed=config.seed,
+                commit=told["commit"] or "",
+                command=command(case),
+            ),
         ),
-        settings=tuple((k.replace("_", " "), str(v)) for k, v in case.effort.model_dump().items()),
-        versions=tuple(told["versions"].items()),
-        seed=config.seed,
-        commit=told["commit"] or "",
-        command=(
-            f"orbitwise conformers {shlex.quote(config.smiles)} --n {config.n} --temperature"
-            f" {config.temperature:g} --energy {config.energy} --budget {config.budget:g} --seed"
-            f" {config.seed}"
+    )
+
+
+def ensemble(case: Case, rows: tuple[ConformerRow, ...]) -> Ensemble:
+    """The molecule's part of the page, and what the picture is drawn from."""
+    mol, reference = case.system.mol, case.reference
+    drawn = case.drawn.energy
+    return Ensemble(
+        numbers=np.array([a.GetAtomicNum() for a in mol.GetAtoms()]),
+        temperature_kelvin=case.config.temperature,
+        bonds=tuple((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()),
+        conformers=rows,
+        note=NOTE,
+        torsions=torsion_panels(case),
+        map_pair=map_pair(case.verdict.torsions),
+        energies_kcal=Distributions(
+            samples=case.kcal(case.relaxed.energy),
+            before=case.kcal(drawn[torch.isfinite(drawn)]),
+            searcher=case.kcal(case.found.energy.flatten()),
+            reference=None if reference is None else case.kcal(reference.energy),
         ),
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=(*CITATIONS, XTB if config.energy == "xtb" else FORCE_FIELD),
+    )
+
+
+def command(case: Case) -> str:
+    """What to type to make the run again."""
+    config = case.config
+    return (
+        f"orbitwise conformers {shlex.quote(config.smiles)} --n {config.n} --temperature"
+        f" {config.temperature:g} --energy {config.energy} --budget {config.budget:g} --seed"
+        f" {config.seed}"
     )
 
 
@@ -122,56 +146,64 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
     """The conformers that the ensemble holds, most populated first, named by their torsions."""
     verdict = case.verdict
     minima = angles(verdict.clusters.x, verdict.torsions).cpu().double().tolist()
-
-    def bounded(value: float | None, side: float = math.inf) -> float:
-        return side if value is None else value
-
-    def difference(values: dict) -> FreeEnergy:
-        low, high = values["interval_kcal_mol"]
-        interval = (bounded(low, -math.inf), bounded(high))
-        return FreeEnergy(bounded(values["kcal_mol"]), values["error_kcal_mol"], interval)
-
-    sources = [
-        {name: difference(v) for name, v in row["relative_free_energies"].items()}
-        for row in told["conformers"]
-    ]
-
-    def name(theta: list[float]) -> str:
-        pairs = list(zip(theta, verdict.torsions, strict=True))
-        words = [torsion_word(a) for a, torsion in pairs if torsion.kind != "amide"]
-        cis = [
-            torsion.label.split()[0]
-            for a, torsion in pairs
-            if torsion.kind == "amide" and abs(a) < math.pi / 2
-        ]
-        return " ".join(words + [f"cis-{label}" for label in cis])
-
+    positions = verdict.clusters.x.cpu().double().numpy()
     return tuple(
-        ConformerRow(
-            population=row["population"],
-            population_error=row["population_error"],
-            free_energy_kcal=sources[k]["ensemble"].kcal,
-            free_energy_error_kcal=bounded(sources[k]["ensemble"].error),
-            free_energy_interval_kcal=sources[k]["ensemble"].interval,
-            reference_free_energy=sources[k].get("reference"),
-            search_free_energy=sources[k].get("search"),
-            energy_kcal=row["minimum_energy_kcal_mol"],
-            positions_angstrom=verdict.clusters.x[k].cpu().double().numpy(),
-            torsions=tuple(
-                (
-                    None if torsion.kind == "amide" and len(verdict.torsions) > 2 else a
-                )  # the name says cis
-                for a, torsion in zip(minima[k], verdict.torsions, strict=True)
-            ),
-            name=name(minima[k]),
-            reference_population=row["reference_population"],
-            reference_population_error=row["reference_population_error"],
-            search_population=row["search_population"],
-            search_population_error=row["search_population_error"],
-        )
-        for k, row in enumerate(told["conformers"])
+        conformer_row(row, x, theta, verdict.torsions)
+        for row, x, theta in zip(told["conformers"], positions, minima, strict=True)
         if row["population"] > 0
     )
+
+
+def conformer_row(
+    told: dict, positions: np.ndarray, theta: list[float], torsions: Sequence[Torsion]
+) -> ConformerRow:
+    """One conformer of the summary, with its minimum's ``positions: (N, 3)`` in Å and torsions
+    ``theta`` in radians."""
+    free = {name: free_energy(v) for name, v in told["relative_free_energies"].items()}
+    own = free["ensemble"]
+    named = len(torsions) > 2  # then an amide has no column: the name says cis
+    return ConformerRow(
+        name=conformer_name(theta, torsions),
+        energy_kcal=told["minimum_energy_kcal_mol"],
+        positions_angstrom=positions,
+        torsions=tuple(
+            None if torsion.kind == "amide" and named else a
+            for a, torsion in zip(theta, torsions, strict=True)
+        ),
+        population=told["population"],
+        population_error=told["population_error"],
+        reference_population=told["reference_population"],
+        reference_population_error=told["reference_population_error"],
+        search_population=told["search_population"],
+        search_population_error=told["search_population_error"],
+        free_energy_kcal=own.kcal,
+        free_energy_error_kcal=math.inf if own.error is None else own.error,
+        free_energy_interval_kcal=own.interval,
+        reference_free_energy=free.get("reference"),
+        search_free_energy=free.get("search"),
+    )
+
+
+def free_energy(told: dict) -> FreeEnergy:
+    """From the summary, where null stands for what nothing bounds."""
+    kcal, (low, high) = told["kcal_mol"], told["interval_kcal_mol"]
+    return FreeEnergy(
+        kcal=math.inf if kcal is None else kcal,
+        error=told["error_kcal_mol"],
+        interval=(-math.inf if low is None else low, math.inf if high is None else high),
+    )
+
+
+def conformer_name(theta: list[float], torsions: Sequence[Torsion]) -> str:
+    """A word for each torsion; of amides only the cis ones are said."""
+    pairs = list(zip(theta, torsions, strict=True))
+    words = [torsion_word(a) for a, torsion in pairs if torsion.kind != "amide"]
+    cis = [
+        torsion.label.split()[0]
+        for a, torsion in pairs
+        if torsion.kind == "amide" and abs(a) < math.pi / 2
+    ]
+    return " ".join(words + [f"cis-{label}" for label in cis])
 
 
 def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
@@ -186,7 +218,7 @@ def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
     if case.reference is not None:
         found["reference"] = case.reference.torsions
     return tuple(
-        TorsionPanel(t.label, Ensembles(**{k: v[:, i] for k, v in found.items()}), t.atoms)
+        TorsionPanel(t.label, Distributions(**{k: v[:, i] for k, v in found.items()}), t.atoms)
         for i, t in enumerate(torsions)
     )
 
@@ -264,6 +296,7 @@ def words(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[str, ...]:
             f"{at} {len(rows)} distinct conformers; the most populated one holds {share}, and"
             f" {rest} more {'is' if rest == 1 else 'are'} above 1 %."
         ]
+
     if case.verdict.after is not None:
         found, known = case.verdict.basins
         text.append(

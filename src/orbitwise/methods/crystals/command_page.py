@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from orbitwise.report.data import CellRow, Citation, KeyFigure, ReportData, StageRow
-from orbitwise.report.page import write_report
+from orbitwise.report import (
+    CellRow,
+    Cells,
+    Citation,
+    Cost,
+    KeyFigure,
+    Method,
+    Page,
+    Provenance,
+    StageRow,
+    Text,
+    write_report,
+)
 from orbitwise.runs.registry import card
 
 if TYPE_CHECKING:
+    from orbitwise.crystals.matching.rank import Candidate
     from orbitwise.methods.crystals.found import Found
 
 CHGNET = Citation(
@@ -21,70 +30,72 @@ CHGNET = Citation(
     " 1031 (2023)",
     "https://arxiv.org/abs/2302.14231",
 )
+FILES = (
+    ("*.cif", "one file for each structure, in the order of the table, P1"),
+    ("crystals.csv", "the table, with energies in eV per atom"),
+    ("crystals.extxyz", "all structures in one file"),
+    ("summary.json", "every number on this page"),
+)
 
 
 def write(path: Path, found: Found, told: dict) -> Path:
     """Write the page; ``told`` is the summary."""
-    config, rows = found.config, told["crystals"]
-    own = card("crystal_structure")
-    page = ReportData(
+    config, own = found.config, card("crystal_structure")
+    page = Page(
         title=f"Crystals of {config.formula}",
-        smiles="",
-        temperature_kelvin=float("nan"),
-        numbers=np.zeros(0, dtype=int),
-        bonds=(),
-        kicker="Crystal structure prediction",
+        kind="Crystal structure prediction",
         subtitle=f"ranked by {told['ranked_by']}"
         + (f" · “{config.prompt}”" if config.prompt else ""),
         key_figures=_key_figures(found, told),
-        summary=_words(found, told),
-        warnings=found.warnings,
-        cells=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
-        cells_head=(
-            "Space group",
-            "a / Å",
-            "b / Å",
-            "c / Å",
-            "α β γ",
-            *_value_head(found),
-            "drawn",
-        ),
-        cells_note=(
-            f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as"
-            " drawn: the model does not know which setting is conventional. Bonds in the view join"
-            " near neighbours."
-        )
-        + (
-            " Energies are relative to the lowest; the CIFs hold the drawn structures."
-            if found.energies
-            else ""
-        )
-        + (" Atoms and cells were relaxed with CHGNet." if config.relax else ""),
-        stages=(
-            StageRow("draw", found.seconds["draw"]),
-            StageRow(
-                "merge and rank", found.seconds["rank"], found.energy_calls, found.gradient_calls
+        blocks=(
+            Text(_words(found, told), warnings=found.warnings),
+            _cells(found, told),
+            Cost(_stages(found)),
+            Method(
+                (own.summary.strip(), f"The model was trained on {told['trained_on']}."),
+                citations=(
+                    Citation.arxiv(own.paper, own.arxiv),
+                    *([CHGNET] if found.energies else []),
+                ),
             ),
-        ),
-        method=(own.summary.strip(), f"The model was trained on {told['trained_on']}."),
-        files=(
-            ("*.cif", "one file for each structure, in the order of the table, P1"),
-            ("crystals.csv", "the table, with energies in eV per atom"),
-            ("crystals.extxyz", "all structures in one file"),
-            ("summary.json", "every number on this page"),
-        ),
-        settings=tuple((k, str(v)) for k, v in config.resolved().items() if v is not None),
-        versions=tuple(told["versions"].items()),
-        seed=config.seed,
-        commit=told["commit"] or "",
-        command=_command(found),
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=(
-            Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),
-            *([CHGNET] if found.energies else []),
+            Provenance(
+                files=FILES,
+                settings=config.resolved(),
+                versions=told["versions"],
+                seed=config.seed,
+                commit=told["commit"] or "",
+                command=_command(found),
+            ),
         ),
     )
     return write_report(path, page)
+
+
+def _cells(found: Found, told: dict) -> Cells:
+    rows = told["crystals"]
+    note = (
+        f"Space groups as spglib finds them within {told['symprec_angstrom']} Å. Cells are as"
+        " drawn: the model does not know which setting is conventional. Bonds in the view join"
+        " near neighbours."
+    )
+    if found.energies:
+        note += " Energies are relative to the lowest; the CIFs hold the drawn structures."
+    if found.config.relax:
+        note += " Atoms and cells were relaxed with CHGNet."
+    return Cells(
+        rows=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
+        head=("Space group", "a / Å", "b / Å", "c / Å", "α β γ", *_value_head(found), "drawn"),
+        note=note,
+        rest="crystals.csv",
+    )
+
+
+def _stages(found: Found) -> tuple[StageRow, ...]:
+    rank = found.seconds["rank"]
+    return (
+        StageRow("draw", found.seconds["draw"]),
+        StageRow("merge and rank", rank, found.energy_calls, found.gradient_calls),
+    )
 
 
 def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
@@ -108,38 +119,31 @@ def _words(found: Found, told: dict) -> tuple[str, ...]:
     text = (
         f"{told['drawn']} structures were drawn for {found.config.formula}; {told['distinct']} of"
         " them are distinct"
-        + (
-            f", {told['drawn'] - told['valid']} were not valid"
-            if told["valid"] < told["drawn"]
-            else ""
-        )
-        + f". The first is {first['space_group']} (number {first['number']})"
     )
+    if told["valid"] < told["drawn"]:
+        text += f", {told['drawn'] - told['valid']} were not valid"
+    text += f". The first is {first['space_group']} (number {first['number']})"
+
     if first["instability_index"] is not None:
-        return (
-            (
-                f"{text}, whose bonds fit the charges of its atoms best: bond-valence sums are off"
-                f" by {first['instability_index']:.2f} valence units (rms; stable crystals mostly"
-                " below 0.2). That is a rule, no energy: install orbitwise[chgnet] to rank by"
-                " energy."
-            ),
+        text += (
+            ", whose bonds fit the charges of its atoms best: bond-valence sums are off by"
+            f" {first['instability_index']:.2f} valence units (rms; stable crystals mostly below"
+            " 0.2). That is a rule, no energy: install orbitwise[chgnet] to rank by energy."
         )
+        return (text,)
+
     if not found.energies:
-        return (
-            (
-                f"{text}, drawn most often. Without energies the order says what the model finds"
-                " likely, not what is stable: install orbitwise[chgnet] to rank by energy."
-            ),
+        text += (
+            ", drawn most often. Without energies the order says what the model finds likely, not"
+            " what is stable: install orbitwise[chgnet] to rank by energy."
         )
+        return (text,)
+
     energies = [row["energy_eV_per_atom"] for row in rows if row["energy_eV_per_atom"] is not None]
     if len(energies) > 1:
         text += f", {1000 * (energies[1] - energies[0]):.0f} meV per atom below the next"
-    return (
-        (
-            f"{text}. Energies are those of a learned potential ({found.energies}), not of a"
-            " calculation."
-        ),
-    )
+    text += f". Energies are those of a learned potential ({found.energies}), not of a calculation."
+    return (text,)
 
 
 def _value_head(found: Found) -> tuple[str, ...]:
@@ -148,11 +152,12 @@ def _value_head(found: Found) -> tuple[str, ...]:
     return ("instability index / v.u.",) if found.by_bonds else ()
 
 
-def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
+def _cell(candidate: Candidate, row: dict, rows: list[dict]) -> CellRow:
     crystal = candidate.crystal
     angles = [f"{row[k]:.0f}°" for k in ("alpha", "beta", "gamma")]
     columns = [row["space_group"], *(f"{row[k]:.3f}" for k in "abc")]
     columns.append(angles[0] if len(set(angles)) == 1 else " ".join(angles))
+
     if candidate.energy is not None:
         known, lowest = row["energy_eV_per_atom"], rows[0]["energy_eV_per_atom"]
         columns.append("–" if known is None else f"{1000 * (known - lowest):.0f}")
@@ -160,6 +165,7 @@ def _cell(candidate, row: dict, rows: list[dict]) -> CellRow:
         index = row["instability_index"]
         columns.append("–" if index is None else f"{index:.2f}")
     columns.append(str(row["count"]))
+
     caption = f"{row['rank']}: {row['space_group']}, {row['density_g_cm3']:.2f} g/cm³"
     return CellRow(crystal.frac, crystal.lattice, crystal.species, tuple(columns), caption)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,88 +13,17 @@ import torch
 
 from orbitwise.crystals.crystal import Crystal
 from orbitwise.crystals.files.read import CrystalFile, to_structure
-from orbitwise.crystals.matching.ceiling import Ceiling, ceiling
-from orbitwise.crystals.matching.match import MatchResult, Measured, match
+from orbitwise.crystals.matching.ceiling import ceiling
+from orbitwise.crystals.matching.match import MatchResult, match
 from orbitwise.crystals.validity.generation import GenerationMetrics, generation_metrics
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.guesses import GuessedCrystals
+from orbitwise.methods.crystals.rates import figures
 from orbitwise.methods.crystals.structure_page import write_page
 from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
 from orbitwise.training.progress import Progress, ProgressBar
-
-
-@dataclass(frozen=True)
-class CrystalFigures:
-    """Match rates and RMSE (in units of (V/N)^⅓) with one and with all guesses, each with its
-    standard error; ``evaluations`` network calls for each guess; ``consensus`` draws for each, of
-    all of which they are chosen; ``ceiling`` of the test set."""
-
-    items: int
-    guesses: int
-    evaluations: int
-    seed: int
-    match1: Measured
-    rmse1: Measured
-    match_all: Measured
-    rmse_all: Measured
-    invalid: int
-    ceiling: Ceiling | None
-    consensus: int = 1
-
-    def lines(self) -> list[str]:
-        """In words."""
-        text = [_line("one guess", self.match1, self.rmse1)]
-        if self.guesses > 1:
-            text.append(_line(f"best of {self.guesses}", self.match_all, self.rmse_all))
-        text.append(
-            f"{self.items} compositions, {self.evaluations} network calls for each guess;"
-            f" {self.invalid} guesses are no valid structures"
-        )
-        if self.guesses > 1 and self.consensus > 1:
-            text.append(
-                "the guesses are chosen together, the first for most of the draws: it knows all "
-                f"{self.guesses * self.evaluations} network calls"
-            )
-        top = self.ceiling
-        if top is not None:
-            text.append(
-                f"ceiling: {100 * top.drawn:.1f} % for one guess that draws among the structures"
-                f" known of a composition; {100 * top.several:.0f} % of {top.compositions}"
-                " compositions are known in more than one"
-            )
-            if top.in_training > 0:
-                text.append(
-                    f"{100 * top.in_training:.0f} % of the compositions are in the training set;"
-                    f" repeating the structure there would match {100 * top.repeated:.0f} % of"
-                    " these"
-                )
-        return text
-
-
-def _line(what: str, rate: Measured, rmse: Measured) -> str:
-    return (
-        f"{what}: {100 * rate.value:.1f} ± {100 * rate.error:.1f} % match, RMSE {rmse.value:.4f} ±"
-        f" {rmse.error:.4f}"
-    )
-
-
-def figures(found: GuessedCrystals, result: MatchResult, top: Ceiling | None) -> CrystalFigures:
-    """Of matched guesses; the first one counts as the one guess."""
-    return CrystalFigures(
-        items=len(result),
-        guesses=found.guesses,
-        evaluations=found.evaluations,
-        seed=found.seed,
-        match1=result.rate(1),
-        rmse1=result.rmse(1),
-        match_all=result.rate(),
-        rmse_all=result.rmse(),
-        invalid=int((~result.valid).sum()),
-        ceiling=top,
-        consensus=found.consensus,
-    )
 
 
 def matched(
@@ -167,5 +96,7 @@ def evaluate_run(
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(json.dumps(text, indent=1))
 
-    page = write_page(run / "report.html", config, found, result, told, test.crystals, made)
+    page = write_page(
+        run / "report.html", config, found, result, told, truth=test.crystals, made=made
+    )
     return Outcome(run, told, [*told.lines(), f"report: {page}"])

@@ -2,104 +2,130 @@
 
 from __future__ import annotations
 
-import io
-import math
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from orbitwise.crystals.crystal import Crystal
 from orbitwise.crystals.figures import cells_figure, formula, guesses_figure
-from orbitwise.report.data import Citation, KeyFigure, Picture, ReportData, Table
-from orbitwise.report.page import write_report
+from orbitwise.crystals.matching.match import MatchResult, Measured
+from orbitwise.crystals.validity.generation import GenerationMetrics
+from orbitwise.methods.crystals.guesses import GuessedCrystals
+from orbitwise.methods.crystals.rates import CrystalFigures, distance
+from orbitwise.report import (
+    Citation,
+    KeyFigure,
+    Method,
+    Page,
+    Picture,
+    Provenance,
+    Table,
+    Text,
+    write_report,
+)
+from orbitwise.report.canvas import png
 from orbitwise.runs import provenance
+from orbitwise.runs.config import Config
 from orbitwise.runs.registry import card
 
+FILES = (
+    ("summary.json", "all figures, with provenance"),
+    ("guesses", "all guessed structures"),
+    ("matches.npz", "distances"),
+)
 _SHOWN = 4  # pairs of cells
 
 
-def write_page(path: Path, config, found, result, told, truth: list[Crystal], made=None) -> Path:
-    """Write the page of one run; returns the path."""
+def write_page(
+    path: Path,
+    config: Config,
+    found: GuessedCrystals,
+    result: MatchResult,
+    told: CrystalFigures,
+    truth: list[Crystal],
+    made: GenerationMetrics | None = None,
+) -> Path:
+    """Write the page of one run; ``made`` are CDVAE's metrics of the first guesses. Returns the
+    path."""
     own = card("crystal_structure")
     ways = [(result.rate(k), result.rmse(k)) for k in range(1, found.guesses + 1)]
-    table = [
-        (
-            f"{k}",
-            f"{100 * rate.value:.1f} ± {100 * rate.error:.1f}",
-            f"{rmse.value:.4f} ± {rmse.error:.4f}",
-        )
-        for k, (rate, rmse) in enumerate(ways, 1)
-        if k in (1, 2, 5, 10, 20, found.guesses)
-    ]
-    page = ReportData(
+    page = Page(
         title=f"Crystal structures: {config.data.name}",
-        smiles="",
-        temperature_kelvin=math.nan,
-        numbers=np.zeros(0, dtype=int),
-        bonds=(),
-        kicker="Crystal structure prediction",
+        kind="Crystal structure prediction",
         subtitle=f"guesses for {told.items:,} compositions that were held out",
-        key_figures=(
-            KeyFigure(
-                "one guess", f"{100 * told.match1.value:.1f} %", f"RMSE {told.rmse1.value:.4f}"
-            ),
-            KeyFigure(
-                f"best of {told.guesses}",
-                f"{100 * told.match_all.value:.1f} %",
-                f"RMSE {told.rmse_all.value:.4f}",
-            ),
-            KeyFigure("network calls", f"{told.evaluations}", "for each guess"),
-        ),
-        summary=tuple(told.lines()),
-        tables=(
-            Table(
-                "Matches",
-                ("guesses", "match rate, %", "RMSE, (V/N)^⅓"),
-                tuple(table),
-                "StructureMatcher with stol 0.5, ltol 0.3, angle_tol 10; the RMSE is the mean over"
-                " matched compositions of the smallest distance, ± one standard error.",
-            ),
+        key_figures=_key_figures(told),
+        blocks=(
+            Text(tuple(told.lines())),
+            _matches(ways),
             *([] if made is None else [_generation(made)]),
-        ),
-        pictures=(
-            Picture(
-                _png(
-                    guesses_figure(
-                        [rate.value for rate, _ in ways],
-                        [rmse.value for _, rmse in ways],
-                        result.best(1),
-                        result.best(),
-                    )
-                ),
-                "Matches and distances",
-                "Left: match rate (blue) and RMSE of the best of so many guesses. Right: distances"
-                " of matches.",
-            ),
-            Picture(
-                _png(cells_figure(_pairs(found, result, truth))),
-                "True cells and first guesses",
-                "Above: held-out structures. Below: the first guess for each, with its distance to"
-                " the true one.",
+            *_pictures(found, result, ways, truth),
+            Method((own.summary.strip(),), citations=(Citation.arxiv(own.paper, own.arxiv),)),
+            Provenance(
+                files=FILES,
+                settings=config.resolved(),
+                versions=provenance.versions(),
+                seed=config.train.seed,
+                commit=provenance.commit() or "",
             ),
         ),
-        method=(own.summary.strip(),),
-        files=(
-            ("summary.json", "all figures, with provenance"),
-            ("guesses", "all guessed structures"),
-            ("matches.npz", "distances"),
-        ),
-        settings=tuple((k, str(v)) for k, v in config.resolved().items()),
-        versions=tuple(provenance.versions().items()),
-        seed=config.train.seed,
-        commit=provenance.commit() or "",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=(Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),),
     )
     return write_report(path, page)
 
 
-def _generation(made) -> Table:
+def _key_figures(told: CrystalFigures) -> tuple[KeyFigure, ...]:
+    one, best = told.match1.value, told.match_all.value
+    return (
+        KeyFigure("one guess", f"{100 * one:.1f} %", f"RMSE {distance(told.rmse1)}"),
+        KeyFigure(
+            f"best of {told.guesses}", f"{100 * best:.1f} %", f"RMSE {distance(told.rmse_all)}"
+        ),
+        KeyFigure("network calls", f"{told.evaluations}", "for each guess"),
+    )
+
+
+def _matches(ways: list[tuple[Measured, Measured]]) -> Table:
+    """Match rate and RMSE of the best of 1, 2, ... guesses."""
+    return Table(
+        "Matches",
+        head=("guesses", "match rate, %", "RMSE, (V/N)^⅓"),
+        rows=tuple(
+            (
+                f"{k}",
+                f"{100 * rate.value:.1f} ± {100 * rate.error:.1f}",
+                distance(rmse, with_error=True),
+            )
+            for k, (rate, rmse) in enumerate(ways, 1)
+            if k in (1, 2, 5, 10, 20, len(ways))
+        ),
+        note="StructureMatcher with stol 0.5, ltol 0.3, angle_tol 10; the RMSE is the mean over"
+        " matched compositions of the smallest distance, ± one standard error.",
+    )
+
+
+def _pictures(
+    found: GuessedCrystals,
+    result: MatchResult,
+    ways: list[tuple[Measured, Measured]],
+    truth: list[Crystal],
+) -> tuple[Picture, Picture]:
+    rates, rmses = [rate.value for rate, _ in ways], [rmse.value for _, rmse in ways]
+    return (
+        Picture(
+            png(guesses_figure(rates, rmses, result.best(1), result.best())),
+            "Matches and distances",
+            "Left: match rate (blue) and RMSE of the best of so many guesses. Right: distances of"
+            " matches.",
+        ),
+        Picture(
+            png(cells_figure(_pairs(found, result, truth))),
+            "True cells and first guesses",
+            "Above: held-out structures. Below: the first guess for each, with its distance to the"
+            " true one.",
+        ),
+    )
+
+
+def _generation(made: GenerationMetrics) -> Table:
     """CDVAE's metrics of the first guesses."""
     percent = (
         ("valid structure, %", made.structure_valid),
@@ -122,19 +148,15 @@ def _generation(made) -> Table:
     )
 
 
-def _pairs(found, result, truth: list[Crystal]) -> list[tuple]:
+def _pairs(
+    found: GuessedCrystals, result: MatchResult, truth: list[Crystal]
+) -> list[tuple[str, Crystal, Crystal, float]]:
     """A few compositions whose first guess is a structure, evenly over the test set."""
     first = [row[0] for row in found.crystals()]
     usable = [i for i, crystal in enumerate(first) if crystal is not None]
-    chosen = (
-        [usable[k] for k in np.linspace(0, len(usable) - 1, min(_SHOWN, len(usable))).astype(int)]
-        if usable
-        else []
-    )
+    if not usable:
+        return []
+
+    places = np.linspace(0, len(usable) - 1, min(_SHOWN, len(usable))).astype(int)
+    chosen = [usable[k] for k in places]
     return [(formula(truth[i].species), truth[i], first[i], result.rms[i, 0]) for i in chosen]
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160)
-    return buffer.getvalue()

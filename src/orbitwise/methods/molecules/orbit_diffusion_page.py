@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,77 +15,111 @@ from orbitwise.molecules import MMFF94
 from orbitwise.molecules.files.ensemble import Ensemble
 from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.metrics.comparison import Comparison
-from orbitwise.molecules.metrics.torsions import find_torsions, map_pair
-from orbitwise.report.data import CheckRow, Citation, Ensembles, KeyFigure, ReportData, TorsionPanel
-from orbitwise.report.page import write_report
+from orbitwise.molecules.metrics.torsions import Torsion, find_torsions, map_pair
+from orbitwise.report import (
+    CheckRow,
+    Checks,
+    Citation,
+    Distributions,
+    Drawing,
+    KeyFigure,
+    Method,
+    Page,
+    Provenance,
+    Text,
+    TorsionPanel,
+    write_report,
+)
+from orbitwise.report import Ensemble as EnsembleBlock
+from orbitwise.runs.config import Config
 from orbitwise.runs.registry import card
 
 
-def write(path: Path, config, data: Ensemble, samples: np.ndarray, result: Comparison) -> Path:
+def write(
+    path: Path,
+    config: Config,
+    data: Ensemble,
+    samples: np.ndarray,
+    result: Comparison,
+) -> Path:
     """Write the page of one run; ``samples: (n, N, 3)`` Å."""
-    mol = data.mol
-    renamed = relabel(mol, samples, data.training[0]).positions
-    x, y = torch.from_numpy(renamed), torch.from_numpy(data.held_out)
-    torsions = find_torsions(mol)
-    panels = tuple(
-        TorsionPanel(t.label, Ensembles(_angle(x, t), reference=_angle(y, t)), t.atoms)
-        for t in torsions
-    )
-    smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-    own = card("orbit_diffusion")
-    page = ReportData(
+    own, smiles = card("orbit_diffusion"), Chem.MolToSmiles(Chem.RemoveHs(data.mol))
+    shown = _shown(config.temperature, data, samples)
+    page = Page(
         title=f"Orbit Diffusion: {smiles}",
+        kind="Conformer ensemble",
         subtitle="samples of the trained model; the reference is the frames that were held out",
-        smiles=smiles,
-        temperature_kelvin=config.temperature,
-        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
-        bonds=tuple((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()),
-        key_figures=(
-            KeyFigure("samples", f"{result.samples:,}"),
-            KeyFigure(
-                "held-out frames", f"{result.held_out:,}", f"{len(data.training):,} trained on"
+        drawing=Drawing(smiles, shown.numbered),
+        key_figures=_key_figures(result, len(data.training)),
+        blocks=(
+            Text(tuple(result.lines()), warnings=_warnings(result)),
+            shown,
+            Checks(_checks(result)),
+            Method(
+                (own.summary.strip(), f"Bonds: {data.bond_source}."),
+                citations=(Citation.arxiv(own.paper, own.arxiv),),
             ),
-            KeyFigure(
-                "distances, W1",
-                f"{result.distances.w1_angstrom:.4f} Å",
-                f"training frames: {result.floor.w1_angstrom:.4f} Å",
+            Provenance(
+                files=(
+                    ("samples.sdf", "samples"),
+                    ("samples.extxyz", "samples"),
+                    ("summary.json", "all figures"),
+                ),
+                settings=config.resolved(),
+                versions={name: version(name) for name in ("orbitwise", "torch", "rdkit")},
+                seed=config.train.seed,
             ),
         ),
-        summary=tuple(result.lines()),
-        warnings=_warnings(result),
-        torsions=panels,
-        map_pair=map_pair(torsions),
-        energies_kcal=_energies(mol, x, y),
-        checks=_checks(result),
-        method=(own.summary.strip(), f"Bonds: {data.bond_source}."),
-        files=(
-            ("samples.sdf", "samples"),
-            ("samples.extxyz", "samples"),
-            ("summary.json", "all figures"),
-        ),
-        settings=tuple(
-            (k, str(v)) for k, v in config.resolved().items() if not isinstance(v, dict)
-        ),
-        versions=tuple((name, version(name)) for name in ("orbitwise", "torch", "rdkit")),
-        seed=config.train.seed,
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=(Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),),
     )
     return write_report(path, page)
 
 
-def _angle(x: torch.Tensor, torsion) -> np.ndarray:
+def _shown(temperature: float, data: Ensemble, samples: np.ndarray) -> EnsembleBlock:
+    """Torsions and energies of the samples beside those of the held-out frames."""
+    mol = data.mol
+    renamed = relabel(mol, samples, data.training[0]).positions
+    x, y = torch.from_numpy(renamed), torch.from_numpy(data.held_out)
+    torsions = find_torsions(mol)
+    return EnsembleBlock(
+        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
+        temperature_kelvin=temperature,
+        torsions=tuple(
+            TorsionPanel(
+                t.label,
+                angles=Distributions(samples=_angle(x, t), reference=_angle(y, t)),
+                atoms=t.atoms,
+            )
+            for t in torsions
+        ),
+        map_pair=map_pair(torsions),
+        energies_kcal=_energies(mol, x, y),
+    )
+
+
+def _key_figures(result: Comparison, trained_on: int) -> tuple[KeyFigure, ...]:
+    return (
+        KeyFigure("samples", f"{result.samples:,}"),
+        KeyFigure("held-out frames", f"{result.held_out:,}", f"{trained_on:,} trained on"),
+        KeyFigure(
+            "distances, W1",
+            f"{result.distances.w1_angstrom:.4f} Å",
+            f"training frames: {result.floor.w1_angstrom:.4f} Å",
+        ),
+    )
+
+
+def _angle(x: torch.Tensor, torsion: Torsion) -> np.ndarray:
     return dihedral(x, [torsion.atoms])[..., 0].numpy()
 
 
-def _energies(mol: Chem.Mol, x: torch.Tensor, y: torch.Tensor) -> Ensembles | None:
+def _energies(mol: Chem.Mol, x: torch.Tensor, y: torch.Tensor) -> Distributions | None:
     try:
         energy = MMFF94(mol)
     except (EnergyError, InputError):
         return None
     a, b = (energy.kcal_per_mol(v).detach().numpy() for v in (x, y))
     low = min(a.min(), b.min())
-    return Ensembles(a - low, reference=b - low)
+    return Distributions(samples=a - low, reference=b - low)
 
 
 def _checks(result: Comparison) -> tuple[CheckRow, ...]:

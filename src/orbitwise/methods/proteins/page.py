@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from orbitwise.data.folder import replacing
 from orbitwise.proteins.chain import Chain, ChainBatch, chain_batch
 from orbitwise.proteins.designability import DESIGNABLE, Designability
 from orbitwise.proteins.figures import (
@@ -28,17 +24,41 @@ from orbitwise.proteins.geometry import (
     quantities,
     radius_of_gyration,
 )
-from orbitwise.proteins.judge import Mean, ProteinVerdict
+from orbitwise.proteins.judge import GeometryRow, Mean, ProteinVerdict
 from orbitwise.proteins.secondary_structure import secondary_structure
-from orbitwise.report import Citation, Picture, ReportData, write_report
-from orbitwise.report.canvas import save
-from orbitwise.report.data import CheckRow, KeyFigure, Table
-from orbitwise.report.page import with_error
+from orbitwise.report import (
+    CheckRow,
+    Checks,
+    Citation,
+    KeyFigure,
+    Meanings,
+    Method,
+    Page,
+    Provenance,
+    Table,
+    Text,
+    write_report,
+)
+from orbitwise.report.canvas import keep
+from orbitwise.report.numbers import with_error
+from orbitwise.runs.config import Config
 from orbitwise.runs.provenance import commit, versions
 from orbitwise.runs.registry import card
-from orbitwise.training.checkpoint import flatten
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PROTEINA = Citation(
+    "Geffner et al., Proteina: scaling flow-based protein structure generative models (2025)",
+    "https://arxiv.org/abs/2503.00710",
+)
+FILES = (
+    ("samples/", "one PDB file per sample"),
+    ("samples.npz", "the same as arrays"),
+    ("summary.json", "every number on this page"),
+)
 _SHOWN = 8  # traces
+_CIRCULAR = {q.label for q in BACKBONE if q.circular}  # TRACE is part of it
 MEANINGS = (
     (
         "W1",
@@ -64,57 +84,43 @@ MEANINGS = (
 
 def write(
     folder: Path,
-    config,
+    config: Config,
     samples: Sequence[Chain],
     held_out: Sequence[Chain],
     verdict: ProteinVerdict,
     design: Designability | None,
     notes: Sequence[str],
 ) -> Path:
-    """``report.html`` and its figures as PNGs beside it."""
-    drawn, judged = chain_batch(samples), chain_batch(held_out)
+    """``report.html`` and its figures as PNGs beside it; ``notes`` say how the data were made."""
     own = card("protein_backbones")
-    pictures = []
-    for file, title, caption, fig in _drawings(samples, drawn, judged, verdict):
-        with replacing(folder / file) as temporary:
-            save(fig, temporary)
-        pictures.append((file, Picture((folder / file).read_bytes(), title, caption)))
-    page = ReportData(
+    pictures = {
+        file: keep(figure, folder / file, title, caption)
+        for file, title, caption, figure in _drawings(samples, held_out, verdict)
+    }
+    page = Page(
         title="Protein backbones: " + ("Cα traces" if config.mode == "ca" else "N, Cα and C"),
+        kind="Generative model of proteins",
         subtitle=(
             f"samples of {config.shortest} to {config.longest} residues beside chains that were"
             " held out"
         ),
-        kicker="Generative model of proteins",
-        smiles="",
-        temperature_kelvin=math.nan,
-        numbers=np.zeros(0, dtype=int),
-        bonds=(),
         key_figures=_key_figures(verdict, design),
-        summary=tuple(verdict.lines()),
-        warnings=_warnings(verdict),
-        checks=_checks(verdict),
-        tables=(_geometry(verdict),),
-        pictures=tuple(p for _, p in pictures),
-        meanings=MEANINGS,
-        method=(own.summary.strip(), *notes),
-        files=(
-            ("samples/", "one PDB file per sample"),
-            ("samples.npz", "the same as arrays"),
-            ("summary.json", "every number on this page"),
-            *((file, p.title) for file, p in pictures),
-        ),
-        settings=tuple((k, str(v)) for k, v in flatten(config.resolved()).items()),
-        versions=tuple(versions().items()),
-        seed=config.train.seed,
-        commit=commit() or "",
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=(
-            Citation(own.paper.strip(), f"https://arxiv.org/abs/{own.arxiv}"),
-            Citation(
-                "Geffner et al., Proteina: scaling flow-based protein structure generative models"
-                " (2025)",
-                "https://arxiv.org/abs/2503.00710",
+        blocks=(
+            Text(tuple(verdict.lines()), warnings=_warnings(verdict)),
+            _geometry(verdict),
+            *pictures.values(),
+            Checks(_checks(verdict)),
+            Meanings(MEANINGS),
+            Method(
+                (own.summary.strip(), *notes),
+                citations=(Citation.arxiv(own.paper, own.arxiv), PROTEINA),
+            ),
+            Provenance(
+                files=(*FILES, *((file, p.title) for file, p in pictures.items())),
+                settings=config.resolved(),
+                versions=versions(),
+                seed=config.train.seed,
+                commit=commit() or "",
             ),
         ),
     )
@@ -122,32 +128,37 @@ def write(
 
 
 def _drawings(
-    samples: Sequence[Chain], drawn: ChainBatch, judged: ChainBatch, verdict: ProteinVerdict
-):
+    samples: Sequence[Chain], held_out: Sequence[Chain], verdict: ProteinVerdict
+) -> Iterator[tuple[str, str, str, Figure]]:
     """File, heading, caption and figure, one after the other."""
+    drawn, judged = chain_batch(samples), chain_batch(held_out)
     middle = min(1, drawn.atoms - 1)
-    shown = sorted(samples[:_SHOWN], key=len)
+
     traces = [
         Trace(
             c.xyz[:, middle], secondary_structure(c.xyz[:, middle]), f"{c.name}, {len(c)} residues"
         )
-        for c in shown
+        for c in sorted(samples[:_SHOWN], key=len)
     ]
     caption = "Smoothed Cα traces of the first samples, not chosen; helices and strands by P-SEA."
     yield "traces.png", "Samples", caption, traces_figure(traces)
-    pair = (BACKBONE[9], BACKBONE[10]) if drawn.atoms == 3 else (TRACE[2], TRACE[1])
+
+    whole = drawn.atoms == 3
+    pair = (BACKBONE[9], BACKBONE[10]) if whole else (TRACE[2], TRACE[1])
     first, second, limits = _pair(pair, drawn, judged)
     caption = (
         "φ and ψ of every residue that has both."
-        if drawn.atoms == 3
+        if whole
         else (
             "Cα torsion and the angle at its second atom: helices near +50° and 91°, strands near"
             " −170° and 120°. A mirrored model would have its helices near −50°."
         )
     )
     yield "angles.png", "Angles of the backbone", caption, angle_maps(first, second, limits)
+
     compared = [_compared(q, drawn, judged) for q in quantities(drawn.atoms) if not q.circular]
     yield "lengths.png", "Bond lengths and angles", "", histograms_figure(compared)
+
     sizes = [
         v.cpu().numpy()
         for b in (drawn, judged)
@@ -165,7 +176,9 @@ def _compared(quantity: Quantity, drawn: ChainBatch, judged: ChainBatch) -> Comp
     return Compared(quantity.label, quantity.unit, *values)
 
 
-def _pair(pair: tuple[Quantity, Quantity], drawn: ChainBatch, judged: ChainBatch):
+def _pair(
+    pair: tuple[Quantity, Quantity], drawn: ChainBatch, judged: ChainBatch
+) -> tuple[Compared, Compared, tuple[tuple[int, int], tuple[int, int]]]:
     """Two angles at the same place of the chain; ψ of the residue whose φ begins one residue
     before."""
     ahead = 1 if drawn.atoms == 3 else 0
@@ -247,23 +260,32 @@ def _checks(verdict: ProteinVerdict) -> tuple[CheckRow, ...]:
 def _geometry(verdict: ProteinVerdict) -> Table:
     return Table(
         "Geometry",
-        ("quantity", "samples", "held-out", "W1", "W1, training chains", "W1, held-out halves"),
-        tuple(
+        head=(
+            "quantity",
+            "samples",
+            "held-out",
+            "W1",
+            "W1, training chains",
+            "W1, held-out halves",
+        ),
+        rows=tuple(
             (
                 g.label,
-                "" if abs(g.held_out_spread) > 60 else f"{g.mean:.2f} ± {g.spread:.2f} {g.unit}",
-                (
-                    ""
-                    if abs(g.held_out_spread) > 60
-                    else f"{g.held_out_mean:.2f} ± {g.held_out_spread:.2f} {g.unit}"
-                ),
+                _mean(g, g.mean, g.spread),
+                _mean(g, g.held_out_mean, g.held_out_spread),
                 *(f"{v:.3g} {g.unit}" for v in (g.w1, g.w1_training, g.w1_halves)),
             )
             for g in verdict.geometry
         ),
-        "Mean ± standard deviation of all residues; none is given for torsions, which live on a"
-        " circle.",
+        note="Mean ± standard deviation of all residues; none is given for torsions, which live on"
+        " a circle.",
     )
+
+
+def _mean(row: GeometryRow, mean: float, spread: float) -> str:
+    if row.label in _CIRCULAR:
+        return ""
+    return f"{mean:.2f} ± {spread:.2f} {row.unit}"
 
 
 def _warnings(verdict: ProteinVerdict) -> tuple[str, ...]:

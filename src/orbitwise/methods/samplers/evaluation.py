@@ -223,6 +223,13 @@ def judge_run(
         temporary.write_text(json.dumps(summary, indent=1) + "\n")
     title = f"{config.energy.name.replace('_', ' ')}: sampled from its energy"
     page = write_report(
-        folder, title, verdict, drawn, reference, counts, seconds, config.resolved()
+        folder,
+        title,
+        verdict,
+        drawn,
+        reference,
+        counts=counts,
+        seconds=seconds,
+        settings=config.resolved(),
     )
     return Outcome(folder, verdict, [*verdict.lines(), f"report: {page}"])

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from orbitwise.data.folder import replacing
 from orbitwise.energies import Energy
 from orbitwise.methods.samplers.figures import (
     ensemble_figure,
@@ -34,9 +32,22 @@ from orbitwise.methods.samplers.words import (
 from orbitwise.metrics.modes import ModeWeights, WellCoverage
 from orbitwise.metrics.torus import dihedral
 from orbitwise.metrics.transport import pair_distances
-from orbitwise.report import Citation, Picture, ReportData, StageRow
+from orbitwise.report import (
+    Checks,
+    Citation,
+    Cost,
+    Meanings,
+    Method,
+    Page,
+    Provenance,
+    StageRow,
+    Text,
+)
 from orbitwise.report import write_report as write_page
-from orbitwise.report.canvas import save
+from orbitwise.report.canvas import keep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CITATIONS = (
     Citation(
@@ -59,7 +70,7 @@ class _Drawing:
     file: str
     title: str
     caption: str
-    figure: object
+    figure: Figure
 
 
 def write_report(
@@ -68,10 +79,10 @@ def write_report(
     verdict: SamplerVerdict,
     drawn: DrawnPaths,
     reference: ReferenceSet | None,
+    *,
     counts: Mapping[str, Calls],
     seconds: Mapping[str, float],
     settings: Mapping,
-    *,
     subtitle: str = "",
     command: str = "",
     commit: str = "",
@@ -88,40 +99,36 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = _drawings(verdict, drawn, reference, unit)
-    for one in drawings:
-        with replacing(folder / one.file) as temporary:
-            save(one.figure, temporary)
-    data = ReportData(
+    pictures = {
+        d.file: keep(d.figure, folder / d.file, d.title, d.caption)
+        for d in _drawings(verdict, drawn, reference, unit)
+    }
+    page = Page(
         title=title,
-        smiles="",
-        temperature_kelvin=math.nan,
-        numbers=np.zeros(0, dtype=int),
-        bonds=(),
-        kicker="Sampler of an energy",
+        kind="Sampler of an energy",
         subtitle=subtitle or f"{verdict.samples:,} samples in {verdict.virial.exact} dimensions",
         key_figures=key_figures(verdict, counts),
-        summary=words(verdict, counts),
-        warnings=warnings(verdict),
-        checks=checks(verdict),
-        stages=_stages(counts, seconds),
-        pictures=tuple(
-            Picture((folder / d.file).read_bytes(), d.title, d.caption) for d in drawings
+        blocks=(
+            Text(words(verdict, counts), warnings=warnings(verdict)),
+            *pictures.values(),
+            Checks(checks(verdict)),
+            Cost(_stages(counts, seconds)),
+            Meanings(MEANINGS),
+            Method(citations=tuple(citations)),
+            Provenance(
+                files=(
+                    *((file, p.title) for file, p in pictures.items()),
+                    ("summary.json", "every number on this page"),
+                ),
+                settings=settings,
+                versions={name: version(name) for name in ("orbitwise", "torch")},
+                seed=seed,
+                commit=commit,
+                command=command,
+            ),
         ),
-        meanings=MEANINGS,
-        files=(
-            *((d.file, d.title) for d in drawings),
-            ("summary.json", "every number on this page"),
-        ),
-        settings=tuple(_flat(settings)),
-        versions=tuple((name, version(name)) for name in ("orbitwise", "torch")),
-        seed=seed,
-        command=command,
-        commit=commit,
-        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        citations=tuple(citations),
     )
-    return write_page(folder / "report.html", data)
+    return write_page(folder / "report.html", page)
 
 
 def _drawings(
@@ -130,61 +137,79 @@ def _drawings(
     good = torch.isfinite(drawn.energy)
     x = drawn.x[good][:_SHOWN]
     known = None if reference is None else reference.x.to(x)[:_SHOWN]
-    out = []
+    back = drawn.backward_log_weight
+    return [
+        *_modes(verdict, x),
+        *_torsions(verdict, drawn.x[good], None if reference is None else reference.x),
+        _energies(verdict, drawn, reference, x, known, unit),
+        _Drawing(
+            "weights.png",
+            "Weights of the paths",
+            ""
+            if back is None
+            else "For any sampler the two densities cross at log Z; a good sampler's lie on each"
+            " other.",
+            weights_figure(
+                _array(drawn.log_weight), verdict.evidence, None if back is None else _array(back)
+            ),
+        ),
+    ]
+
+
+def _modes(verdict: SamplerVerdict, x: torch.Tensor) -> Iterator[_Drawing]:
+    """Of a mixture in the plane, or of many double wells."""
     if isinstance(verdict.modes, ModeWeights) and verdict.target.event_shape == (2,):
-        figure = mixture_figure(_array(x), _log_density(verdict.target), verdict.modes)
         caption = (
             "Left: samples on contours of the density. Right: weight of each mode with its standard"
             " error; the band holds all weights of 19 of 20 sets of as many exact samples."
         )
-        out.append(_Drawing("modes.png", "Modes", caption, figure))
+        figure = mixture_figure(_array(x), _log_density(verdict.target), verdict.modes)
+        yield _Drawing("modes.png", "Modes", caption, figure)
     elif isinstance(verdict.modes, WellCoverage) and len(verdict.modes.minor) > 1:
-        figure = wells_figure(_array(x), _log_density(verdict.target), verdict.modes)
         caption = (
             "Above: two double wells against each other, samples as colours, the exact density as"
             " lines. Below: mass on the less probable side of every well, and how many wells of a"
             " sample are on it; independent wells make it binomial. Error bars are those of as many"
             " exact samples."
         )
-        out.append(_Drawing("wells.png", "Wells", caption, figure))
-    for k, two in enumerate(verdict.torsions):
-        angles = [
-            None if v is None else _array(dihedral(v, list(two.atoms)))
-            for v in (drawn.x[good], reference and reference.x)
-        ]
-        figure = ramachandran_figure(*angles, two.kl, two.w2, two.names)
-        caption = (
-            "−ln p relative to the deepest point, in kT, smoothed over a few degrees; white: not"
-            " seen, or above the scale."
-        )
-        out.append(
-            _Drawing(f"torsions{k + 1 if k else ''}.png", " and ".join(two.names), caption, figure)
-        )
-    distances = [None, None]
-    if len(verdict.target.event_shape) == 2:
-        distances = [None if v is None else _array(pair_distances(v[:5000])) for v in (x, known)]
-    figure = ensemble_figure(
-        _array(drawn.energy),
-        None if reference is None else _array(reference.energy),
-        *distances,
-        unit,
-    )
-    title = "Energies" if distances[0] is None else "Energies and pair distances"
-    out.append(_Drawing("energies.png", title, "", figure))
-    back = drawn.backward_log_weight
-    figure = weights_figure(
-        _array(drawn.log_weight), verdict.evidence, None if back is None else _array(back)
-    )
+        figure = wells_figure(_array(x), _log_density(verdict.target), verdict.modes)
+        yield _Drawing("wells.png", "Wells", caption, figure)
+
+
+def _torsions(
+    verdict: SamplerVerdict, x: torch.Tensor, known: torch.Tensor | None
+) -> Iterator[_Drawing]:
+    """Maps of pairs of torsions, of the samples and of the reference."""
     caption = (
-        "For any sampler the two densities cross at log Z; a good sampler's lie on each other."
-        if back is not None
-        else ""
+        "−ln p relative to the deepest point, in kT, smoothed over a few degrees; white: not seen,"
+        " or above the scale."
     )
-    out.append(_Drawing("weights.png", "Weights of the paths", caption, figure))
-    return out
+    for k, two in enumerate(verdict.torsions):
+        angles = [None if v is None else _array(dihedral(v, list(two.atoms))) for v in (x, known)]
+        figure = ramachandran_figure(*angles, two.kl, two.w2, two.names)
+        file = f"torsions{k + 1 if k else ''}.png"
+        yield _Drawing(file, " and ".join(two.names), caption, figure)
 
 
-def _log_density(energy: Energy):
+def _energies(
+    verdict: SamplerVerdict,
+    drawn: DrawnPaths,
+    reference: ReferenceSet | None,
+    x: torch.Tensor,
+    known: torch.Tensor | None,
+    unit: str,
+) -> _Drawing:
+    """Energies; of particles the distances of pairs too."""
+    title, distances = "Energies", (None, None)
+    if len(verdict.target.event_shape) == 2:
+        title = "Energies and pair distances"
+        distances = (None if v is None else _array(pair_distances(v[:5000])) for v in (x, known))
+    energy = None if reference is None else _array(reference.energy)
+    figure = ensemble_figure(_array(drawn.energy), energy, *distances, unit)
+    return _Drawing("energies.png", title, "", figure)
+
+
+def _log_density(energy: Energy) -> Callable[[np.ndarray], np.ndarray]:
     """``-U`` on grids, in the dtype and on the device of the target's own numbers."""
     like = next(iter(energy.buffers()))
 
@@ -210,12 +235,3 @@ def _stages(counts: Mapping[str, Calls], seconds: Mapping[str, float]) -> tuple[
     return tuple(
         StageRow(name, value, *calls_of(counts.get(name, (0, 0)))) for name, value in time.items()
     )
-
-
-def _flat(settings: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as ``a.b`` and text."""
-    out: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        out += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, str(value))]
-    return out
