@@ -27,7 +27,6 @@ from orbitwise.proteins.chain import RESIDUES, read_backbones
 from orbitwise.runs.config import load
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA = ROOT.parent / "shared" / "data"
 SMALL = [
     "network.hidden=16",
     "network.layers=1",
@@ -388,7 +387,6 @@ def test_time_to_a_loss_is_between_the_audits(benchmark):
     assert np.log(between / 4) / np.log(6 / 4) == pytest.approx(np.log(2) / np.log(4))
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
     ("task", "file"),
     [
@@ -397,10 +395,8 @@ def test_time_to_a_loss_is_between_the_audits(benchmark):
         ("protein", "protein_small_chains/protein_small_chains.npz"),
     ],
 )
-def test_presets_on_the_real_files(task, file):
-    if not (DATA / file).exists():
-        pytest.skip(f"{file} is not beside the project")
-    made = build(load(f"dynamics/{task}", [f"data={DATA / file}"]))
+def test_presets_on_the_real_files(shared_data, task, file):
+    made = build(load(f"dynamics/{task}", [f"data={shared_data(file)}"]))
     sizes = {"forces": 1000, "forces_3bpa": 500, "protein": 1300}
     assert len(made.data) >= sizes[task]
     assert min(sum(len(b) for b in made.batches if b.level == v.level) for v in made.batches) >= 32

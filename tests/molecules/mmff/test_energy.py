@@ -5,7 +5,6 @@ import copy
 import gzip
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ import orbitwise as ow
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.molecules.mmff import energy as mmff
 
-DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 # Chosen so that every kind of term and every element with an organic MMFF type occurs.
 MOLECULES = {
     "alanine dipeptide": "CC(=O)NC(C)C(=O)NC",
@@ -113,7 +111,7 @@ def rdkit_mmff(mol, x, variant="MMFF94"):
 
 def errors(mol, x, variant="MMFF94"):
     """Largest differences from RDKit, kcal/mol and kcal/mol/Å."""
-    energy = ow.energies.MMFF94(mol, variant=variant)
+    energy = ow.molecules.MMFF94(mol, variant=variant)
     value, grad = energy.value_and_grad(x)
     expected, slope = rdkit_mmff(mol, x, variant)
     difference = (value * energy.kcal_per_kT - expected).abs().max()
@@ -132,7 +130,7 @@ def test_equals_the_energy_that_rdkit_minimises(variant):
     # another way into RDKit, which prepares the molecule by itself
     for text in MOLECULES.values():
         mol, positions = embedded(text)
-        energy = ow.energies.MMFF94(mol, variant=variant)
+        energy = ow.molecules.MMFF94(mol, variant=variant)
         ((_, expected),) = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
             Chem.Mol(mol), maxIters=0, mmffVariant=variant, nonBondedThresh=1e6
         )
@@ -142,29 +140,29 @@ def test_equals_the_energy_that_rdkit_minimises(variant):
 def test_the_molecule_is_left_alone_and_its_history_does_not_matter():
     mol, positions = embedded(MOLECULES["thiepine"])
     aromatic = [b.GetBondType() for b in mol.GetBonds()]
-    first = ow.energies.MMFF94(mol)(positions)
+    first = ow.molecules.MMFF94(mol)(positions)
     assert [b.GetBondType() for b in mol.GetBonds()] == aromatic
-    assert torch.equal(ow.energies.MMFF94(mol)(positions), first)
+    assert torch.equal(ow.molecules.MMFF94(mol)(positions), first)
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    torch.testing.assert_close(ow.energies.MMFF94(mol)(positions), first)
+    torch.testing.assert_close(ow.molecules.MMFF94(mol)(positions), first)
     rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
-    torch.testing.assert_close(ow.energies.MMFF94(mol)(positions), first)
+    torch.testing.assert_close(ow.molecules.MMFF94(mol)(positions), first)
 
 
 def test_the_variants_differ_where_they_should():
     mol, positions = embedded("CC(=O)NC")  # "s" makes the amide nitrogen flatter
-    a, b = (ow.energies.MMFF94(mol, variant=v)(distorted(positions)) for v in ("MMFF94", "MMFF94s"))
+    a, b = (
+        ow.molecules.MMFF94(mol, variant=v)(distorted(positions)) for v in ("MMFF94", "MMFF94s")
+    )
     assert (a - b).abs().max() > 0.1
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("source", ["spice_train", "zinc250k_test", "small_molecules_1000"])
-def test_equals_rdkit_on_real_molecules(source):
-    if not DATA.exists():
-        pytest.skip("the data folder is not beside the project")
-    molecules = (
-        quantum_geometries(source, 110) if source == "small_molecules_1000" else smiles(source, 52)
-    )
+def test_equals_rdkit_on_real_molecules(shared_data, source):
+    if source == "small_molecules_1000":
+        molecules = quantum_geometries(shared_data(f"{source}/{source}.npz"), 110)
+    else:
+        molecules = smiles(shared_data(f"smiles/{source}.smi.gz"), 52)
     done = 0
     for mol, positions in molecules:
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
@@ -184,9 +182,9 @@ def skeleton(mol):
     return bare
 
 
-def quantum_geometries(source, number):
+def quantum_geometries(path, number):
     """Small molecules in the geometry of the file."""
-    data = np.load(DATA / source / f"{source}.npz")
+    data = np.load(path)
     for k in np.flatnonzero(data["bond_status"] == 1)[:: 948 // number][:number]:
         atoms, bonds = (slice(*data[name][k : k + 2]) for name in ("offsets", "bond_offsets"))
         found = Chem.RWMol()
@@ -203,9 +201,9 @@ def quantum_geometries(source, number):
         yield mol, torch.from_numpy(data["positions"][atoms][list(match)]).double()
 
 
-def smiles(source, number):
+def smiles(path, number):
     """Drug-like molecules, embedded."""
-    with gzip.open(DATA / "smiles" / f"{source}.smi.gz", "rt") as lines:
+    with gzip.open(path, "rt") as lines:
         every = [line.split()[0] for line in lines if line.strip()]
     for one in every[:: len(every) // number]:
         found = embedded(one)
@@ -249,7 +247,7 @@ def test_torsions_beside_a_nearly_straight_angle(angle):
     rdMolTransforms.SetAngleDeg(conformer, 1, 3, 4, angle)
     x = torch.from_numpy(conformer.GetPositions())[None]
     assert max(errors(mol, x)) < 1e-4
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = x.float()
     (value, grad), (single, slope) = energy.value_and_grad(x.double()), energy.value_and_grad(x)
     assert (single - value).abs().item() < 1e-5 * value.abs().item()
@@ -259,7 +257,7 @@ def test_torsions_beside_a_nearly_straight_angle(angle):
 def test_exactly_straight_and_exactly_flat_are_finite():
     mol = Chem.AddHs(Chem.MolFromSmiles("O"))
     for dtype in (torch.float32, torch.float64):
-        value, grad = ow.energies.MMFF94(mol).value_and_grad(water(180.0).to(dtype))
+        value, grad = ow.molecules.MMFF94(mol).value_and_grad(water(180.0).to(dtype))
         assert torch.isfinite(value).all() and torch.isfinite(grad).all()
     ethene, _ = embedded("C=C")
     flat = [
@@ -272,7 +270,7 @@ def test_exactly_straight_and_exactly_flat_are_finite():
     ]
     x = torch.tensor([flat], dtype=torch.float64)
     assert max(errors(ethene, x)) < 1e-4
-    assert (ow.energies.MMFF94(ethene).value_and_grad(x)[1][..., 2]).abs().max() < 1e-6
+    assert (ow.molecules.MMFF94(ethene).value_and_grad(x)[1][..., 2]).abs().max() < 1e-6
     nitrile, positions = embedded("CC#N")
     straight = positions.clone()
     straight[:3, 1:] = 0.0
@@ -290,7 +288,7 @@ def test_strongly_pyramidal_centres():
 
 def test_float32_is_good_enough_for_sampling():
     mol, positions = embedded(MOLECULES["alanine dipeptide"])
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     gen = torch.Generator().manual_seed(3)
     x = positions + 0.03 * torch.randn(200, *positions.shape, generator=gen, dtype=torch.float64)
     x = x + 10.0  # far from the origin, where float32 has fewer digits left
@@ -311,7 +309,7 @@ def rotation(seed):
 @pytest.mark.parametrize("name", ["alanine dipeptide", "sulfonamide", "allene", "phosphate"])
 def test_symmetries(name):
     mol, positions = embedded(MOLECULES[name])
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = distorted(positions)
     value, grad = energy.value_and_grad(x)
     turn = rotation(1)
@@ -335,7 +333,7 @@ def test_symmetries(name):
 
 def test_gradient_against_finite_differences_and_autograd():
     mol, positions = embedded(MOLECULES["sulfonamide"])
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = distorted(positions).requires_grad_()
     weights = torch.arange(1.0, 6.0, dtype=torch.float64)
     (through,) = torch.autograd.grad((weights * energy(x)).sum(), x)
@@ -355,7 +353,7 @@ def test_gradient_against_finite_differences_and_autograd():
 def test_second_derivatives_are_refused():
     mol, positions = embedded("CO")
     x = positions[None].requires_grad_()
-    (grad,) = torch.autograd.grad(ow.energies.MMFF94(mol)(x).sum(), x, create_graph=True)
+    (grad,) = torch.autograd.grad(ow.molecules.MMFF94(mol)(x).sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="second derivatives"):
         grad.sum().backward()
 
@@ -364,8 +362,8 @@ def test_units_and_temperature():
     mol, positions = embedded("CCO")
     expected, _ = rdkit_mmff(mol, positions[None])
     cold, hot = (
-        ow.energies.MMFF94(mol, temperature=150.0),
-        ow.energies.MMFF94(mol, temperature=600.0),
+        ow.molecules.MMFF94(mol, temperature=150.0),
+        ow.molecules.MMFF94(mol, temperature=600.0),
     )
     assert cold.kcal_per_kT == pytest.approx(
         0.298081, rel=1e-5
@@ -376,7 +374,7 @@ def test_units_and_temperature():
 
 def test_batches(monkeypatch):
     mol, positions = embedded("CC(=O)NC")
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     gen = torch.Generator().manual_seed(0)
     x = positions + 0.1 * torch.randn(3, 50, *positions.shape, generator=gen, dtype=torch.float64)
     before = x.clone()
@@ -398,7 +396,7 @@ def test_batches(monkeypatch):
 
 def test_precision_settings_of_the_host_do_not_leak_in():
     mol, positions = embedded("CC(=O)NC")
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = distorted(positions).float()
     value, grad = energy.value_and_grad(x)
     old = torch.get_float32_matmul_precision()
@@ -412,14 +410,14 @@ def test_precision_settings_of_the_host_do_not_leak_in():
 
 
 def test_one_atom_has_no_energy():
-    energy = ow.energies.MMFF94(Chem.MolFromSmiles("[Na+]"))
+    energy = ow.molecules.MMFF94(Chem.MolFromSmiles("[Na+]"))
     value, grad = energy.value_and_grad(torch.zeros(4, 1, 3))
     assert torch.equal(value, torch.zeros(4)) and torch.equal(grad, torch.zeros(4, 1, 3))
 
 
 def test_not_a_number_stays_where_it_is():
     mol, positions = embedded("CCO")
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = positions.repeat(3, 1, 1)
     x[1, 4, 2] = math.nan
     x[2, 0] = x[2, 1]  # coincident atoms
@@ -431,7 +429,7 @@ def test_not_a_number_stays_where_it_is():
 
 def test_copies_and_pickles():
     mol, positions = embedded("CCO")
-    energy = ow.energies.MMFF94(mol, temperature=500.0, variant="MMFF94s")
+    energy = ow.molecules.MMFF94(mol, temperature=500.0, variant="MMFF94s")
     value = energy(positions)
     for twin in (
         copy.deepcopy(energy),
@@ -444,20 +442,20 @@ def test_copies_and_pickles():
 
 def test_errors_name_the_cause():
     with pytest.raises(InputError, match="AddHs"):
-        ow.energies.MMFF94(Chem.MolFromSmiles("CCO"))
+        ow.molecules.MMFF94(Chem.MolFromSmiles("CCO"))
     with pytest.raises(EnergyError, match=r"parameters for B1\b"):
-        ow.energies.MMFF94(Chem.AddHs(Chem.MolFromSmiles("CB(O)O")))
+        ow.molecules.MMFF94(Chem.AddHs(Chem.MolFromSmiles("CB(O)O")))
     with pytest.raises(EnergyError, match=r"atom type for one of S0"):
-        ow.energies.MMFF94(Chem.MolFromSmiles("S(F)(F)(F)(F)(F)F"))
+        ow.molecules.MMFF94(Chem.MolFromSmiles("S(F)(F)(F)(F)(F)F"))
     with pytest.raises(InputError, match="MMFF94s"):
-        ow.energies.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")), variant="MMFF")
+        ow.molecules.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")), variant="MMFF")
     for temperature in (0.0, -3.0, math.nan, math.inf):
         with pytest.raises(InputError, match="temperature"):
-            ow.energies.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")), temperature=temperature)
+            ow.molecules.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")), temperature=temperature)
     for nothing in (None, "CCO", Chem.Mol()):
         with pytest.raises(InputError, match="RDKit molecule"):
-            ow.energies.MMFF94(nothing)
-    energy = ow.energies.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")))
+            ow.molecules.MMFF94(nothing)
+    energy = ow.molecules.MMFF94(Chem.AddHs(Chem.MolFromSmiles("C")))
     for shape in [(4, 3), (5, 2), (15,), (2, 3, 5)]:
         with pytest.raises(InputError, match=r"\(\*B, 5, 3\)"):
             energy(torch.zeros(shape))
@@ -470,7 +468,7 @@ def test_on_a_gpu():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     mol, positions = embedded(MOLECULES["alanine dipeptide"])
-    energy = ow.energies.MMFF94(mol)
+    energy = ow.molecules.MMFF94(mol)
     x = distorted(positions).repeat(40, 1, 1)
     value, grad = energy.value_and_grad(x)
     old = torch.get_float32_matmul_precision()
