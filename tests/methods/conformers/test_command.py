@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -25,13 +26,15 @@ EFFORT = Effort(
     chains=4,
     rungs=5,
     leapfrog=6,
-    search_steps=240,
-    train_steps=250,
+    search_steps=80,
+    train_steps=150,
     batch_size=32,
     denoise_steps=8,
-    relax_steps=60,
+    relax_steps=20,
     weigh_paths=30,
 )
+
+SHORT = EFFORT.model_copy(update={"search_steps": 40, "train_steps": 40, "relax_steps": 8})
 
 STAGES = {
     "search": stages,
@@ -50,8 +53,28 @@ def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("butanol")
+    folder = tmp_path_factory.mktemp("chiral")
     return folder, run(config(folder))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Methanol, interrupted once before every stage: the last result, and after each run the stages
+    with the times they were written."""
+    folder, written = tmp_path_factory.mktemp("methanol"), []
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def stages_now() -> dict[str, int]:
+        return {p.stem: p.stat().st_mtime_ns for p in (folder / "stages").glob("*.safetensors")}
+
+    for stage, module in STAGES.items():
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, stage, stop)
+            run(config(folder, smiles="CO", effort=SHORT))
+        written.append(stages_now())
+    return run(config(folder, smiles="CO", effort=SHORT)).result, [*written, stages_now()]
 
 
 def test_files_and_numbers(finished):
@@ -72,10 +95,10 @@ def test_files_and_numbers(finished):
         Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False)
     )
     # HMC asks for 6 gradients a step, the torsion move for 1, on 5 x 4 replicas
-    assert summary["evaluations"]["search"]["gradient"] >= 240 * 5 * 4 * 7
+    assert summary["evaluations"]["search"]["gradient"] >= EFFORT.search_steps * 5 * 4 * 7
     chains = round(summary["drawn"] * summary["usable_share"])
     # the torsion move looks at one proposal a step, and both kernels look at the start
-    assert summary["evaluations"]["relaxation"]["gradient"] == chains * (60 * 7 + 2)
+    assert summary["evaluations"]["relaxation"]["gradient"] == chains * (EFFORT.relax_steps * 7 + 2)
     assert summary["evaluations"]["weighing"] == {"energy": 30, "gradient": 0}
     assert set(summary["seconds"]) == {"plan", "search", "learn", "weigh", "draw", "relax", "judge"}
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
@@ -143,32 +166,20 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     assert run(config(folder, n=60)).result["samples"] == 60
 
 
-@pytest.mark.parametrize("stage", ["search", "learn", "weigh", "draw", "relax"])
-def test_an_interruption_keeps_what_was_finished(tmp_path, monkeypatch, stage):
-    small = config(tmp_path, smiles="CO", effort=EFFORT.model_copy(update={"train_steps": 100}))
-    module = STAGES[stage]
-    real = getattr(module, stage)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, stage, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(small)
-    kept = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
+def test_an_interruption_keeps_what_was_finished(interrupted):
+    result, written = interrupted
     order = ["plan", *STAGES]
-    assert set(kept) == set(order[: order.index(stage)])
-    monkeypatch.setattr(module, stage, real)
-    assert run(small).result["samples"] > 2
-    now = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
-    assert all(now[name] == kept[name] for name in kept)
+    for k, (before, after) in enumerate(itertools.pairwise(written), 1):
+        assert set(before) == set(order[:k])
+        assert all(after[name] == before[name] for name in before)
+    assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 
-def test_the_same_seed_gives_the_same_ensemble(tmp_path):
-    short = EFFORT.model_copy(update={"train_steps": 100})
-    first = run(config(tmp_path / "a", smiles="CO", effort=short)).result
-    second = run(config(tmp_path / "b", smiles="CO", effort=short)).result
-    other = run(config(tmp_path / "c", smiles="CO", effort=short, seed=1)).result
+def test_the_same_seed_gives_the_same_ensemble(interrupted, tmp_path):
+    """However often it was interrupted."""
+    first, _ = interrupted
+    second = run(config(tmp_path / "b", smiles="CO", effort=SHORT)).result
+    other = run(config(tmp_path / "c", smiles="CO", effort=SHORT, seed=1)).result
     assert first["mean_energy_kcal_mol"] == second["mean_energy_kcal_mol"]
     assert first["mean_energy_kcal_mol"] != other["mean_energy_kcal_mol"]
 

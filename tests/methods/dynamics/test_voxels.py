@@ -30,9 +30,9 @@ def file(tmp_path_factory):
     return path
 
 
-def settings(file, *more):
-    small = ["network.hidden=4", "held_out=8", "train.batch_size=4", "train.accelerator=cpu"]
-    return load("dynamics/voxels", [f"data={file}", *small, *more])
+def settings(file, *more, held_out=8):
+    small = ["network.hidden=4", "train.batch_size=4", "train.accelerator=cpu"]
+    return load("dynamics/voxels", [f"data={file}", f"held_out={held_out}", *small, *more])
 
 
 def test_held_out_items_are_the_same_in_all_runs_and_never_trained_on(file):
@@ -62,7 +62,7 @@ def test_augmentation_turns_positions(file, target, order):
 
 def test_the_trained_loss_is_the_audited_one(file):
     """In the orientation of the data: the objective on average, and ``as_given`` of the audit."""
-    task = build(settings(file, "target=none", "held_out=30"))
+    task = build(settings(file, "target=none", held_out=30))
     given = audit_equivariance(
         task.audited(task.model), task.group, task.batches, outputs="field"
     ).row()
@@ -96,6 +96,6 @@ def test_what_does_not_fit_the_task_is_refused(file):
     with pytest.raises(InputError, match="target"):
         build(settings(file, "target=exact"))
     with pytest.raises(InputError, match="held out"):
-        build(settings(file, "held_out=40"))
+        build(settings(file, held_out=40))
     with pytest.raises(InputError, match="items=33"):
         build(settings(file, "items=33"))
