@@ -47,7 +47,7 @@ STAGES = {
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
     return ConformersConfig(
-        **{"smiles": smiles, "n": 40, "effort": EFFORT, "out": folder, **changes}
+        **{"smiles": smiles, "n": 30, "effort": EFFORT, "out": folder, **changes}
     )
 
 
@@ -57,8 +57,21 @@ def finished(tmp_path_factory):
     return folder, run(config(folder))
 
 
+def methanol(folder, **changes) -> ConformersConfig:
+    """As little as can be computed."""
+    return config(folder, smiles="CO", effort=SHORT, n=10, **changes)
+
+
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
+def few_drawn():
+    """Samples of the learner come in small chunks, so that few are drawn in vain."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "CHUNK", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, few_drawn):
     """Methanol, interrupted once before every stage: the last result, and after each run the stages
     with the times they were written."""
     folder, written = tmp_path_factory.mktemp("methanol"), []
@@ -72,9 +85,9 @@ def interrupted(tmp_path_factory):
     for stage, module in STAGES.items():
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(module, stage, stop)
-            run(config(folder, smiles="CO", effort=SHORT))
+            run(methanol(folder))
         written.append(stages_now())
-    return run(config(folder, smiles="CO", effort=SHORT)).result, [*written, stages_now()]
+    return run(methanol(folder)).result, [*written, stages_now()]
 
 
 def test_files_and_numbers(finished):
@@ -163,7 +176,7 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     monkeypatch.setattr(stages, "search", None)
     monkeypatch.setattr(stages, "learn", None)
     monkeypatch.setattr(conformer_weights, "weigh", None)
-    assert run(config(folder, n=60)).result["samples"] == 60
+    assert run(config(folder, n=45)).result["samples"] == 45
 
 
 def test_an_interruption_keeps_what_was_finished(interrupted):
@@ -175,11 +188,11 @@ def test_an_interruption_keeps_what_was_finished(interrupted):
     assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 
-def test_the_same_seed_gives_the_same_ensemble(interrupted, tmp_path):
+def test_the_same_seed_gives_the_same_ensemble(interrupted, few_drawn, tmp_path):
     """However often it was interrupted."""
     first, _ = interrupted
-    second = run(config(tmp_path / "b", smiles="CO", effort=SHORT)).result
-    other = run(config(tmp_path / "c", smiles="CO", effort=SHORT, seed=1)).result
+    second = run(methanol(tmp_path / "b")).result
+    other = run(methanol(tmp_path / "c", seed=1)).result
     assert first["mean_energy_kcal_mol"] == second["mean_energy_kcal_mol"]
     assert first["mean_energy_kcal_mol"] != other["mean_energy_kcal_mol"]
 

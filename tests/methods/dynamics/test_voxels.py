@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from orbitwise.audit import audit_equivariance
+from orbitwise.data.voxels import VoxelGrid
 from orbitwise.errors import InputError
+from orbitwise.methods.dynamics import voxels
 from orbitwise.methods.dynamics.dynamics import train
 from orbitwise.methods.dynamics.task import build
 from orbitwise.methods.dynamics.voxels import GRID, SIGMA, split
@@ -78,7 +80,8 @@ def test_the_trained_loss_is_the_audited_one(file):
     assert given.percent.value > 0.1
 
 
-def test_a_short_training_leaves_its_audits_and_numbers(file, tmp_path):
+def test_a_short_training_leaves_its_audits_and_numbers(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(voxels, "GRID", VoxelGrid(n=12))
     config = settings(file, "train.steps=3", "audit.every=3", "audit.gradients=false")
     outcome = train(config, tmp_path / "run")
     written = json.loads((tmp_path / "run" / "summary.json").read_text())["summary"]
