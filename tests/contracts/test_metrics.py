@@ -2,8 +2,8 @@
 of matter, keeps the same promises.
 
 A metric is a public function. A new one gives a line in ``CASES``: two sets that it compares (or
-one that it measures), the numbers it gives for them, and what they are for a perfect answer. Names that
-are no metrics of samples stand in ``OTHERS``, each with the place of its own tests.
+one that it measures), the numbers it gives for them, and what they are for a perfect answer. Names
+that are no metrics of samples stand in ``OTHERS``, each with the place of its own tests.
 """
 
 from __future__ import annotations
