@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
-from orbitwise.methods.conformers import stages
+from orbitwise.methods.conformers import page, stages
 from orbitwise.methods.conformers import weights as conformer_weights
 from orbitwise.methods.conformers.command import ConformersConfig, build_system, plan, report, run
 from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
@@ -63,15 +63,17 @@ def methanol(folder, **changes) -> ConformersConfig:
 
 
 @pytest.fixture(scope="module")
-def few_drawn():
-    """Samples of the learner come in small chunks, so that few are drawn in vain."""
+def in_short():
+    """Samples of the learner come in small chunks, so that few are drawn in vain, and no page is
+    made of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "CHUNK", 50)
+        patch.setattr(page, "write", lambda *_: None)
         yield
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, few_drawn):
+def interrupted(tmp_path_factory, in_short):
     """Methanol, interrupted once before every stage: the last result, and after each run the stages
     with the times they were written."""
     folder, written = tmp_path_factory.mktemp("methanol"), []
@@ -188,7 +190,7 @@ def test_an_interruption_keeps_what_was_finished(interrupted):
     assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 
-def test_the_same_seed_gives_the_same_ensemble(interrupted, few_drawn, tmp_path):
+def test_the_same_seed_gives_the_same_ensemble(interrupted, in_short, tmp_path):
     """However often it was interrupted."""
     first, _ = interrupted
     second = run(methanol(tmp_path / "b")).result

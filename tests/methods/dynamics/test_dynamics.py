@@ -94,7 +94,7 @@ def config(task: str, files, *changes: str):
     return load(f"dynamics/{task}", [f"data={files[task]}", *SMALL, "train.steps=30", *changes])
 
 
-@pytest.mark.parametrize("task", ["forces", "protein"])
+@pytest.mark.parametrize("task", ["forces", pytest.param("protein", marks=pytest.mark.slow)])
 def test_train_resume_and_evaluate(task, files, tmp_path):
     whole = dynamics.train(config(task, files), tmp_path / "whole")
     assert whole.result.steps == 30
@@ -360,6 +360,7 @@ def benchmark(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
     monkeypatch.setitem(
         benchmark.EFFICIENCY,
