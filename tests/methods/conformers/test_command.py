@@ -190,6 +190,7 @@ def test_an_interruption_keeps_what_was_finished(interrupted):
     assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_ensemble(interrupted, in_short, tmp_path):
     """However often it was interrupted."""
     first, _ = interrupted

@@ -139,7 +139,12 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+USUAL = {"trajectory_balance", "detailed_balance", "adjoint_matching", "langevin"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in SETTINGS]
+)
 def test_every_setting_trains_and_is_judged(tmp_path, name):
     made = config(
         **merged(merged(ALONE, SETTINGS[name]), {"evaluation": {"paths": 50, "reference": 50}})
@@ -158,7 +163,9 @@ def test_every_setting_trains_and_is_judged(tmp_path, name):
     assert math.isfinite(evidence.elbo) and evidence.elbo < evidence.eubo
 
 
-@pytest.mark.parametrize("restart", ["full", "partial", "none"])
+@pytest.mark.parametrize(
+    "restart", ["full", *(pytest.param(r, marks=pytest.mark.slow) for r in ("partial", "none"))]
+)
 def test_rounds_keep_buffer_and_log_z_and_restart_the_learner(tmp_path, restart):
     made = config(
         rounds=2,
