@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test lint bench docs release clean
+.PHONY: help install demo test test-all test-rounding lint bench docs release clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,8 +25,23 @@ demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long
 	$(BIN)/orbitwise conformers 'CC(=O)N[C@@H](C)C(=O)NC' --n 2000 --out ensembles/alanine_dipeptide \
 	  --reference benchmarks/references/alanine_dipeptide.npz
 
-test: install  ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} tests
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadscope
+
+test: install  ## the test suite without its slow tests
+	$(PYTEST) -m "not slow" tests
+
+test-all: install  ## the whole test suite
+	$(PYTEST) tests
+
+# What is cheap: no methods, no other processes, no other programs.
+CHEAP = tests --ignore tests/methods --ignore tests/energies/test_distributed.py \
+  --ignore tests/training/test_kill.py --ignore tests/training/test_ranks.py \
+  --ignore tests/molecules/openmm --ignore tests/docs
+test-rounding: install  ## tests that hold only by the rounding of this machine would fail here
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow" $(CHEAP)
+	ATEN_CPU_CAPABILITY=default ORBITWISE_MKLDNN=0 $(PYTEST) -m "not slow" $(CHEAP)
+	ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow" $(CHEAP)
+	ORBITWISE_PERTURB=1e-12 $(PYTEST) -m "not slow" $(CHEAP)
 
 lint: install  ## style and types
 	$(BIN)/ruff check src tests benchmarks examples

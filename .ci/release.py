@@ -25,7 +25,7 @@ IN_WHEEL = (
     r"orbitwise/methods/cards/measured\.json",
     r"orbitwise/methods/presets/.+/.+\.yaml",
     r"orbitwise/methods/checkpoints/.+\.safetensors",
-    r"orbitwise/report/template\.html",
+    r"orbitwise/report/templates/page\.html",
     r"orbitwise/report/style\.css",
     r"orbitwise/report/viewer\.js",
     r".+\.dist-info/licenses/LICENSE",

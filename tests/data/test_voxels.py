@@ -2,7 +2,6 @@
 that are broken."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ import orbitwise as ow
 from orbitwise.data import PointBatch, VoxelGrid, read_geometries
 from orbitwise.errors import InputError
 from orbitwise.groups.polyhedral import octahedral
-
-QM9 = Path(__file__).parents[3] / "shared" / "data" / "qm9_small" / "qm9_small.npz"
 
 
 def rng(seed=0):
@@ -161,10 +158,8 @@ def test_geometries_of_a_file(tmp_path):
         read_geometries(path)
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not QM9.exists(), reason="needs the QM9 molecules in shared/data")
-def test_qm9_fits_into_the_small_grid():
-    batch, grid = read_geometries(QM9), VoxelGrid()
+def test_qm9_fits_into_the_small_grid(shared_data):
+    batch, grid = read_geometries(shared_data("qm9_small/qm9_small.npz")), VoxelGrid()
     kept = batch[grid.fits(batch)]
     assert len(batch) == 4015 and 1500 < len(kept) < 4015
     assert set(kept.species.unique().tolist()) <= {0, *grid.elements}

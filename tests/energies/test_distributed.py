@@ -230,6 +230,7 @@ def test_workers_that_are_killed_from_outside(trapped):
     assert set(ledger.count("end")) == set(range(80))
 
 
+@pytest.mark.slow  # several times the five seconds after which a worker counts as hanging
 def test_poison_and_hanging_points_become_nan(trapped):
     energy, ledger = trapped
     marks = {5: EXIT, 9: HANG, 14: REFUSE, 20: HANG_ONCE}
@@ -366,7 +367,13 @@ energy(torch.zeros(4, 1, 3))
 """
 
 
-@pytest.mark.parametrize("stuck", [False, True], ids=["ray-well", "ray-stuck"])
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        pytest.param(False, id="ray-well"),
+        pytest.param(True, id="ray-stuck", marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupt_leaves_no_process(tmp_path, stuck):
     script = tmp_path / "slow.py"
     script.write_text(SCRIPT)

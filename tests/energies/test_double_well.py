@@ -1,13 +1,9 @@
 import math
-from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from orbitwise.energies import DoubleWell
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "boltzmann_generated" / "dw4.npz"
 
 
 def test_against_a_plain_double_loop():
@@ -57,11 +53,9 @@ def test_log_z_is_known_for_dw4_only():
     assert DoubleWell(3).log_z is None and DoubleWell(quartic=1.0).log_z is None
 
 
-@pytest.mark.data
-def test_reference_samples_have_the_stated_energy_and_virial():
-    if not DATA.exists():
-        pytest.skip(f"no data at {DATA}")
-    samples = torch.from_numpy(np.load(DATA)["samples"]).double()
+def test_reference_samples_have_the_stated_energy_and_virial(shared_data):
+    path = shared_data("boltzmann_generated/dw4.npz")
+    samples = torch.from_numpy(np.load(path)["samples"]).double()
     value, grad = DoubleWell().double().value_and_grad(samples)
     assert abs(value.mean().item() + 22.548) < 1e-3
     virial = (samples * grad).sum((-1, -2))

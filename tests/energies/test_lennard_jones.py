@@ -1,18 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from orbitwise.energies import LennardJones
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-def read(path):
-    if not (DATA / path).exists():
-        pytest.skip(f"no data at {DATA / path}")
-    return np.load(DATA / path)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"epsilon": 0.7, "r_min": 1.3, "trap": 0.4}])
@@ -47,9 +37,8 @@ def test_float32_keeps_its_accuracy_on_a_cluster():
         assert ((a - b).abs() / (1 + a.abs())).max() < 2e-5
 
 
-@pytest.mark.data
-def test_lj13_reference_samples():
-    data = read("lj13_reference/lj13.npz")
+def test_lj13_reference_samples(shared_data):
+    data = np.load(shared_data("lj13_reference/lj13.npz"))
     x = torch.from_numpy(data["val"]).double()
     value, grad = LennardJones(13).double().value_and_grad(x)
     np.testing.assert_allclose(value.numpy(), data["energy_val"], atol=1e-4)
@@ -58,9 +47,8 @@ def test_lj13_reference_samples():
     assert abs(virial.mean().item() - 36) < 4 * virial.std().item() / len(x) ** 0.5
 
 
-@pytest.mark.data
-def test_lj55_reference_samples():
-    data = read("boltzmann_generated/lj55.npz")
+def test_lj55_reference_samples(shared_data):
+    data = np.load(shared_data("boltzmann_generated/lj55.npz"))
     x = torch.from_numpy(data["samples"])[::5].double()
     value, grad = LennardJones(55).double().value_and_grad(x)
     chain = torch.from_numpy(data["chain"])[::5].long()

@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +7,6 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from orbitwise.energies import GaussianMixture
 from orbitwise.errors import InputError
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "gmm40_manywell" / "gmm40.npz"
 
 
 def mixture():
@@ -75,11 +72,8 @@ def test_shapes_and_signs_that_do_not_fit_are_refused(arguments):
         GaussianMixture(*arguments)
 
 
-@pytest.mark.data
-def test_forty_is_the_published_mixture():
-    if not DATA.exists():
-        pytest.skip(f"no data at {DATA}")
-    reference = np.load(DATA)
+def test_forty_is_the_published_mixture(shared_data):
+    reference = np.load(shared_data("gmm40_manywell/gmm40.npz"))
     energy = GaussianMixture.forty()
     assert np.array_equal(energy.means.numpy(), reference["means"])
     assert abs(float(energy.scales[0, 0]) - float(reference["std"])) < 1e-7

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import ot
@@ -15,8 +14,6 @@ from scipy.stats import ortho_group, special_ortho_group
 
 from orbitwise.errors import InputError
 from orbitwise.metrics import aligned_distance, published_distance, symmetric_w2
-
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def points(*shape, seed=0):
@@ -156,7 +153,6 @@ def test_input():
         symmetric_w2(x, x[:0])
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
     ("file", "key", "size", "low", "high"),
     [
@@ -164,13 +160,10 @@ def test_input():
         ("boltzmann_generated/dw4", "samples", 300, 0.2, 0.7),
     ],
 )
-def test_two_halves_of_a_reference_set(file, key, size, low, high):
+def test_two_halves_of_a_reference_set(shared_data, file, key, size, low, high):
     """The floor: what independent exact samples show. The published convention shows more for the
     same sets."""
-    path = DATA / f"{file}.npz"
-    if not path.exists():
-        pytest.skip(f"the reference samples are read from {path}, which is not there")
-    every = torch.from_numpy(np.load(path)[key])
+    every = torch.from_numpy(np.load(shared_data(f"{file}.npz"))[key])
     half = len(every) // 2
     pick = torch.randperm(half, generator=torch.Generator().manual_seed(0))[:size]
     x, y = every[pick], every[half + pick]

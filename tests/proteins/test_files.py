@@ -16,7 +16,6 @@ from orbitwise.proteins.ideal_backbones import HELIX, STRAND, build_backbone
 structure = pytest.importorskip("biotite.structure", reason="needs orbitwise[proteins]")
 from biotite.structure.io import pdb, pdbx  # noqa: E402 (only where biotite is there)
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 LINE = (
     "{:6s}{:5d} {:>4s}{:1s}{:3s} {:1s}{:4d}{:1s}   {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}         "
     " {:>2s}\n"
@@ -332,12 +331,9 @@ def test_ideal_backbones_have_the_torsions_asked_for():
     assert build_backbone(*(torch.full((2, 6), v) for v in STRAND)).shape == (2, 6, 3, 3)
 
 
-@pytest.mark.data
-@pytest.mark.skipif(
-    not (DATA / "protein_small_chains").is_dir(), reason="the data sets are not beside the project"
-)
-def test_real_chains():
-    file = read_chains(DATA / "protein_small_chains" / "protein_small_chains.npz", "backbone")
+def test_real_chains(shared_data):
+    path = shared_data("protein_small_chains/protein_small_chains.npz")
+    file = read_chains(path, "backbone")
     assert len(file.skipped) == 8 and {c.split for c in file.chains} == {"train", "val"}
     bonds = np.concatenate(
         [np.linalg.norm(c.xyz[1:, 0] - c.xyz[:-1, 2], axis=-1) for c in file.chains]

@@ -72,9 +72,9 @@ def block_average(chains: Tensor, blocks: int = 20) -> BlockAverage:
 
 def _split(chains: Tensor) -> Tensor:
     """``(C, T, *D)`` -> ``(2C, T//2, *D)`` float64; the middle draw of an odd chain is dropped."""
-    if chains.ndim < 2 or chains.shape[1] < 8:
+    if chains.ndim < 2 or chains.shape[0] < 1 or chains.shape[1] < 8:
         raise InputError(
-            "chains must be (C, T, ...) with at least 8 draws per chain, got shape"
+            "chains must be (C, T, ...), at least one, with at least 8 draws each, got shape"
             f" {tuple(chains.shape)}"
         )
     half = chains.shape[1] // 2

@@ -11,7 +11,7 @@ bond can be mended along itself in every orientation.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +35,32 @@ class Residues(Protocol):
     mask: Tensor  # (B, L·A) bool, True = real atom; the atoms of a residue stand beside each other
 
 
-class PlaceFeatures(nn.Module):
+class PlaceFeatures(Former):
     """Sine and cosine of the place from the start and from the end of the chain, ``lengths: (B,)``
-    -> ``(B, L, features)``; wavelengths from 2 to 256 residues."""
+    -> ``(B, L, features)``; wavelengths from 2 to 256 residues, of 2 the cosine alone: its sine is
+    0 at every place."""
 
     def __init__(self, features: int, waves: int = 12) -> None:
         super().__init__()
         self.frequencies = nn.Buffer(
             math.pi * torch.logspace(0, -7, waves, base=2, dtype=torch.float64), persistent=False
         )
-        self.embed = nn.Linear(4 * waves, features)
+        self.embed = nn.Linear(4 * waves - 2, features)
+
+    def upgrade(self, state: dict[str, Any], prefix: str) -> None:
+        """Drop the columns of that sine."""
+        name, waves = f"{prefix}embed.weight", len(self.frequencies)
+        weight = state.get(name)
+        if weight is not None and weight.shape[1:] == (4 * waves,):
+            kept = [k for k in range(4 * waves) if k not in (0, waves)]
+            state[name] = weight[:, kept]
 
     def forward(self, lengths: Tensor, width: int) -> Tensor:
         place = torch.arange(width, device=lengths.device)
         ends = torch.stack([place.expand(len(lengths), -1), lengths[:, None] - 1 - place], -1)
-        phase = (ends[..., None].double() * self.frequencies.double()).flatten(2)
-        return self.embed(torch.cat([phase.sin(), phase.cos()], -1).to(self.embed.weight.dtype))
+        phase = ends[..., None].double() * self.frequencies.double()
+        features = torch.cat([phase[..., 1:].sin().flatten(2), phase.cos().flatten(2)], -1)
+        return self.embed(features.to(self.embed.weight.dtype))
 
 
 class Surroundings(nn.Module):

@@ -24,7 +24,6 @@ from orbitwise.crystals.files.read import (
 from orbitwise.errors import InputError
 
 pymatgen = pytest.importorskip("pymatgen.core", reason="needs orbitwise[crystals]")
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 ROCK_SALT = """data_NaCl
 _symmetry_space_group_name_H-M   'F m -3 m'
@@ -349,12 +348,8 @@ def test_structures_that_are_not_ordered():
         from_atoms(bulk("Cu").__class__("Cu"))
 
 
-@pytest.mark.data
-def test_the_data_sets_beside_the_project():
-    path = DATA / "perov5" / "perov5.npz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    found = read_crystals(path, split="test")
+def test_the_data_sets_beside_the_project(shared_data):
+    found = read_crystals(shared_data("perov5/perov5.npz"), split="test")
     assert len(found) == 3000 and {len(c) for c in found.crystals} == {5}
     for crystal, formula in list(zip(found.crystals, found.columns["formula"], strict=True))[:50]:
         composition = pymatgen.Composition(str(formula))

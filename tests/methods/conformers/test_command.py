@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from rdkit import Chem
 
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
-from orbitwise.methods.conformers import draw, learner, relax, search, weights
+from orbitwise.methods.conformers import draw, learner, page, relax, search, weights
 from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
@@ -25,27 +26,64 @@ EFFORT = Effort(
     chains=4,
     rungs=5,
     leapfrog=6,
-    search_steps=240,
-    train_steps=250,
+    search_steps=80,
+    train_steps=150,
     batch_size=32,
     denoise_steps=8,
-    relax_steps=60,
+    relax_steps=20,
     weigh_paths=30,
 )
+
+SHORT = EFFORT.model_copy(update={"search_steps": 40, "train_steps": 40, "relax_steps": 8})
 
 STAGES = {"search": search, "learn": learner, "weigh": weights, "draw": draw, "relax": relax}
 
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
     return ConformersConfig(
-        **{"smiles": smiles, "n": 40, "effort": EFFORT, "out": folder, **changes}
+        **{"smiles": smiles, "n": 30, "effort": EFFORT, "out": folder, **changes}
     )
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("butanol")
+    folder = tmp_path_factory.mktemp("chiral")
     return folder, run(config(folder))
+
+
+def methanol(folder, **changes) -> ConformersConfig:
+    """As little as can be computed."""
+    return config(folder, smiles="CO", effort=SHORT, n=10, **changes)
+
+
+@pytest.fixture(scope="module")
+def in_short():
+    """Samples of the learner come in small chunks, so that few are drawn in vain, and no page is
+    made of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "CHUNK", 50)
+        patch.setattr(page, "write", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, in_short):
+    """Methanol, interrupted once before every stage: the last result, and after each run the stages
+    with the times they were written."""
+    folder, written = tmp_path_factory.mktemp("methanol"), []
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def stages_now() -> dict[str, int]:
+        return {p.stem: p.stat().st_mtime_ns for p in (folder / "stages").glob("*.safetensors")}
+
+    for stage, module in STAGES.items():
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, stage, stop)
+            run(methanol(folder))
+        written.append(stages_now())
+    return run(methanol(folder)).result, [*written, stages_now()]
 
 
 def test_files_and_numbers(finished):
@@ -66,10 +104,10 @@ def test_files_and_numbers(finished):
         Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False)
     )
     # HMC asks for 6 gradients a step, the torsion move for 1, on 5 x 4 replicas
-    assert summary["evaluations"]["search"]["gradient"] >= 240 * 5 * 4 * 7
+    assert summary["evaluations"]["search"]["gradient"] >= EFFORT.search_steps * 5 * 4 * 7
     chains = round(summary["drawn"] * summary["usable_share"])
     # the torsion move looks at one proposal a step, and both kernels look at the start
-    assert summary["evaluations"]["relaxation"]["gradient"] == chains * (60 * 7 + 2)
+    assert summary["evaluations"]["relaxation"]["gradient"] == chains * (EFFORT.relax_steps * 7 + 2)
     assert summary["evaluations"]["weighing"] == {"energy": 30, "gradient": 0}
     assert set(summary["seconds"]) == {"plan", "search", "learn", "weigh", "draw", "relax", "judge"}
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
@@ -133,35 +171,24 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
     for name in ("search", "learn", "weigh"):
         monkeypatch.setattr(STAGES[name], name, None)
-    assert run(config(folder, n=60)).result["samples"] == 60
+    assert run(config(folder, n=45)).result["samples"] == 45
 
 
-@pytest.mark.parametrize("stage", ["search", "learn", "weigh", "draw", "relax"])
-def test_an_interruption_keeps_what_was_finished(tmp_path, monkeypatch, stage):
-    small = config(tmp_path, smiles="CO", effort=EFFORT.model_copy(update={"train_steps": 100}))
-    module = STAGES[stage]
-    real = getattr(module, stage)
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, stage, interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(small)
-    kept = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
+def test_an_interruption_keeps_what_was_finished(interrupted):
+    result, written = interrupted
     order = ["plan", *STAGES]
-    assert set(kept) == set(order[: order.index(stage)])
-    monkeypatch.setattr(module, stage, real)
-    assert run(small).result["samples"] > 2
-    now = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "stages").glob("*.safetensors")}
-    assert all(now[name] == kept[name] for name in kept)
+    for k, (before, after) in enumerate(itertools.pairwise(written), 1):
+        assert set(before) == set(order[:k])
+        assert all(after[name] == before[name] for name in before)
+    assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 
-def test_the_same_seed_gives_the_same_ensemble(tmp_path):
-    short = EFFORT.model_copy(update={"train_steps": 100})
-    first = run(config(tmp_path / "a", smiles="CO", effort=short)).result
-    second = run(config(tmp_path / "b", smiles="CO", effort=short)).result
-    other = run(config(tmp_path / "c", smiles="CO", effort=short, seed=1)).result
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_ensemble(interrupted, in_short, tmp_path):
+    """However often it was interrupted."""
+    first, _ = interrupted
+    second = run(methanol(tmp_path / "b")).result
+    other = run(methanol(tmp_path / "c", seed=1)).result
     assert first["mean_energy_kcal_mol"] == second["mean_energy_kcal_mol"]
     assert first["mean_energy_kcal_mol"] != other["mean_energy_kcal_mol"]
 

@@ -207,7 +207,7 @@ def test_configurations_that_cannot_be(given, message):
 
 
 @installed
-@pytest.mark.parametrize("form", ["short", "column:words"])
+@pytest.mark.parametrize("form", ["short", pytest.param("column:words", marks=pytest.mark.slow)])
 def test_train_sample_evaluate(form, tmp_path, monkeypatch):
     from orbitwise.crystals.files.read import write_crystal_extxyz
     from orbitwise.crystals.text import encoder

@@ -27,7 +27,6 @@ from orbitwise.proteins.chain import RESIDUES, read_backbones
 from orbitwise.runs.config import load
 
 ROOT = Path(__file__).resolve().parents[3]
-DATA = ROOT.parent / "shared" / "data"
 SMALL = [
     "network.hidden=16",
     "network.layers=1",
@@ -95,7 +94,7 @@ def config(task: str, files, *changes: str):
     return load(f"dynamics/{task}", [f"data={files[task]}", *SMALL, "train.steps=30", *changes])
 
 
-@pytest.mark.parametrize("task", ["forces", "protein"])
+@pytest.mark.parametrize("task", ["forces", pytest.param("protein", marks=pytest.mark.slow)])
 def test_train_resume_and_evaluate(task, files, tmp_path):
     whole = dynamics.train(config(task, files), tmp_path / "whole")
     assert whole.result.steps == 30
@@ -361,6 +360,7 @@ def benchmark(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
     monkeypatch.setitem(
         benchmark.EFFICIENCY,
@@ -388,7 +388,6 @@ def test_time_to_a_loss_is_between_the_audits(benchmark):
     assert np.log(between / 4) / np.log(6 / 4) == pytest.approx(np.log(2) / np.log(4))
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
     ("task", "file"),
     [
@@ -397,10 +396,8 @@ def test_time_to_a_loss_is_between_the_audits(benchmark):
         ("protein", "protein_small_chains/protein_small_chains.npz"),
     ],
 )
-def test_presets_on_the_real_files(task, file):
-    if not (DATA / file).exists():
-        pytest.skip(f"{file} is not beside the project")
-    made = build(load(f"dynamics/{task}", [f"data={DATA / file}"]))
+def test_presets_on_the_real_files(shared_data, task, file):
+    made = build(load(f"dynamics/{task}", [f"data={shared_data(file)}"]))
     sizes = {"forces": 1000, "forces_3bpa": 500, "protein": 1300}
     assert len(made.data) >= sizes[task]
     assert min(sum(len(b) for b in made.batches if b.level == v.level) for v in made.batches) >= 32

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from orbitwise.audit import audit_equivariance
+from orbitwise.data.voxels import VoxelGrid
 from orbitwise.errors import InputError
+from orbitwise.methods.dynamics import voxels
 from orbitwise.methods.dynamics.dynamics import train
 from orbitwise.methods.dynamics.task import build
 from orbitwise.methods.dynamics.voxels import GRID, SIGMA, split
@@ -30,9 +32,9 @@ def file(tmp_path_factory):
     return path
 
 
-def settings(file, *more):
-    small = ["network.hidden=4", "held_out=8", "train.batch_size=4", "train.accelerator=cpu"]
-    return load("dynamics/voxels", [f"data={file}", *small, *more])
+def settings(file, *more, held_out=8):
+    small = ["network.hidden=4", "train.batch_size=4", "train.accelerator=cpu"]
+    return load("dynamics/voxels", [f"data={file}", f"held_out={held_out}", *small, *more])
 
 
 def test_held_out_items_are_the_same_in_all_runs_and_never_trained_on(file):
@@ -62,7 +64,7 @@ def test_augmentation_turns_positions(file, target, order):
 
 def test_the_trained_loss_is_the_audited_one(file):
     """In the orientation of the data: the objective on average, and ``as_given`` of the audit."""
-    task = build(settings(file, "target=none", "held_out=30"))
+    task = build(settings(file, "target=none", held_out=30))
     given = audit_equivariance(
         task.audited(task.model), task.group, task.batches, outputs="field"
     ).row()
@@ -78,7 +80,8 @@ def test_the_trained_loss_is_the_audited_one(file):
     assert given.percent.value > 0.1
 
 
-def test_a_short_training_leaves_its_audits_and_numbers(file, tmp_path):
+def test_a_short_training_leaves_its_audits_and_numbers(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(voxels, "GRID", VoxelGrid(n=12))
     config = settings(file, "train.steps=3", "audit.every=3", "audit.gradients=false")
     outcome = train(config, tmp_path / "run")
     written = json.loads((tmp_path / "run" / "summary.json").read_text())["summary"]
@@ -96,6 +99,6 @@ def test_what_does_not_fit_the_task_is_refused(file):
     with pytest.raises(InputError, match="target"):
         build(settings(file, "target=exact"))
     with pytest.raises(InputError, match="held out"):
-        build(settings(file, "held_out=40"))
+        build(settings(file, held_out=40))
     with pytest.raises(InputError, match="items=33"):
         build(settings(file, "items=33"))

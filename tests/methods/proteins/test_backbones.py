@@ -281,6 +281,7 @@ def test_a_command_that_is_not_there_or_has_no_place_for_files(tmp_path, command
         DesignabilityConfig(sequence_command="a {pdb} {fasta}", fold_command="b {fasta}")
 
 
+@pytest.mark.slow
 def test_designability_is_part_of_evaluate(folder, tmp_path, commands):
     run = tmp_path / "run"
     quoted = [f"designability.{k}={v}" for k, v in commands.items()]

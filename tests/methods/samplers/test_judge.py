@@ -4,7 +4,6 @@ page."""
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +13,6 @@ from orbitwise.energies import Count, Counted, Energy, GaussianMixture, LennardJ
 from orbitwise.errors import InputError
 from orbitwise.methods.samplers.judge import DrawnPaths, ReferenceSet, judge
 from orbitwise.methods.samplers.page import write_report
-
-ALDP = Path(__file__).parents[4] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
-LJ13 = Path(__file__).parents[4] / "shared" / "data" / "lj13_reference" / "lj13.npz"
 
 
 def gen(seed: int) -> torch.Generator:
@@ -107,10 +103,8 @@ def test_unfit_shapes_are_refused(forty):
         judge(energy, drawn, ReferenceSet(reference.x[:2], reference.energy[:2]))
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not LJ13.exists(), reason="needs the LJ13 samples in shared/data")
-def test_particles():
-    x = torch.from_numpy(np.load(LJ13)["val"]).double()
+def test_particles(shared_data):
+    x = torch.from_numpy(np.load(shared_data("lj13_reference/lj13.npz"))["val"]).double()
     x = x[torch.randperm(len(x), generator=gen(5))]
     energy = LennardJones(13).double()
     y, good = x[2000:6000], x[:1000]
@@ -143,10 +137,8 @@ class Springs(Energy):
         return 0.5 * (x - x.mean(-2, keepdim=True)).square().sum((-1, -2))
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not ALDP.exists(), reason="needs the alanine dipeptide frames in shared/data")
-def test_torsions_and_their_page(tmp_path):
-    data = np.load(ALDP)
+def test_torsions_and_their_page(shared_data, tmp_path):
+    data = np.load(shared_data("alanine_dipeptide/aldp_300K.npz"))
     x = 10 * torch.from_numpy(data["positions_nm"])
     x = x[torch.randperm(len(x), generator=gen(9))][:2400]
     energy = Springs()

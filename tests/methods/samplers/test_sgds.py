@@ -99,8 +99,10 @@ def test_a_finished_run_is_reused_and_a_changed_one_is_not(run, tmp_path):
     stamp = (folder / "stages" / "likelihood1.safetensors").stat().st_mtime_ns
     sgds.train(config(), folder)
     assert (folder / "stages" / "likelihood1.safetensors").stat().st_mtime_ns == stamp
-    sgds.train(config(), tmp_path)
-    a, b = _weights(folder), _weights(tmp_path)
+    short = config(likelihood_steps=20, balance_steps=2, search={"chains": 100, "levels": 8})
+    for name in ("a", "b"):
+        sgds.train(short, tmp_path / name)
+    a, b = _weights(tmp_path / "a"), _weights(tmp_path / "b")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)  # the seed decides
 
@@ -120,7 +122,12 @@ def test_samples_are_drawn_with_their_weights(run):
         sgds.sample(folder, 0)
 
 
-ALONE = {"search": {"method": "none"}, "likelihood_steps": 0, "balance_steps": 6}
+ALONE = {
+    "search": {"method": "none"},
+    "sampler": {"schedule": {"steps": 10}},
+    "likelihood_steps": 0,
+    "balance_steps": 6,
+}
 SETTINGS = {
     "trajectory_balance": {"objective": {"name": "trajectory_balance", "on_policy": 1.0}},
     "detailed_balance": {"objective": {"name": "detailed_balance", "partial_energy": True}},
@@ -135,13 +142,18 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+USUAL = {"trajectory_balance", "detailed_balance", "adjoint_matching", "langevin"}
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in SETTINGS]
+)
 def test_every_setting_trains_and_is_judged(tmp_path, name):
     made = config(
         **merged(merged(ALONE, SETTINGS[name]), {"evaluation": {"paths": 50, "reference": 50}})
     )
     calls = sgds.train(made, tmp_path).result
-    steps, batch, inner = 6, 64, 30
+    steps, batch, inner = 6, 64, 10
     expected = {
         "detailed_balance": (steps * batch * (1 + inner + 1), 0),
         "reverse_kl": (steps * batch, steps * batch),
@@ -154,11 +166,15 @@ def test_every_setting_trains_and_is_judged(tmp_path, name):
     assert math.isfinite(evidence.elbo) and evidence.elbo < evidence.eubo
 
 
-@pytest.mark.parametrize("restart", ["full", "partial", "none"])
+@pytest.mark.parametrize(
+    "restart", ["full", *(pytest.param(r, marks=pytest.mark.slow) for r in ("partial", "none"))]
+)
 def test_rounds_keep_buffer_and_log_z_and_restart_the_learner(tmp_path, restart):
     made = config(
         rounds=2,
         restart=restart,
+        search={"chains": 100, "levels": 8},
+        sampler={"schedule": {"steps": 10}},
         likelihood_steps=20,
         balance_steps=2,
         novelty={"steps": 20, "points": 100},

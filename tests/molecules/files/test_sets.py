@@ -20,7 +20,6 @@ from orbitwise.molecules.files.sets import (
 from orbitwise.molecules.files.structures import write_sdf
 from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SMILES = ["CCO", "C[C@H](F)Cl", "C/C=C/C", "CC(=O)[O-]", "c1ccncc1", "CC[N+](=O)[O-]"]
 
 
@@ -192,15 +191,15 @@ def test_paths_that_lead_nowhere(tmp_path, name, message):
         read_conformer_set(tmp_path / "broken.npz")
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not beside the checkout")
-def test_the_real_sets_are_read_whole():
-    spice = read_conformer_set(DATA / "spice_des_monomers" / "spice_des_monomers.npz")
+def test_the_real_sets_are_read_whole(shared_data):
+    spice = read_conformer_set(shared_data("spice_des_monomers/spice_des_monomers.npz"))
     assert len(spice) == 348 and not spice.skipped
     assert all(len(m) + m.other_isomers == 50 for m in spice.molecules)
-    openff = read_conformer_set(DATA / "openff_conformers" / "openff_conformers.npz", max_atoms=24)
+    openff = read_conformer_set(
+        shared_data("openff_conformers/openff_conformers.npz"), max_atoms=24
+    )
     assert [len(openff.split(s)) for s in SPLITS] == [72, 4, 2]
     geom = read_conformer_set(
-        DATA / "geom_drugs_crest" / "geom_drugs_crest.npz", skip_bad=True, max_atoms=34
+        shared_data("geom_drugs_crest/geom_drugs_crest.npz"), skip_bad=True, max_atoms=34
     )
     assert len(geom) + len(geom.skipped) == 7

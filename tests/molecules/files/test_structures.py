@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -21,8 +20,6 @@ from orbitwise.molecules.files.structures import (
     write_sdf,
 )
 from orbitwise.molecules.molecule import embed, parse_smiles
-
-DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +255,6 @@ class _Exploding(list):
         raise RuntimeError("while writing")
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "smiles"),
     [
@@ -267,10 +263,7 @@ class _Exploding(list):
         ("toluene", "Cc1ccccc1"),
     ],
 )
-def test_bonds_of_hot_trajectories(name, smiles):
-    path = DATA / "rmd17" / f"{name}.npz"
-    if not path.exists():
-        pytest.skip("rMD17 is not beside the project")
-    with np.load(path) as file:
+def test_bonds_of_hot_trajectories(shared_data, name, smiles):
+    with np.load(shared_data(f"rmd17/{name}.npz")) as file:
         found = perceive_bonds(file["atomic_numbers"], file["positions"].astype(float))
     assert Chem.MolToSmiles(Chem.RemoveHs(found.mol)) == Chem.CanonSmiles(smiles)

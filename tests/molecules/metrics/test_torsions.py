@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from orbitwise.errors import InputError
 from orbitwise.metrics.divergence import angle_kl
 from orbitwise.metrics.torus import dihedral, torus_distances, torus_w2
 from orbitwise.molecules.metrics.torsions import find_torsions, map_pair, torsion_word
-
-ALDP = Path(__file__).parents[4] / "shared" / "data" / "alanine_dipeptide" / "aldp_300K.npz"
 
 
 def molecule(smiles: str):
@@ -177,10 +174,8 @@ def test_unfit_angle_sets_are_refused():
         angle_kl(torch.zeros(3, 1), torch.zeros(4, 2))
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not ALDP.exists(), reason="needs the alanine dipeptide frames in shared/data")
-def test_alanine_dipeptide_angles_and_floors():
-    data = np.load(ALDP)
+def test_alanine_dipeptide_angles_and_floors(shared_data):
+    data = np.load(shared_data("alanine_dipeptide/aldp_300K.npz"))
     x = torch.from_numpy(data["positions_nm"]).double()
     angles = dihedral(x, [tuple(data["phi_index"]), tuple(data["psi_index"])])
     stored = torch.from_numpy(np.stack([data["phi_deg"], data["psi_deg"]], -1)).double().deg2rad()

@@ -5,7 +5,6 @@ import copy
 import gzip
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ import orbitwise as ow
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.molecules.mmff import energy as mmff
 
-DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 # Chosen so that every kind of term and every element with an organic MMFF type occurs.
 MOLECULES = {
     "alanine dipeptide": "CC(=O)NC(C)C(=O)NC",
@@ -159,14 +157,12 @@ def test_the_variants_differ_where_they_should():
     assert (a - b).abs().max() > 0.1
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("source", ["spice_train", "zinc250k_test", "small_molecules_1000"])
-def test_equals_rdkit_on_real_molecules(source):
-    if not DATA.exists():
-        pytest.skip("the data folder is not beside the project")
-    molecules = (
-        quantum_geometries(source, 110) if source == "small_molecules_1000" else smiles(source, 52)
-    )
+def test_equals_rdkit_on_real_molecules(shared_data, source):
+    if source == "small_molecules_1000":
+        molecules = quantum_geometries(shared_data(f"{source}/{source}.npz"), 110)
+    else:
+        molecules = smiles(shared_data(f"smiles/{source}.smi.gz"), 52)
     done = 0
     for mol, positions in molecules:
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
@@ -186,9 +182,9 @@ def skeleton(mol):
     return bare
 
 
-def quantum_geometries(source, number):
+def quantum_geometries(path, number):
     """Small molecules in the geometry of the file."""
-    data = np.load(DATA / source / f"{source}.npz")
+    data = np.load(path)
     for k in np.flatnonzero(data["bond_status"] == 1)[:: 948 // number][:number]:
         atoms, bonds = (slice(*data[name][k : k + 2]) for name in ("offsets", "bond_offsets"))
         found = Chem.RWMol()
@@ -205,9 +201,9 @@ def quantum_geometries(source, number):
         yield mol, torch.from_numpy(data["positions"][atoms][list(match)]).double()
 
 
-def smiles(source, number):
+def smiles(path, number):
     """Drug-like molecules, embedded."""
-    with gzip.open(DATA / "smiles" / f"{source}.smi.gz", "rt") as lines:
+    with gzip.open(path, "rt") as lines:
         every = [line.split()[0] for line in lines if line.strip()]
     for one in every[:: len(every) // number]:
         found = embedded(one)

@@ -102,8 +102,10 @@ def alone(system, k):
 
 # every combination on the smallest peptide, a few on the others: building and OpenMM's Reference
 # platform are slow
-CASES = [(1, *c) for c in COMBINATIONS + OTHER_SOLVENTS]
-CASES += [(2, "ff96", "obc"), (2, "ff14SB", "vacuum"), (3, "ff14SB", "obc2")]
+CASES = [(1, *c) for c in COMBINATIONS]
+MORE = [(1, *c) for c in OTHER_SOLVENTS]
+MORE += [(2, "ff96", "obc"), (2, "ff14SB", "vacuum"), (3, "ff14SB", "obc2")]
+CASES += [pytest.param(*c, marks=pytest.mark.slow) for c in MORE]
 
 
 @pytest.mark.parametrize(("residues", "field", "solvent"), CASES)

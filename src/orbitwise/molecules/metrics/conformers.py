@@ -225,6 +225,7 @@ def _centred(x: Tensor, match: Matching) -> Tensor:
 def _best(x: Tensor, y: Tensor, permutations: Tensor, mirror: bool) -> tuple[Tensor, Tensor]:
     """Smallest RMSD (n, m) over permutations and which one; x: (n, K, 3), y: (m, K, 3) centred."""
     m, k = len(y), x.shape[1]
+    exchanges = len(permutations)
     images = y[:, permutations].flatten(0, 1)  # (m P, K, 3)
     right = images.transpose(0, 1).reshape(k, -1)  # (K, 3 m P)
     rows = max(1, _CHUNK // max(1, len(images)))
@@ -233,12 +234,14 @@ def _best(x: Tensor, y: Tensor, permutations: Tensor, mirror: bool) -> tuple[Ten
         # F[a, b] = Σ_i x[i, a] y[i, b] for every pair and permutation, in one product
         f = (
             (part.transpose(1, 2).reshape(-1, k) @ right)
-            .reshape(len(part), 3, -1, 3)
+            .reshape(len(part), 3, len(images), 3)
             .transpose(1, 2)
         )
         s = torch.linalg.svdvals(f)
         sign = torch.where(torch.linalg.det(f) < 0, -1.0, 1.0) * (-1.0 if mirror else 1.0)
-        overlap = (s[..., 0] + s[..., 1] + sign * s[..., 2]).reshape(len(part), m, -1).max(-1)
+        overlap = (
+            (s[..., 0] + s[..., 1] + sign * s[..., 2]).reshape(len(part), m, exchanges).max(-1)
+        )
         value.append(overlap.values)
         which.append(overlap.indices)
     norms = x.square().sum((1, 2))[:, None] + y.square().sum((1, 2))[None]
