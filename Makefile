@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 # Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test lint bench docs clean
+.PHONY: help install demo test lint bench bench-full docs clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install: $(VENV)/.installed  ## a virtual environment in .venv with everything
 
@@ -32,12 +32,15 @@ lint: install  ## style
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 
-bench: install  ## every figure of the documentation, again (about an hour on two cores)
-	$(BIN)/python benchmarks/run_all.py
+bench: install  ## check in minutes that every benchmark still runs; nothing is recorded
+	$(BIN)/python -m benchmarks.tools.run_all
+
+bench-full: install  ## every figure of the documentation, again (many hours on two cores)
+	$(BIN)/python -m benchmarks.tools.run_all --full
 
 docs: install  ## the documentation site in site/
-	$(BIN)/python benchmarks/cards.py
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.tools.cards
+	$(BIN)/python -m benchmarks.tools.tables
 	$(BIN)/mkdocs build --strict -q
 
 clean:  ## remove what was built (not your results)

@@ -1,7 +1,7 @@
 """`orbitwise conformers` against long reference runs, and what people use today for the same
 molecules.
 
-    python benchmarks/conformers.py [NAME ...] [--budget MINUTES] [--demo FOLDER]
+    python -m benchmarks.quality.conformers [NAME ...] [--budget MINUTES] [--demo FOLDER]
 
 For each molecule with a file in benchmarks/references: the command (2,000 samples), judged after
 and before relaxation, with its free energies against the long run (χ²) and the importance weights
@@ -13,29 +13,30 @@ again.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from rdkit.Chem import AllChem, rdMolTransforms
 
-from molecules import MOLECULES
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.molecules import MOLECULES
+from benchmarks.tools.places import REFERENCES
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.conformers.command import ConformersConfig, build_system, run
 from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import assign, find_conformers, matching
 from orbitwise.molecules.molecule import embed, with_conformers
 from orbitwise.search.quench import minimise
-from rows import Row, write_rows
 
-FOLDER = Path(__file__).parent / "references"
 BUDGET = 1.0  # minutes; alanine dipeptide has that of the demo
 PROFILES = {"butane": (0, 1, 2, 3), "difluoroethane": (0, 1, 2, 3)}
-SAMPLES, SEED = 2000, 0
+SAMPLES, EMBEDDINGS, SEED = 2000, 300, 0
 
 
 def judged(name: str, summary: dict) -> list[Row]:
@@ -111,11 +112,11 @@ def judged(name: str, summary: dict) -> list[Row]:
     return rows
 
 
-def etkdg(name: str, reference: Reference, number: int = 300) -> list[Row]:
+def etkdg(name: str, reference: Reference) -> list[Row]:
     """RDKit's usual recipe: embed, minimise, merge duplicates. It gives minima, not populations."""
     system, _ = build_system(ConformersConfig(smiles=MOLECULES[name]))
     begin = time.monotonic()
-    mol = with_conformers(system.mol, embed(system.mol, number, SEED))
+    mol = with_conformers(system.mol, embed(system.mol, EMBEDDINGS, SEED))
     AllChem.MMFFOptimizeMoleculeConfs(mol, numThreads=0, maxIters=2000)
     seconds = time.monotonic() - begin
     x = torch.tensor(np.array([c.GetPositions() for c in mol.GetConformers()]), dtype=torch.float32)
@@ -126,7 +127,7 @@ def etkdg(name: str, reference: Reference, number: int = 300) -> list[Row]:
     label = assign(minima, found, match, rmsd=SAME_RMSD)
     large = torch.as_tensor(reference.population) > 0.01
     share = float(((label >= 0) & large).sum() / large.sum())
-    note = f"{len(found)} distinct minima from {number} embeddings; gives no populations"
+    note = f"{len(found)} distinct minima from {EMBEDDINGS} embeddings; gives no populations"
     common = {"seeds": [SEED], "seconds": round(seconds, 2), "note": note}
     return [
         Row(f"conformers.{name}.etkdg_mmff_basins_found_share", share, **common),
@@ -161,28 +162,27 @@ def profile(name: str, reference: Reference) -> list[Row]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--budget", type=float)
-    parser.add_argument("--demo", type=Path)
-    arguments = parser.parse_args()
-    for name in arguments.names or list(MOLECULES):
-        path = FOLDER / f"{name}.npz"
+def main(
+    names: Sequence[str] = tuple(MOLECULES),
+    *,
+    budget: float | None = None,
+    demo: Path | None = None,
+) -> None:
+    for name in names:
+        path = REFERENCES / f"{name}.npz"
         if not path.exists():
-            print(f"{name}: no reference; run benchmarks/reference_ensembles.py {name}")
+            print(f"{name}: no reference; run benchmarks.references.reference_ensembles {name}")
             continue
         reference = Reference.load(path)
-        if name == "alanine_dipeptide" and arguments.demo:
-            summary = json.loads((arguments.demo / "summary.json").read_text())
+        if name == "alanine_dipeptide" and demo:
+            summary = json.loads((demo / "summary.json").read_text())
         else:
             standard = 6.0 if name == "alanine_dipeptide" else BUDGET
-            budget = arguments.budget or standard
             with tempfile.TemporaryDirectory() as folder:
                 config = ConformersConfig(
                     smiles=MOLECULES[name],
                     n=SAMPLES,
-                    budget=budget,
+                    budget=budget or standard,
                     seed=SEED,
                     out=folder,
                     reference=path,
@@ -197,8 +197,8 @@ def main() -> None:
                 energy_calls=reference.meta["energy_evaluations"],
             )
         )
-        write_rows("foundation", rows)
+        write_rows("conformers", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(main, quick={"SAMPLES": 20, "EMBEDDINGS": 5, "names": ["butane"], "budget": 0.05})

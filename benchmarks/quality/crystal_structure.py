@@ -1,8 +1,9 @@
 """Crystal structure prediction on Perov-5, an MP-20 subset and Carbon-24.
 
-    python benchmarks/crystal_structure.py table [--targets exact ...] [--seeds 0 1 2] [--steps
-    1000] python benchmarks/crystal_structure.py run perov5|mp20_subset|carbon24 [key=value ...]
-    [--label _NAME]
+    python -m benchmarks.quality.crystal_structure table [--targets exact ...] [--seeds 0 1 2]
+        [--steps 1000]
+    python -m benchmarks.quality.crystal_structure run perov5|mp20_subset|carbon24 [key=value ...]
+        [--label _NAME]
 
 ``table``: the four targets of the papers with the same network, steps and seeds; match rate and
 RMSE of one guess against the steps trained, seconds per step; an interrupted command goes on.
@@ -12,17 +13,21 @@ RMSE of one guess against the steps trained, seconds per step; an interrupted co
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.crystals.crystal import crystal_batch
 from orbitwise.crystals.denoising import CrystalDenoising
 from orbitwise.crystals.domain import Domain
@@ -37,12 +42,10 @@ from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSampling
 from orbitwise.runs.config import load
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit
-from rows import Row, write_rows
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-TARGETS = ("augmentation", "snis_uniform", "snis_wrapped", "exact")
-TEST, GUESSES = 600, 2
-WORK = Path("runs/crystals")
+Target = Literal["augmentation", "snis_uniform", "snis_wrapped", "exact"]
+TARGETS = get_args(Target)
+TEST, GUESSES, REPEATS = 600, 2, 10
 SPLITS = {
     "perov5": ("[train_dev,val]", "test"),
     "mp20_subset": ("[train]", "test"),
@@ -51,7 +54,7 @@ SPLITS = {
 
 
 def perov5(split: list[str]) -> list:
-    return read_crystals(DATA / "perov5" / "perov5.npz", split=split).crystals
+    return read_crystals(SHARED / "perov5" / "perov5.npz", split=split).crystals
 
 
 def judge(
@@ -81,7 +84,7 @@ def parts(target: str, data, seed: int) -> tuple:
     )
 
 
-def cost(target: str, repeats: int = 10) -> dict[str, tuple[float, float]]:
+def cost(target: str) -> dict[str, tuple[float, float]]:
     """CPU ms of the targets of 128 crystals, and of a training step of 64 (noise, target, network,
     gradient)."""
     data = crystal_batch(perov5(["train_dev"])[:128])
@@ -98,11 +101,11 @@ def cost(target: str, repeats: int = 10) -> dict[str, tuple[float, float]]:
     for name, work in (("target_ms", targets), ("step_ms", step)):
         work()
         taken = []
-        for _ in range(repeats):
+        for _ in range(REPEATS):
             begin = time.process_time()
             work()
             taken.append(1000 * (time.process_time() - begin))
-        found[name] = float(np.mean(taken)), float(np.std(taken, ddof=1) / math.sqrt(repeats))
+        found[name] = float(np.mean(taken)), float(np.std(taken, ddof=1) / math.sqrt(REPEATS))
     return found
 
 
@@ -186,7 +189,7 @@ def table(targets: list[str], seeds: list[int], steps: int, work: Path) -> None:
                     note=f"CPU time {words}",
                 )
             )
-    write_rows("matter", rows)
+    write_rows("crystals", rows)
 
 
 def swapped_matches(truth: list) -> float:
@@ -257,7 +260,7 @@ def run(name: str, overrides: list[str], work: Path, label: str) -> None:
     begin = time.perf_counter()
     splits, test = SPLITS[name]
     given = [
-        f"data={DATA / name / f'{name}.npz'}",
+        f"data={SHARED / name / f'{name}.npz'}",
         f"splits={splits}",
         f"test_split={test}",
         *overrides,
@@ -307,7 +310,7 @@ def run(name: str, overrides: list[str], work: Path, label: str) -> None:
     }
     seconds = time.perf_counter() - begin
     write_rows(
-        "matter",
+        "crystals",
         [
             Row(
                 f"{name}{label}.{what}",
@@ -323,31 +326,39 @@ def run(name: str, overrides: list[str], work: Path, label: str) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="what")
-    t = commands.add_parser("table")
-    t.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
-    t.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    t.add_argument("--steps", type=int, default=1000)
-    r = commands.add_parser("run")
-    r.add_argument("name", choices=sorted(SPLITS))
-    r.add_argument("overrides", nargs="*")
-    r.add_argument("--label", default="", help="added to the names of the rows, as _augmentation")
-    for p in (t, r):
-        p.add_argument("--work", type=Path, default=WORK)
-    given = parser.parse_args()
-    if given.what is None:  # everything, which takes hours on two cores
-        table(list(TARGETS), [0, 1, 2], 1000, WORK)
-        for name in SPLITS:
-            run(name, [], WORK, "")
-    elif given.what == "table":
-        table(given.targets, given.seeds, given.steps, given.work)
-    else:
-        run(given.name, given.overrides, given.work, given.label)
+def main(
+    what: Literal["table", "run"] | None = None,
+    name: Literal["perov5", "mp20_subset", "carbon24"] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    targets: Sequence[Target] = tuple(TARGETS),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 1000,
+    label: str = "",
+    work: Path | None = None,
+) -> None:
+    """Both parts when none is given, which takes hours on two cores. ``label`` is added to the
+    names of the rows of a run, as ``_augmentation``."""
+    work = work or kept("runs/crystals")
+    if what != "run":
+        table(targets, seeds, steps, work)
+    if what != "table":
+        for each in [name] if name else SPLITS:
+            run(each, overrides, work, label)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[*(SHARED / name / f"{name}.npz" for name in SPLITS)],
+        quick={
+            "TEST": 3,
+            "GUESSES": 1,
+            "REPEATS": 2,
+            "targets": ["exact"],
+            "seeds": [0],
+            "steps": 4,
+            "name": "perov5",
+            "overrides": ["train.steps=2", "test_items=3", "workers=1"],
+        },
+    )

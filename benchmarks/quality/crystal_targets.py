@@ -1,6 +1,6 @@
 """What the targets for crystals leave of the symmetry's noise, and what they cost.
 
-    python benchmarks/crystal_targets.py [perov5 mp20 carbon24]
+    python -m benchmarks.quality.crystal_targets [perov5 mp20 carbon24]
 
 x_t is made from a Haar point of the orbit: a shift, and a permutation within each species. The
 figure is the mean square per coordinate of σ·(target - exact mean over shifts and permutations):
@@ -20,20 +20,22 @@ at mixed σ, the median of three.
 from __future__ import annotations
 
 import math
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
 import orbitwise as ow
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.crystals.crystal import crystal_batch
 from orbitwise.crystals.files.read import read_crystals
-from rows import Row, write_rows
 
 SIGMAS = (0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
 SEED, ENUMERATED = 0, 24
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+BATCH = 128  # crystals that are timed
 SHIFTS, PROCESS = ow.PeriodicTranslation(), ow.WrappedNormalProcess(min(SIGMAS), max(SIGMAS))
 SETS = {  # file, split, crystals, atoms
     "perov5": ("perov5/perov5.npz", "train_dev", 128, (5, 5)),
@@ -49,7 +51,7 @@ def labels_of(batch) -> torch.Tensor:
 def loaded(name: str, generator: torch.Generator):
     file, split, number, (least, most) = SETS[name]
     crystals = [
-        c for c in read_crystals(DATA / file, split=split).crystals if least <= len(c) <= most
+        c for c in read_crystals(SHARED / file, split=split).crystals if least <= len(c) <= most
     ]
     batch = crystal_batch(crystals)
     if name != "carbon24":
@@ -129,8 +131,8 @@ def variances(name: str, batch, generator: torch.Generator) -> list[Row]:
 
 
 def timings(name: str, batch, generator: torch.Generator) -> list[Row]:
-    batch = batch.repeat(-(-128 // len(batch)))[torch.arange(128)]
-    t = torch.rand(128, generator=generator)
+    batch = batch.repeat(-(-BATCH // len(batch)))[torch.arange(BATCH)]
+    t = torch.rand(BATCH, generator=generator)
     given = (*noised(batch, t, generator), t, batch.mask)
     rows = []
     for key, solve in targets(name, batch, generator).items():
@@ -146,17 +148,26 @@ def timings(name: str, batch, generator: torch.Generator) -> list[Row]:
     return rows
 
 
-def main() -> None:
+def main(names: Sequence[Literal["perov5", "mp20", "carbon24"]] = tuple(SETS)) -> None:
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or SETS:
+    for name in names:
         generator = torch.Generator().manual_seed(SEED)
         batch = loaded(name, generator)
         start = time.process_time()
         rows = variances(name, batch, generator) + timings(name, batch, generator)
         for row in rows:
             row.seconds = time.process_time() - start
-        write_rows("matter", rows)
+        write_rows("crystals", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[*(SHARED / file for file, *_ in SETS.values())],
+        quick={
+            "SIGMAS": (0.01, 0.5),
+            "BATCH": 4,
+            "SETS": {"perov5": ("perov5/perov5.npz", "test", 2, (5, 5))},
+            "names": ["perov5"],
+        },
+    )

@@ -1,9 +1,8 @@
 """How fast plain networks learn rotations: share of the held-out loss that is equivariance error,
 along a training.
 
-    python benchmarks/equivariance_dynamics.py forces|forces_3bpa|protein|voxels [--steps 10000]
-                                               [--what base sizes data optimisers targets
-                                               efficiency]
+    python -m benchmarks.quality.equivariance_dynamics [forces forces_3bpa protein voxels]
+        [--what base sizes data optimisers targets efficiency] [--steps 10000]
 
 One setting at a time is changed about the base (the preset ``dynamics/TASK``): model sizes (about a
 quarter and four times the parameters), data sizes, optimiser settings, targets; ``forces_3bpa``
@@ -21,15 +20,19 @@ all runs. About three to five minutes a run on one core.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.audit import read_audits
 from orbitwise.methods.dynamics import dynamics
 from orbitwise.methods.dynamics.figures import (
@@ -41,17 +44,25 @@ from orbitwise.methods.dynamics.figures import (
 from orbitwise.report.canvas import save
 from orbitwise.runs.config import load, load_run
 from orbitwise.training import estimate_step_seconds
-from rows import Row, write_rows
 
-ROOT = Path(__file__).resolve().parents[1]
-RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
-DATA = ROOT.parent / "shared" / "data"
+Task = Literal["forces", "forces_3bpa", "protein", "voxels"]
+Part = Literal["base", "sizes", "data", "optimisers", "targets", "efficiency"]
 FILES = {
-    "forces": "rmd17/aspirin.npz",
-    "forces_3bpa": "3bpa/3bpa.npz",
-    "protein": "protein_small_chains/protein_small_chains.npz",
-    "voxels": "qm9_small/qm9_small.npz",
+    "forces": SHARED / "rmd17/aspirin.npz",
+    "forces_3bpa": SHARED / "3bpa/3bpa.npz",
+    "protein": SHARED / "protein_small_chains/protein_small_chains.npz",
+    "voxels": SHARED / "qm9_small/qm9_small.npz",
 }
+TINY = (  # settings of a run that only shows that it runs
+    "network.hidden=16",
+    "network.layers=1",
+    "train.batch_size=8",
+    "train.warmup=2",
+    "train.accelerator=cpu",
+    "held_out=8",
+    "items=24",
+    "audit.per_decade=2",
+)
 NO_GRADIENTS = "audit.gradients=false"
 
 
@@ -132,9 +143,9 @@ EFFICIENCY = {  # forces alone
 class Bench:
     """The runs of one task; ``given``: settings of all of them."""
 
-    def __init__(self, task: str, steps: int, given: list[str]):
+    def __init__(self, task: str, steps: int, given: Sequence[str]):
         self.task, self.given = task, [f"train.steps={steps}", *given]
-        self.folder = RUNS / (
+        self.folder = kept("runs/dynamics") / (
             task if not given else f"{task}-{'-'.join(sorted(given)).replace('/', '_')}"
         )
 
@@ -142,9 +153,7 @@ class Bench:
         """The folder of a variant, trained if that was not done; a constant schedule may be
         continued."""
         out = self.folder / f"{variant}_{self.given[0].partition('=')[2]}"
-        config = load(
-            f"dynamics/{self.task}", [f"data={DATA / FILES[self.task]}", *self.given, *changes]
-        )
+        config = load(f"dynamics/{self.task}", [f"data={FILES[self.task]}", *self.given, *changes])
         print(f"{self.task} {variant}: {', '.join(changes) or 'base'}")
         print("\n".join(dynamics.train(config, out).lines))
         return out
@@ -185,7 +194,7 @@ class Bench:
 
     def base(self) -> Path:
         out = self.run("base", [])
-        write_rows("audit", self.rows(None, out))
+        write_rows("dynamics", self.rows(None, out))
         audits = read_audits(out)
         levels = [row.level for row in audits[-1].rows]
         parts = [dynamics.curve_of(audits, str(v), v) for v in levels] if len(levels) > 1 else []
@@ -199,7 +208,7 @@ class Bench:
         curves = [_curve(grid.base[what], base.run("base", []))]
         for variant, changes in grid.groups[what].items():
             out = self.run(variant, [*changes, NO_GRADIENTS])
-            write_rows("audit", self.rows(variant, out))
+            write_rows("dynamics", self.rows(variant, out))
             curves.append(_curve(variant, out))
         self.draw(what, variants_figure(curves, f"{self.task}: {what}"))
 
@@ -227,14 +236,20 @@ class Bench:
             rows.append(Row(f"{self.task}.lowest_loss_{name}", float(curve.total.min()), **common))
             if (reached := seconds_to(curve, level)) is not None:
                 rows.append(Row(f"{self.task}.seconds_to_loss_{name}", reached, **common))
-        write_rows("audit", rows)
+        write_rows("dynamics", rows)
         title = f"{self.task}: held-out loss against training time"
         self.draw("efficiency", efficiency_figure(list(curves.values()), level, title))
 
     def draw(self, what: str, figure) -> None:
-        folder = IMAGES if self.folder == RUNS / self.task else self.folder
+        own = self.folder.name != self.task
+        folder = self.folder if own else kept("docs/images/audit")
         folder.mkdir(parents=True, exist_ok=True)
         print(save(figure, folder / f"{self.task}_{what}.png"))
+
+
+def base_run(task: str, steps: int, given: Sequence[str] = ()) -> Path:
+    """The base run of a task, trained where that was not done."""
+    return Bench(task, steps, given).run("base", [])
 
 
 def step_seconds(runs: dict[str, Path], rounds: int = 7) -> dict[str, float]:
@@ -273,29 +288,36 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("task", choices=sorted(FILES))
-    everything = ["base", "sizes", "data", "optimisers", "targets", "efficiency"]
-    parser.add_argument("--what", nargs="+", choices=everything, default=everything)
-    parser.add_argument("--steps", type=int, default=BASE_STEPS)
-    parser.add_argument("--level", type=float, help="held-out loss to which efficiency is timed")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of all runs"
-    )
-    given = parser.parse_args()
-    bench, grid = Bench(given.task, given.steps, given.set), GRIDS.get(given.task)
-    for what in given.what:
-        if what == "base":
-            bench.base()
-        elif what == "efficiency":
-            if given.task == "forces":
-                bench.efficiency(given.level)
-        elif grid is not None and what in grid.groups:
-            bench.group(what, grid)
+def main(
+    tasks: Sequence[Task] = tuple(FILES),
+    *,
+    what: Sequence[Part] = ("base", "sizes", "data", "optimisers", "targets", "efficiency"),
+    steps: int = BASE_STEPS,
+    level: float | None = None,
+    set_: Sequence[str] = (),
+) -> None:
+    """``level``: the held-out loss to which efficiency is timed."""
+    for task in tasks:
+        bench, grid = Bench(task, steps, set_), GRIDS.get(task)
+        for part in what:
+            if part == "base":
+                bench.base()
+            elif part == "efficiency":
+                if task == "forces":
+                    bench.efficiency(level)
+            elif grid is not None and part in grid.groups:
+                bench.group(part, grid)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[*FILES.values()],
+        quick={
+            "BASE_STEPS": 12,
+            "steps": 12,
+            "set_": list(TINY),
+            "tasks": ["forces"],
+            "what": ["base", "efficiency"],
+        },
+    )

@@ -1,8 +1,8 @@
 """log Z of particle systems in the subspace of zero centre of mass, by estimators that share
 nothing but U.
 
-    python benchmarks/log_z.py            # all systems
-    python benchmarks/log_z.py dw4 lj13
+    python -m benchmarks.quality.log_z            # all systems
+    python -m benchmarks.quality.log_z dw4 lj13
 
 Orthonormal coordinates of the 3(N-1)-dimensional subspace (2(N-1) for DW4), labelled particles: no
 1/N!. Three estimates of each: annealed sequential Monte Carlo from a Gaussian prior (the row
@@ -13,14 +13,17 @@ thermodynamic integration of ⟨U - U_prior⟩ over β by chains that start from
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.energies import Counted, DoubleWell, LennardJones
 from orbitwise.energies.base import Energy
 from orbitwise.search import (
@@ -36,7 +39,6 @@ from orbitwise.search import (
 )
 from orbitwise.search.clean import Follow
 from orbitwise.search.schedule import drop
-from rows import Row, write_rows
 
 
 @dataclass(frozen=True)
@@ -238,10 +240,8 @@ def integrated(name: str, energy: Energy, setting: Integration, target: torch.Te
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("systems", nargs="*", default=list(SYSTEMS), metavar="SYSTEM")
-    for name in parser.parse_args().systems:
+def main(systems: Sequence[Literal["dw4", "lj13", "lj55"]] = tuple(SYSTEMS)) -> None:
+    for name in systems:
         system = SYSTEMS[name]
         rows = []
         for label, setting in system.settings.items():
@@ -255,8 +255,18 @@ def main() -> None:
             system.energy, prior, setting.kernel, 40, 16, generator=gen, resample_below=0.5
         )
         rows.append(integrated(name, system.energy, setting, start.x))
-        write_rows("sgds", rows)
+        write_rows("log_z", rows)
+
+
+def small(system: System) -> System:
+    """The same with a handful of chains and levels."""
+    settings = {
+        label: replace(setting, levels=6, chains=20, seeds=(0, 1), pilot_chains=8)
+        for label, setting in system.settings.items()
+    }
+    integration = replace(system.integration, nodes=4, chains=4, steps=10)
+    return replace(system, settings=settings, integration=integration)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(main, quick={"SYSTEMS": {"dw4": small(SYSTEMS["dw4"])}, "systems": ["dw4"]})

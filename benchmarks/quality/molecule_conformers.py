@@ -1,10 +1,10 @@
 """One model over many molecules: four targets with the same network and steps, ETKDGv3, and a
 longer training.
 
-    python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS
-    python benchmarks/molecule_conformers.py train --target exact --seed 0 --runs RUNS --longer
-    python benchmarks/molecule_conformers.py evaluate --runs RUNS
-    python benchmarks/molecule_conformers.py targets
+    python -m benchmarks.quality.molecule_conformers train --target exact --seed 0 --runs RUNS
+    python -m benchmarks.quality.molecule_conformers train --longer --runs RUNS
+    python -m benchmarks.quality.molecule_conformers evaluate --runs RUNS
+    python -m benchmarks.quality.molecule_conformers targets
 
 ``train`` is resumed by repeating it. ``evaluate`` scores whatever runs are in the folder and writes
 the rows: recall AMR of held-out molecules of at most 20 atoms, hydrogens counted (test molecules of
@@ -15,15 +15,18 @@ the units of the loss, without any network. Reads ../shared/data.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.molecules.many import conformers
 from orbitwise.methods.molecules.many.evaluation import Scores, comparable, embedded, score
 from orbitwise.methods.molecules.many.parts import build, data_scale
@@ -35,31 +38,41 @@ from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior.entrance import orbit_posterior
 from orbitwise.processes.sampling import STEPPERS
 from orbitwise.runs.config import load
-from rows import Row, write_rows
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FILES = {
-    "openff": DATA / "openff_conformers" / "openff_conformers.npz",
-    "spice": DATA / "spice_des_monomers" / "spice_des_monomers.npz",
-    "geom": DATA / "geom_drugs_crest" / "geom_drugs_crest.npz",
+    "openff": SHARED / "openff_conformers" / "openff_conformers.npz",
+    "spice": SHARED / "spice_des_monomers" / "spice_des_monomers.npz",
+    "geom": SHARED / "geom_drugs_crest" / "geom_drugs_crest.npz",
 }
-TARGETS = ("augmentation", "aligned", "snis", "exact")
+Target = Literal["augmentation", "aligned", "snis", "exact"]
+TARGETS = get_args(Target)
+SEEDS = (0, 1, 2)
+SHORT = [  # settings of the comparison
+    "max_atoms=24",
+    "network.layers=3",
+    "train.steps=1500",
+    "train.ema_decay=0.996",
+    "buckets=2",
+]
+LONGER: list[str] = []
+SMALLEST = [
+    "max_atoms=14",
+    "network.layers=1",
+    "network.hidden=16",
+    "train.steps=2",
+    "train.batch_size=4",
+    "sampling.steps=3",
+]
 SMALL, LARGEST = 20, 40  # atoms: what "small" means, and how far the models are asked to reach
+MOST_MOLECULES = None  # of a test set
+BATCHES, BATCH = 40, 128  # to measure the targets
 MOST_REFERENCES = 20  # of a molecule, evenly picked (SPICE has 50 of each, GEOM up to 700)
 GOAL_EXACT = "lowest of the four targets, and below ETKDGv3"
 
 
 def configuration(target: str, seed: int, longer: bool):
     given = [f"data={FILES['openff']},{FILES['spice']}", f"target={target}", f"train.seed={seed}"]
-    if not longer:
-        given += [
-            "max_atoms=24",
-            "network.layers=3",
-            "train.steps=1500",
-            "train.ema_decay=0.996",
-            "buckets=2",
-        ]
-    return load("molecule_conformers/openff", given)
+    return load("molecule_conformers/openff", given + (LONGER if longer else SHORT))
 
 
 def folder_name(target: str, seed: int, longer: bool) -> str:
@@ -89,7 +102,7 @@ class TestSet:
         return [k for k, m in enumerate(self.molecules) if m.atoms <= SMALL]
 
 
-def kept(path: Path, key: dict, make) -> Scores:
+def once(path: Path, key: dict, make) -> Scores:
     """``make()``, or what it gave before for the same ``key``."""
     if path.is_file() and (saved := json.loads(path.read_text()))["key"] == key:
         return Scores(
@@ -143,10 +156,10 @@ def test_sets(runs: Path) -> list[TestSet]:
     groups["geom"] = geom.without(trained).molecules
     found = []
     for name, molecules in groups.items():
-        molecules = [thinned(molecules[k]) for k in comparable(molecules)]
+        molecules = [thinned(molecules[k]) for k in comparable(molecules)[:MOST_MOLECULES]]
         counts = [2 * len(m) for m in molecules]
         key = {"molecules": [m.smiles for m in molecules], "counts": counts}
-        scores = kept(
+        scores = once(
             runs / f"etkdg_{name}.json", key, lambda m=molecules, c=counts: embeddings_of(m, c)
         )
         embeds = [k for k, c in enumerate(scores.coverage) if c.samples]
@@ -189,7 +202,7 @@ def scored(run: Path, target: str, seed: int, sets: list[TestSet]) -> Trained:
             assert drawn.evaluations == calls
             return score(target, test.molecules, drawn.positions)
 
-        found[test.name] = kept(run / f"scores_{test.name}.json", key, samples_of)
+        found[test.name] = once(run / f"scores_{test.name}.json", key, samples_of)
     parameters = sum(p.numel() for p in made.denoiser.parameters())
     note = (
         f"{step} steps of {config.train.batch_size}, molecules up to {config.max_atoms} atoms,"
@@ -303,7 +316,7 @@ def table(
     ]
 
 
-def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
+def target_rows() -> list[Row]:
     """Mean of |target − E[g·x1 | x_t]|²/c_out² over the training molecules and the training's noise
     levels: what a target adds to the loss that no network can learn (alignment: its bias)."""
     rows, begin = [], time.perf_counter()
@@ -316,9 +329,9 @@ def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
         )
         scale = data_scale(data, prior)
         found: dict[str, list[float]] = {t: [] for t in TARGETS[:3]}
-        for step in range(batches):
+        for step in range(BATCHES):
             generator = torch.Generator().manual_seed(step)
-            index = torch.randint(len(data), (size,), generator=generator)
+            index = torch.randint(len(data), (BATCH,), generator=generator)
             for part in data[index].parts:
                 for target in found:
                     objective = build(configs[target], scale).objective.objective.on(part)
@@ -334,7 +347,7 @@ def target_rows(batches: int = 40, size: int = 128) -> list[Row]:
                     f"conformers.target_error.{prior}.{target}",
                     float(np.mean(values)),
                     float(np.std(values) / len(values) ** 0.5),
-                    seeds=list(range(batches)),
+                    seeds=list(range(BATCHES)),
                     seconds=time.perf_counter() - begin,
                     note=(
                         f"{len(values)} draws, molecules up to {configs[target].max_atoms} atoms,"
@@ -366,37 +379,45 @@ def evaluate(runs: Path) -> None:
             if (run := runs / folder_name(target, seed, longer)).is_dir()
         ]
         if found:
-            write_rows("matter", rows_of(own, found, prefix, tables))
+            write_rows("molecules", rows_of(own, found, prefix, tables))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "what", nargs="?", choices=("train", "evaluate", "targets"), help="nothing: all of it"
-    )
-    parser.add_argument("--target", choices=TARGETS, default="exact")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longer", action="store_true", help="the preset's own size and steps")
-    parser.add_argument("--runs", type=Path, default=Path("runs/molecule_conformers"))
-    given = parser.parse_args()
-    if not all(path.is_file() for path in FILES.values()):
-        raise SystemExit(
-            f"{DATA} does not hold the data sets; this benchmark reads them from there"
-        )
-    if given.what == "train":
-        train(given.target, given.seed, given.longer, given.runs)
-    elif given.what is None:
-        for seed in (0, 1, 2):
-            for target in TARGETS:
-                train(target, seed, False, given.runs)
-        train("exact", 0, True, given.runs)
-    if given.what in ("targets", None):
-        write_rows("matter", target_rows())
-    if given.what in ("evaluate", None):
-        evaluate(given.runs)
+def main(
+    what: Literal["train", "evaluate", "targets"] | None = None,
+    *,
+    target: Target = "exact",
+    seed: int = 0,
+    longer: bool = False,
+    runs: Path | None = None,
+) -> None:
+    """Everything when ``what`` is not given; ``longer``: with the preset's own size and steps."""
+    runs = runs or kept("runs/molecule_conformers")
+    if what == "train":
+        train(target, seed, longer, runs)
+    elif what is None:
+        for each in SEEDS:
+            for one in TARGETS:
+                train(one, each, False, runs)
+        train("exact", 0, True, runs)
+    if what in ("targets", None):
+        write_rows("molecules", target_rows())
+    if what in ("evaluate", None):
+        evaluate(runs)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[*FILES.values()],
+        quick={
+            "SEEDS": (0,),
+            "TARGETS": ("augmentation", "exact"),
+            "SHORT": SMALLEST,
+            "LONGER": SMALLEST,
+            "LARGEST": 30,
+            "MOST_MOLECULES": 2,
+            "MOST_REFERENCES": 2,
+            "BATCHES": 1,
+            "BATCH": 4,
+        },
+    )

@@ -1,6 +1,6 @@
 """Orbit Diffusion trained on rMD17 frames of one molecule: samples against held-out frames.
 
-    python benchmarks/orbit_diffusion.py [--molecules ethanol aspirin] [--minutes 2.5]
+    python -m benchmarks.quality.orbit_diffusion [--molecules ethanol aspirin] [--minutes 2.5]
 
 Rows: Wasserstein-1 and total variation of the interatomic distances, W1 of the MMFF94 energy
 levels, each beside the same figure for training frames (what a perfect sampler would show). The
@@ -9,21 +9,24 @@ training is short: ``--minutes`` of it per molecule. Reads ../shared/data/rmd17.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.molecules import orbit_diffusion
 from orbitwise.molecules.files.structures import write_extxyz
 from orbitwise.molecules.molecule import parse_smiles, to_batch
 from orbitwise.runs.config import load
 from orbitwise.training import estimate_step_seconds
-from rows import Row, write_rows
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "rmd17"
+DATA = SHARED / "rmd17"
 SMILES = {"ethanol": "CCO", "aspirin": "CC(=O)Oc1ccccc1C(=O)O"}
 FRAMES, SAMPLES = 2000, 1000
 
@@ -87,21 +90,17 @@ def measure(molecule: str, minutes: float, folder: Path) -> list[Row]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--molecules", nargs="+", choices=sorted(SMILES), default=["ethanol", "aspirin"]
-    )
-    parser.add_argument("--minutes", type=float, default=2.5)
-    given = parser.parse_args()
-    if not DATA.is_dir():
-        raise SystemExit(f"{DATA} is not there; this benchmark reads rMD17 from it")
+def main(
+    *, molecules: Sequence[Literal["ethanol", "aspirin"]] = tuple(SMILES), minutes: float = 2.5
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for molecule in given.molecules:
-            write_rows("foundation", measure(molecule, given.minutes, Path(folder)))
+        for molecule in molecules:
+            write_rows("orbit_diffusion", measure(molecule, minutes, Path(folder)))
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[DATA],
+        quick={"FRAMES": 60, "SAMPLES": 8, "molecules": ["ethanol"], "minutes": 0.01},
+    )

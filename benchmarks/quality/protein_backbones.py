@@ -1,9 +1,8 @@
 """Protein backbones on small PDB chains (at most 64 residues): geometry, structure, diversity and
 novelty of samples.
 
-    python benchmarks/protein_backbones.py train ca exact          # repeat to resume
-    python benchmarks/protein_backbones.py judge ca exact          # draws, evaluates, writes the
-    rows
+    python -m benchmarks.quality.protein_backbones train ca exact          # repeat to resume
+    python -m benchmarks.quality.protein_backbones judge ca exact          # draws and evaluates
 
 The preset ``protein_backbones/MODE`` with one of the targets; everything else, seed included, is
 the same. Chains of the split "train" are trained on, those of "val" are held out.
@@ -11,27 +10,29 @@ the same. Chains of the split "train" are trained on, those of "val" are held ou
 
 from __future__ import annotations
 
-import argparse
 import math
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.proteins import backbones as method
 from orbitwise.proteins.chain import ATOMS, chain_batch
 from orbitwise.proteins.judge import Mean, ProteinVerdict
 from orbitwise.runs.config import load
 from orbitwise.training.checkpoint import NAME, load_weights, read_checkpoint
-from rows import Row, write_rows
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data" / "protein_small_chains" / "protein_small_chains.npz"
+DATA = SHARED / "protein_small_chains" / "protein_small_chains.npz"
+SETTINGS: list[str] = []
 SAMPLES = 128
 DRAWS = 40  # of noise per held-out chain, for the loss
 
 
 def configuration(mode: str, target: str):
-    return load(f"protein_backbones/{mode}", [f"data={DATA}", f"target={target}"])
+    return load(f"protein_backbones/{mode}", [f"data={DATA}", f"target={target}", *SETTINGS])
 
 
 def rows(verdict: ProteinVerdict, prefix: str, held: str, note: str, seconds: float) -> list[Row]:
@@ -134,29 +135,28 @@ def judged(run: Path, mode: str, target: str) -> None:
         seconds=saved.seconds,
         note=note,
     )
-    write_rows("matter", [*rows(verdict, prefix, held, note, saved.seconds), loss])
+    write_rows("proteins", [*rows(verdict, prefix, held, note, saved.seconds), loss])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "what", nargs="?", choices=("train", "judge"), help="nothing: both, with exact targets"
-    )
-    parser.add_argument("mode", nargs="?", choices=tuple(ATOMS))
-    parser.add_argument(
-        "target", nargs="?", choices=("exact", "augmentation", "aligned", "snis"), default="exact"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=ROOT / "runs" / "protein_backbones", help="folder of the runs"
-    )
-    chosen = parser.parse_args()
-    for mode in ATOMS if chosen.mode is None else (chosen.mode,):
-        run = chosen.runs / f"{mode}_{chosen.target}"
-        if chosen.what != "judge":
-            print(*method.train(configuration(mode, chosen.target), run).lines, sep="\n")
-        if chosen.what != "train":
-            judged(run, mode, chosen.target)
+def main(
+    what: Literal["train", "judge"] | None = None,
+    mode: Literal["ca", "backbone"] | None = None,
+    target: Literal["exact", "augmentation", "aligned", "snis"] = "exact",
+    *,
+    runs: Path | None = None,
+) -> None:
+    """Both steps and both modes when none is given."""
+    for each in [mode] if mode else ATOMS:
+        run = (runs or kept("runs/protein_backbones")) / f"{each}_{target}"
+        if what != "judge":
+            print(*method.train(configuration(each, target), run).lines, sep="\n")
+        if what != "train":
+            judged(run, each, target)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[DATA],
+        quick={"SAMPLES": 4, "DRAWS": 1, "SETTINGS": ["train.steps=3", "longest=30"], "mode": "ca"},
+    )

@@ -1,26 +1,27 @@
 """Diffusion samplers from an energy alone: every row of the tables, one command per row.
 
-    python benchmarks/sgds.py many_well_32 --seeds 0 1 2
-    python benchmarks/sgds.py many_well_32 --method pis --calls 120000
+    python -m benchmarks.quality.sgds many_well_32 --seeds 0 1 2
+    python -m benchmarks.quality.sgds many_well_32 --method pis --calls 120000
 
-Runs are kept in runs/sgds and finished ones are reused; rows go to results/sgds.json. Other methods
-than sgds are settings of the same preset with the same network, at the number of energy calls that
-``--calls`` gives.
+Runs are kept in runs/sgds and finished ones are reused. Other methods than sgds are settings of the
+same preset with the same network, at the number of energy calls that ``--calls`` gives.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Literal
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.samplers import sgds
 from orbitwise.runs.config import load
-from rows import Row, write_rows
 
-RUNS = Path("runs/sgds")
+Method = Literal["sgds", "mle", "pis", "tb", "tb_lp", "subtb", "gafn", "adjoint"]
 GOALS = {
     "many_well_32": {"gap": "3.85 at 20 M calls (SGDS)"},
     "many_well_64": {"gap": "16.26 at 20 M calls (SGDS)"},
@@ -76,7 +77,7 @@ def overrides(method: str, calls: int | None, preset: str) -> list[str]:
     return found + (["sampler.langevin=true"] if method == "tb_lp" else [])
 
 
-QUICK = ["double_well", "forty_gaussians", "many_well_32", "many_well_64", "many_well_128"]
+SHORT = ["double_well", "forty_gaussians", "many_well_32", "many_well_64", "many_well_128"]
 # root mean square coordinate of the targets: what a search would have found, given to the methods
 # without one
 SCALES = {
@@ -92,7 +93,7 @@ def one(
     preset: str, label: str, method: str, seed: int, extra: list[str], calls: int | None
 ) -> dict:
     """``summary.json`` of a run, trained and evaluated where it is not there yet."""
-    folder = RUNS / f"{label}-{method}-{seed}"
+    folder = kept("runs/sgds") / f"{label}-{method}-{seed}"
     config = load(f"sgds/{preset}", [*overrides(method, calls, preset), f"seed={seed}", *extra])
     path = folder / "summary.json"
     if path.exists() and json.loads(path.read_text())["config"] == config.resolved():
@@ -142,39 +143,27 @@ def mode_figures(verdict: dict) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "preset", nargs="?", help="without one: those that take a few minutes, one seed each"
-    )
-    parser.add_argument(
-        "--method",
-        default="sgds",
-        choices=["sgds", "mle", "pis", "tb", "tb_lp", "subtb", "gafn", "adjoint"],
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--calls", type=int, help="energy calls of the methods without a search")
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the preset"
-    )
-    parser.add_argument("--label", help="name in the rows, where the preset was changed")
-    args = parser.parse_args()
-    if args.preset is None:
-        for preset in QUICK:
-            measure(parser.parse_args([preset]))
-    else:
-        measure(args)
+def main(
+    preset: str | None = None,
+    *,
+    method: Method = "sgds",
+    seeds: Sequence[int] = (0,),
+    calls: int | None = None,
+    set_: Sequence[str] = (),
+    label: str | None = None,
+) -> None:
+    """Without a preset those that take a few minutes. ``calls``: energy calls of the methods
+    without a search; ``label``: name in the rows, where ``--set`` changes the preset."""
+    for each in [preset] if preset else SHORT:
+        measure(each, label or each, method, seeds, set_, calls)
 
 
-def measure(args: argparse.Namespace) -> None:
+def measure(
+    preset: str, label: str, method: str, seeds: list[int], extra: list[str], calls: int | None
+) -> None:
     """The rows of one preset and method over the seeds."""
-    runs = [
-        figures(
-            one(args.preset, args.label or args.preset, args.method, seed, args.set, args.calls)
-        )
-        for seed in args.seeds
-    ]
-    name = args.label or (args.preset if args.method == "sgds" else f"{args.preset}.{args.method}")
+    runs = [figures(one(preset, label, method, seed, extra, calls)) for seed in seeds]
+    name = label if label != preset or method == "sgds" else f"{preset}.{method}"
     rows = []
     for key in runs[0]:
         values = [run[key] for run in runs if key in run]
@@ -184,14 +173,28 @@ def measure(args: argparse.Namespace) -> None:
                 what=f"sgds.{name}.{key}",
                 value=statistics.fmean(values),
                 error=error,
-                goal=GOALS.get(args.preset, {}).get(key) if args.method == "sgds" else None,
-                seeds=args.seeds,
+                goal=GOALS.get(preset, {}).get(key) if method == "sgds" else None,
+                seeds=seeds,
                 energy_calls=round(statistics.fmean(run["calls"] for run in runs)),
                 seconds=statistics.fmean(run["seconds"] for run in runs),
             )
         )
-    write_rows("sgds", rows)
+    write_rows("samplers", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        quick={
+            "preset": "double_well",
+            "set_": [
+                "likelihood_steps=3",
+                "balance_steps=2",
+                "search.steps=5",
+                "search.warmup=5",
+                "evaluation.paths=20",
+                "evaluation.paths_back=20",
+                "evaluation.reference=20",
+            ],
+        },
+    )

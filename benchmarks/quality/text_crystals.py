@@ -1,6 +1,7 @@
 """Crystal structure prediction on Perov-5 with and without a text.
 
-    python benchmarks/text_crystals.py [--forms none short long] [--seeds 0 1 2] [--steps 2500]
+    python -m benchmarks.quality.text_crystals [--forms none short long] [--seeds 0 1 2]
+        [--steps 2500]
 
 The same network, steps and seeds for each form of text, by the method's own commands; match rate
 and RMSE of one guess for 1000 test structures, drawn anew for each seed; the models with texts also
@@ -10,16 +11,20 @@ without theirs. What is finished is kept in ``--work``: an interrupted command g
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.crystals.text.told import KEPT
 from orbitwise.methods.crystals import text_crystals
 from orbitwise.methods.crystals.evaluation import figures, matched
@@ -28,9 +33,9 @@ from orbitwise.methods.crystals.model import load_model
 from orbitwise.methods.crystals.structure import test_set
 from orbitwise.runs.config import load
 from orbitwise.training.checkpoint import NAME, read_checkpoint
-from rows import Row, write_rows
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "perov5" / "perov5.npz"
+DATA = SHARED / "perov5" / "perov5.npz"
+SETTINGS: list[str] = []
 NAMES = {"none": "without", "short": "with", "long": "with_long"}
 
 
@@ -56,7 +61,7 @@ def one(form: str, seed: int, steps: int, work: Path) -> Run:
     folder = work / f"{form}-{seed}"
     kept, texts = folder / "answer.json", work / f"{form}.safetensors"
     given = [f"data={DATA}", f"prompt={form}", f"train.seed={seed}", f"train.steps={steps}"]
-    config = load("text_crystals/perov5", given)
+    config = load("text_crystals/perov5", [*given, *SETTINGS])
     if kept.is_file() and (old := json.loads(kept.read_text()))["steps"] == steps:
         return Run(**{k: v for k, v in old.items() if k != "steps"})
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,22 +133,25 @@ def rows(form: str, seeds: list[int], steps: int, work: Path) -> list[Row]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--forms", nargs="+", choices=sorted(NAMES), default=list(NAMES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--work", type=Path, default=Path("runs/text_crystals"))
-    given = parser.parse_args()
-    if not DATA.is_file():
-        raise SystemExit(f"{DATA} is not there; this benchmark reads Perov-5 from it")
-    write_rows(
-        "matter",
-        [r for form in given.forms for r in rows(form, given.seeds, given.steps, given.work)],
-    )
+def main(
+    *,
+    forms: Sequence[Literal["none", "short", "long"]] = tuple(NAMES),
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 2500,
+    work: Path | None = None,
+) -> None:
+    work = work or kept("runs/text_crystals")
+    write_rows("crystals", [r for form in forms for r in rows(form, seeds, steps, work)])
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[DATA],
+        quick={
+            "SETTINGS": ["test_items=2", "workers=1", "splits=[val]"],
+            "forms": ["short"],
+            "seeds": [0],
+            "steps": 2,
+        },
+    )

@@ -1,7 +1,7 @@
 """The two-point toy of Orbit Diffusion (2502.09890, table 1): data {1}, group {±1}, three training
 targets.
 
-    python benchmarks/toy_two_points.py [--quick]
+    python -m benchmarks.quality.toy_two_points
 
 A network made odd, D(x, t) = f(x, t) − f(−x, t), with f a 2-10-5-1 tanh perceptron, is trained for
 100,000 steps of batch 200 on σ ∈ linspace(0.01, 0.999, 100), α = √(1−σ²), loss weight α²/σ², and
@@ -34,7 +34,6 @@ side would show, but coin flips do not. (An odd D cannot favour a side.)
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,13 +44,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 import orbitwise as ow
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, commit_id, device_name, write_rows
 from orbitwise.objectives.denoising import Denoising
 from orbitwise.processes.sampling import Euler, sample
-from rows import Row, commit_id, device_name, write_rows
 
 TARGETS = ("equivariant", "augmentation", "exact")
 SEEDS = (0, 1, 2)
-LEVELS, BATCH, SAMPLES = 100, 200, 100_000
+LEVELS, BATCH, SAMPLES, STEPS = 100, 200, 100_000, 100_000
 GROUP = ow.Finite(torch.tensor([[[1.0]], [[-1.0]]]))
 
 
@@ -204,16 +204,13 @@ def figures(net: OddNets, start: Tensor, quantiles: Tensor) -> dict[str, Tensor]
     }
 
 
-def main(quick: bool) -> None:
+def main() -> None:
     begin = time.perf_counter()
     start = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(200))
     quantiles = torch.special.ndtri(
         (torch.arange(SAMPLES, dtype=torch.float64) + 0.5) / SAMPLES
     ).float()
-    measured = {
-        setting: figures(net, start, quantiles)
-        for setting, net in train(1_000 if quick else 100_000).items()
-    }
+    measured = {setting: figures(net, start, quantiles) for setting, net in train(STEPS).items()}
     seconds = time.perf_counter() - begin
     goals = {"rmsd": "< 0.37e-5", "w2": "< 0.004e-3"}
     device, commit, rows = device_name(), commit_id(), []
@@ -232,11 +229,8 @@ def main(quick: bool) -> None:
         exact = measured["whitened"][figure].view(len(TARGETS), -1)[TARGETS.index("exact")]
         row(figure, exact, goal, "error: one standard error over seeds")
     row("w2_floor", w2(start.sign()[None]), note="a perfect sampler on the same random starts")
-    if quick:  # a check that it runs: nothing is recorded
-        print(*rows, sep="\n")
-    else:
-        write_rows("foundation", rows)
+    write_rows("orbit_diffusion", rows)
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    benchmark(main, quick={"STEPS": 250, "SAMPLES": 500})

@@ -1,6 +1,6 @@
 """Long replica-exchange runs, kept as small reference files in benchmarks/references.
 
-    python benchmarks/reference_ensembles.py [NAME ...]
+    python -m benchmarks.references.reference_ensembles [NAME ...]
 
 The run for alanine dipeptide is ten times as long as the search of `make demo` on two cores (80,000
 steps of 16 chains at every temperature, another seed). Existing files are kept; remove one to
@@ -9,15 +9,17 @@ compute it again.
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from rdkit import Chem
 
-from molecules import MOLECULES
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.molecules import MOLECULES
+from benchmarks.tools.places import kept
+from benchmarks.tools.rows import commit_id
 from orbitwise.methods.conformers.command import ConformersConfig, build_system
 from orbitwise.methods.conformers.judge import angles, bond_lengths, mixing_of
 from orbitwise.methods.conformers.stages import search
@@ -26,10 +28,10 @@ from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import find_conformers, matching, populations
 from orbitwise.molecules.metrics.torsions import find_torsions
 from orbitwise.search.quench import minimise
-from rows import commit_id
 
-FOLDER = Path(__file__).parent / "references"
+FOLDER = "benchmarks/references"
 STEPS = {"alanine_dipeptide": 80_000}
+SHORT = 20_000  # steps of the others
 SEED = 1000  # the ensembles that are judged have others
 
 
@@ -38,7 +40,7 @@ def compute(name: str) -> Reference:
     begin = time.monotonic()
     config = ConformersConfig(smiles=MOLECULES[name], seed=SEED)
     system, _ = build_system(config)
-    steps = STEPS.get(name, 20_000)
+    steps = STEPS.get(name, SHORT)
     effort = Effort(
         chains=16,
         rungs=system.rungs(),
@@ -78,7 +80,7 @@ def compute(name: str) -> Reference:
         "round_trips": found.info["round_trips"],
         "minutes": (time.monotonic() - begin) / 60,
         "commit": commit_id(),
-        "command": f"python benchmarks/reference_ensembles.py {name}",
+        "command": f"python -m benchmarks.references.reference_ensembles {name}",
     }
     energy = found.energy.flatten().double().numpy()
     return Reference(
@@ -92,14 +94,14 @@ def compute(name: str) -> Reference:
     )
 
 
-def main() -> None:
-    names = sys.argv[1:] or list(MOLECULES)
+def main(names: Sequence[str] = tuple(MOLECULES)) -> None:
     for name in names:
-        path = FOLDER / f"{name}.npz"
+        path = kept(FOLDER) / f"{name}.npz"
         if path.exists():
             print(f"{name}: kept {path.name}")
             continue
         reference = compute(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         reference.save(path)
         top = ", ".join(f"{100 * p:.1f}" for p in np.sort(reference.population)[::-1][:6])
         print(
@@ -109,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(main, quick={"SHORT": 200, "names": ["butane"]})

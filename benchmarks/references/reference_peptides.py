@@ -1,7 +1,7 @@
 """Replica-exchange references of alanine di-, tri- and tetrapeptide (AMBER ff96, OBC solvent, 300
 K).
 
-    python benchmarks/reference_peptides.py [NAME ...]        three to ten minutes each on one core
+    python -m benchmarks.references.reference_peptides [NAME ...]    three to ten minutes each
 
 Each goes to ``benchmarks/references/NAME_ff96_obc.npz``: what
 ``orbitwise.molecules.files.reference.Reference`` reads (torsions φ1 ψ1 φ2 ..., energies in kT, mean
@@ -14,15 +14,17 @@ lies beside the project, the first one is compared with it.
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED, kept
+from benchmarks.tools.rows import Row, commit_id, write_rows
 from orbitwise.data.folder import replacing
 from orbitwise.energies import Counted
 from orbitwise.metrics.divergence import compare_angles
@@ -31,10 +33,9 @@ from orbitwise.metrics.torus import dihedral
 from orbitwise.molecules import KeepStereo, OpenMMEnergy, Stereo, TorsionMove, alanine_peptide
 from orbitwise.molecules.molecule import embed
 from orbitwise.search import HMC, Cycle, ReplicaExchange, geometric_ladder, minimise, run, warmup
-from rows import Row, commit_id, write_rows
 
-FOLDER = Path(__file__).parent / "references"
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared/data/alanine_dipeptide/aldp_300K.npz"
+FOLDER = "benchmarks/references"
+PUBLISHED = SHARED / "alanine_dipeptide/aldp_300K.npz"
 FIELD, SOLVENT = "ff96", "obc"
 TEMPERATURE, HOTTEST = 300.0, 600.0
 CHAINS, LEAPFROG, SEED = 16, 8, 1000
@@ -103,10 +104,10 @@ def compute(name: str) -> list[Row]:
         "rhat": rhat,
         "effective_samples": ess,
         "commit": commit_id(),
-        "command": f"python benchmarks/reference_peptides.py {name}",
+        "command": f"python -m benchmarks.references.reference_peptides {name}",
     }
     save(
-        FOLDER / f"{name}_{FIELD}_{SOLVENT}.npz",
+        kept(FOLDER) / f"{name}_{FIELD}_{SOLVENT}.npz",
         peptide,
         x,
         trace.energy.T,
@@ -145,6 +146,7 @@ def compute(name: str) -> list[Row]:
 def save(path, peptide, x, energy, angles, label, share, meta, frames) -> None:
     """Everything thinned evenly over the run; minima from the frame of lowest energy of each state
     that was seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     total = energy.numel()
     fine, coarse = (torch.linspace(0, total - 1, n).long() for n in (min(total, 20_000), frames))
     # frame after frame, all chains, so that an even choice is even in time and over the chains
@@ -181,7 +183,7 @@ def save(path, peptide, x, energy, angles, label, share, meta, frames) -> None:
 
 def compare() -> list[Row]:
     """The dipeptide against the published ensemble, whose atoms are in the same order."""
-    path = FOLDER / f"alanine_dipeptide_{FIELD}_{SOLVENT}.npz"
+    path = kept(FOLDER) / f"alanine_dipeptide_{FIELD}_{SOLVENT}.npz"
     with np.load(PUBLISHED) as theirs, np.load(path) as ours:
         their_x = 10.0 * torch.from_numpy(theirs["positions_nm"]).double()
         mine, bonds = torch.from_numpy(ours["torsions"]).double(), torch.from_numpy(ours["bonds"])
@@ -223,13 +225,21 @@ def compare() -> list[Row]:
     return rows
 
 
-def main() -> None:
+def main(names: Sequence[str] = tuple(RUNS)) -> None:
     torch.set_num_threads(1)
-    for name in sys.argv[1:] or list(RUNS):
-        write_rows("sgds", compute(name))
+    for name in names:
+        write_rows("peptides", compute(name))
         if name == "alanine_dipeptide" and PUBLISHED.exists():
-            write_rows("sgds", compare())
+            write_rows("peptides", compare())
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=["openmm"],
+        quick={
+            "CHAINS": 4,
+            "RUNS": {"alanine_dipeptide": (1, 2, 40, 20)},
+            "names": ["alanine_dipeptide"],
+        },
+    )

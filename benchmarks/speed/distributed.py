@@ -1,7 +1,7 @@
 """Many slow energies on Ray against the plain loop: GFN2-xTB of alanine dipeptide, and the cost of
 a call.
 
-    python benchmarks/distributed.py          about one minute
+    python -m benchmarks.speed.distributed          about one minute
 
 Both sides evaluate the same 64 geometries, energy and gradient, alternating in one run; medians
 over the rounds. The overhead is what a chunk costs beyond its energy: a batch of one point of a
@@ -19,12 +19,14 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.energies import LennardJones, RayEnergy
 from orbitwise.energies.ase import xtb
-from rows import Row, write_rows
 
 PEPTIDE = "CC(=O)N[C@@H](C)C(=O)NC"
 BATCH, WORKERS, ROUNDS = 64, 2, 3
+CALLS = 60  # to time the overhead
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -82,7 +84,7 @@ def overhead() -> list[Row]:
     with RayEnergy(factory, 1) as energy:
         for size in (1, 64):
             part, there, here = x[:size], [], []
-            for _ in range(60):
+            for _ in range(CALLS):
                 there.append(seconds(lambda part=part: energy.value_and_grad(part)))
                 here.append(seconds(lambda part=part: plain.value_and_grad(part)))
             extra = statistics.median(there) - statistics.median(here)
@@ -103,6 +105,10 @@ def overhead() -> list[Row]:
     return rows
 
 
-if __name__ == "__main__":
+def main() -> None:
     torch.set_num_threads(1)
-    write_rows("sgds", speedup() + overhead())
+    write_rows("distributed", speedup() + overhead())
+
+
+if __name__ == "__main__":
+    benchmark(main, needs=["ray", "tblite"], quick={"BATCH": 4, "ROUNDS": 2, "CALLS": 5})

@@ -1,6 +1,6 @@
 """MMFF94 in torch against RDKit: largest differences over 240 drug-like molecules, and throughput.
 
-    python benchmarks/mmff94.py          about one minute
+    python -m benchmarks.speed.mmff94          about one minute
 
 Throughput is energy-and-gradient evaluations per second of alanine dipeptide (22 atoms) on one
 thread, both sides in one run, alternating, best of ten; RDKit's loop takes and returns numpy
@@ -10,24 +10,25 @@ arrays, as a sampler needs.
 from __future__ import annotations
 
 import gzip
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdForceFieldHelpers
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import SHARED
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.molecules import MMFF94
-from rows import Row, write_rows
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "smiles"
+DATA = SHARED / "smiles"
 SOURCES = ("spice_train", "zinc250k_test")
 PER_SOURCE = 125
 SCALES = (0.0, 0.05, 0.1, 0.2)  # Å, distortions per coordinate
 BATCHES = (1, 64, 1024)
+ROUNDS, CALLS = 10, 1000  # evaluations in a round, at least
 PEPTIDE = "CC(=O)NC(C)C(=O)NC"
 
 
@@ -114,13 +115,13 @@ def accuracy() -> list[Row]:
     ]
 
 
-def rates(jobs: dict[str, tuple[Callable[[], object], int]], rounds: int = 10) -> dict[str, float]:
+def rates(jobs: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
     """Evaluations per second of each job (function, evaluations per call): processor time, best of
     the rounds."""
     best = dict.fromkeys(jobs, float("inf"))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, (job, size) in jobs.items():
-            repeats = max(1, 1000 // size)
+            repeats = max(1, CALLS // size)
             start = time.process_time()
             for _ in range(repeats):
                 job()
@@ -158,7 +159,11 @@ def throughput() -> list[Row]:
     return rows
 
 
+def main() -> None:
+    write_rows("mmff94", accuracy() + throughput())
+
+
 if __name__ == "__main__":
-    if not DATA.exists():
-        sys.exit(f"the molecules are read from {DATA}, which is not there")
-    write_rows("foundation", accuracy() + throughput())
+    benchmark(
+        main, needs=[DATA], quick={"PER_SOURCE": 2, "BATCHES": (1, 16), "ROUNDS": 1, "CALLS": 16}
+    )

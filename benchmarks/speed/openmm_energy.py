@@ -1,7 +1,7 @@
 """OpenMM Systems in torch against OpenMM itself: largest differences, and energies with forces per
 second.
 
-    python benchmarks/openmm_energy.py   under two minutes
+    python -m benchmarks.speed.openmm_energy   under two minutes
 
 Differences are from the Reference platform (double precision), for three peptides in every force
 field and solvent. Throughput is that of alanine dipeptide (ff14SB) on one thread: a loop over an
@@ -12,16 +12,15 @@ time, best of the rounds.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
 import numpy as np
-import openmm
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.molecules import OpenMMEnergy, alanine_peptide
-from rows import Row, write_rows
 
 COMBINATIONS = [
     ("ff14SB", "vacuum"),
@@ -34,12 +33,16 @@ COMBINATIONS = [
 ]
 SCALES = (0.0, 0.03, 0.06, 0.1)  # Å, distortions per coordinate
 BATCHES = (1, 64, 1024)
+RESIDUES = (1, 2, 3)
 SOLVENTS = ("vacuum", "obc2", "gbn2")
 LOOP = 60  # geometries per round of the loop
+ROUNDS, CALLS = 8, 256  # evaluations in a round, at least
 
 
 def context_loop(system, platform: str) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """``(B, N, 3)`` nm -> energies in kJ/mol and forces in kJ/mol/nm."""
+    import openmm
+
     properties = {"Threads": "1"} if platform == "CPU" else {}
     chosen = openmm.Platform.getPlatformByName(platform)
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), chosen, properties)
@@ -60,7 +63,7 @@ def accuracy() -> list[Row]:
     begin, calls = time.perf_counter(), 0
     worst = {"energy": 0.0, "force": 0.0, "energy_float32": 0.0}
     generator = torch.Generator().manual_seed(0)
-    for residues in (1, 2, 3):
+    for residues in RESIDUES:
         for field, solvent in COMBINATIONS:
             made = alanine_peptide(residues, field, solvent)
             noise = torch.randn(
@@ -94,13 +97,13 @@ def accuracy() -> list[Row]:
     ]
 
 
-def rates(jobs: dict[str, tuple[Callable[[], object], int]], rounds: int = 8) -> dict[str, float]:
+def rates(jobs: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
     """Evaluations per second of each job (function, evaluations per call): processor time, best of
     the rounds."""
     best = dict.fromkeys(jobs, float("inf"))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, (job, size) in jobs.items():
-            repeats = max(1, 256 // size)
+            repeats = max(1, CALLS // size)
             start = time.process_time()
             for _ in range(repeats):
                 job()
@@ -155,12 +158,28 @@ def throughput() -> list[Row]:
                         note=note,
                     )
                 )
-    value = {row.what: row for row in rows}["openmm.dipeptide_obc2.speedup_b1024"].value
+    largest = max(BATCHES)
+    value = {row.what: row.value for row in rows}[f"openmm.dipeptide_obc2.speedup_b{largest}"]
     note = "alanine dipeptide, ff14SB + OBC2, float32, over the faster Context loop"
-    return [*rows, Row("openmm_torch.b1024_over_openmm", value, seconds=seconds, note=note)]
+    return [*rows, Row(f"openmm_torch.b{largest}_over_openmm", value, seconds=seconds, note=note)]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    write_rows("openmm", accuracy() + throughput())
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    write_rows("sgds", accuracy() + throughput())
+    benchmark(
+        main,
+        needs=["openmm"],
+        quick={
+            "COMBINATIONS": [("ff14SB", "vacuum"), ("ff96", "obc")],
+            "RESIDUES": (1,),
+            "SOLVENTS": ("obc2",),
+            "BATCHES": (1, 8),
+            "LOOP": 2,
+            "ROUNDS": 1,
+            "CALLS": 8,
+        },
+    )

@@ -1,6 +1,6 @@
 """Time and target error of the SO(3) posterior: exact, importance sampling, alignment.
 
-    python benchmarks/orbit_posterior.py [--device cuda]
+    python -m benchmarks.speed.orbit_posterior [--device cuda]
 
 Clouds: N Gaussian points of root mean square radius 2.6·(N/18)^(1/3) Å, batch 256, noise sigma in
 Å, alpha = 1, poses Haar distributed. Truth: the posterior mean from SciPy alone (SVD, Lee's
@@ -15,16 +15,17 @@ method takes its turn.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
+from typing import Literal
 
 import numpy as np
 import scipy.special
 import torch
 
 import orbitwise as ow
-from rows import Row, write_rows
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 
 SIZES = (5, 9, 22, 55, 256)
 SIGMAS = (0.1, 0.3, 1.0, 3.0)
@@ -205,10 +206,7 @@ def step_share(prefix: str, device: str) -> list[Row]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    device = parser.parse_args().device
+def main(*, device: Literal["cpu", "cuda"] = "cpu") -> None:
     prefix = "orbit_posterior" if device == "cpu" else "orbit_posterior.cuda"
     start, rows = time.perf_counter(), []
     for points in SIZES:
@@ -218,8 +216,17 @@ def main() -> None:
     rows += step_share(prefix, device)
     for row in rows:
         row.seconds = time.perf_counter() - start
-    write_rows("foundation", rows)
+    write_rows("orbit_posterior", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        quick={
+            "SIZES": (5,),
+            "SIGMAS": (1.0,),
+            "BATCH": 16,
+            "ROUNDS": 2,
+            "PROPOSALS": (16, 64, 256),
+        },
+    )

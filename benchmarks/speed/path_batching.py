@@ -1,8 +1,9 @@
 """All (batch x time) states in one network call, and gradients on some of the steps, against one
 call per step.
 
-    python benchmarks/path_batching.py            # many-well-32 with an MLP, LJ13 with an
-    equivariant network python benchmarks/path_batching.py --quick    # timings only
+    python -m benchmarks.speed.path_batching [--repeats 7]
+
+Many-well-32 with an MLP, LJ13 with an equivariant network.
 
 The sequential way keeps the graph of all T steps, as published codes do. Same network, batch, T and
 paths; half of the paths are the learner's own, half lead back from samples.
@@ -10,7 +11,6 @@ paths; half of the paths are the learner's own, half lead back from samples.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
@@ -18,6 +18,8 @@ from itertools import pairwise
 
 import torch
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.energies import LennardJones, ManyWell
 from orbitwise.methods.samplers.targets import identical
@@ -34,9 +36,11 @@ from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.objectives.paths.schedule import Decaying
 from orbitwise.objectives.paths.trajectory_balance import VarGrad
 from orbitwise.search import HMC, GaussianPrior, run, warmup
-from rows import Row, write_rows
 
 T = 100
+PRETRAINING, TRAINING, PATHS = 1000, 120, 2000  # of the comparison of gaps
+STARTS = 64  # of the chains that fill the buffer of LJ13
+WARMUP = 150
 
 
 def sequential_loss(sampler, energy, buffer, count, generator):
@@ -86,10 +90,10 @@ def lennard_jones():
     torch.manual_seed(0)
     energy = LennardJones(13)
     g = torch.Generator().manual_seed(0)
-    x = GaussianPrior((13, 3), 1.5, True).sample((64,), generator=g)
+    x = GaussianPrior((13, 3), 1.5, True).sample((STARTS,), generator=g)
     x = x[energy(x).argsort()[:16]]
     kernel = HMC(0.03, 10)
-    state = warmup(kernel, kernel.init(x, energy), energy, 150, generator=g)
+    state = warmup(kernel, kernel.init(x, energy), energy, WARMUP, generator=g)
     trace = run(kernel, state, energy, 100, generator=g, gradients=True)
     buffer = ReplayBuffer(20_000, (13, 3))
     buffer.add(trace.x.flatten(0, 1), trace.energy.flatten(), trace.grad.flatten(0, 1))
@@ -150,21 +154,21 @@ def timings(name, energy, buffer, sampler, count, repeats) -> list[Row]:
 
 
 @torch.no_grad()
-def gap(energy, sampler, n=2000) -> float:
-    g = torch.Generator().manual_seed(77)
+def gap(energy, sampler) -> float:
+    n, g = PATHS, torch.Generator().manual_seed(77)
     x = energy.sample((n,), generator=g)
     forward = log_weight(roll_out(sampler, energy, n, g))
     back = log_weight(with_log_ratio(sampler, bridges(sampler, energy, x, energy(x), g)))
     return float(back.mean() - forward.mean())
 
 
-def gaps(energy, buffer, sampler, steps=120) -> list[Row]:
+def gaps(energy, buffer, sampler) -> list[Row]:
     """The gap after the same number of training steps with all and with ten of the steps
     differentiated."""
     g = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(sampler.parameters(), lr=2e-3)
     likelihood = MaximumLikelihood(energy, buffer, forces=True, steps=T)
-    for _ in range(1000):
+    for _ in range(PRETRAINING):
         optimiser.zero_grad()
         likelihood(sampler, range(256), g).mean().backward()
         optimiser.step()
@@ -174,30 +178,28 @@ def gaps(energy, buffer, sampler, steps=120) -> list[Row]:
         objective = VarGrad(energy, buffer, on_policy=0.5, time_steps=chosen)
         optimiser = torch.optim.Adam(made.parameters(), lr=2e-4)
         g = torch.Generator().manual_seed(1)
-        for _ in range(steps):
+        for _ in range(TRAINING):
             optimiser.zero_grad()
             objective(made, range(300), g).mean().backward()
             torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
             optimiser.step()
         rows.append(
-            Row(f"path_batching.gap.{way}", gap(energy, made), note=f"{steps} steps of batch 300")
+            Row(
+                f"path_batching.gap.{way}", gap(energy, made), note=f"{TRAINING} steps of batch 300"
+            )
         )
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="timings only")
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args()
+def main(*, repeats: int = 7) -> None:
     wells, clusters = many_well(), lennard_jones()
-    rows = timings("many_well_32", *wells, 300, args.repeats) + timings(
-        "lj13", *clusters, 32, args.repeats
-    )
-    write_rows("sgds", rows)
-    if not args.quick:
-        write_rows("sgds", gaps(*many_well()))
+    rows = timings("many_well_32", *wells, 300, repeats) + timings("lj13", *clusters, 32, repeats)
+    write_rows("samplers", rows)
+    write_rows("samplers", gaps(*many_well()))
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        quick={"T": 12, "PRETRAINING": 2, "TRAINING": 2, "PATHS": 50, "WARMUP": 5, "repeats": 1},
+    )

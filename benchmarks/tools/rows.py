@@ -9,12 +9,15 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.tools.places import ROOT, kept
+
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @dataclass
@@ -55,27 +58,39 @@ def device_name() -> str:
 
 def commit_id() -> str:
     """The commit the figures belong to, with ``+`` where tracked source differs from it."""
-    root = Path(__file__).parent.parent
 
     def git(*args: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True
+            ["git", "-C", str(ROOT), *args], capture_output=True, text=True
         ).stdout.strip()
 
     dirty = git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
     return git("rev-parse", "--short", "HEAD") + ("+" if dirty else "")
 
 
-def write_rows(name: str, rows: list[Row]) -> None:
-    """Merge rows into ``results/NAME.json`` (atomically) and print them."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
+def command_line() -> str:
+    """The command that is running, with ``FOLDER`` for a path of this machine."""
+    spec = sys.modules["__main__"].__spec__
+    script = ["-m", spec.name] if spec else [Path(sys.argv[0]).name]
+    words = ["FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]]
+    return shlex.join(["python", *script, *words])
+
+
+def read_rows() -> list[dict]:
+    """Every committed row."""
+    return [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())]
+
+
+def write_rows(subject: str, rows: list[Row]) -> None:
+    """Merge rows into ``results/SUBJECT.json`` (atomically) and print them."""
+    path = kept("benchmarks/results") / f"{subject}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     old = {row["what"]: row for row in json.loads(path.read_text())} if path.exists() else {}
-    given = [
-        "FOLDER" if os.path.isabs(word) else word for word in sys.argv[1:]
-    ]  # no path of one machine
-    command = "python " + " ".join([os.path.relpath(sys.argv[0], RESULTS.parent.parent), *given])
+    command = command_line()
     for row in rows:
+        if not math.isfinite(row.value):
+            print(f"{row.what} could not be told: not written")
+            continue
         row.device = row.device or device_name()
         row.commit = row.commit or commit_id()
         row.command = row.command or command

@@ -1,5 +1,8 @@
-"""Figures of the sampler documentation from finished runs of sgds.py and their rows:
-docs/images/samplers/*.png."""
+"""Figures of the sampler documentation, docs/images/samplers/*.png, from finished runs of
+benchmarks.quality.sgds and their rows.
+
+    python -m benchmarks.tools.sampler_figures
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tools.rows import RESULTS
 from orbitwise.methods.samplers.figures import GapCurve, PublishedGap, gap_figure
 from orbitwise.report.canvas import save
-from rows import RESULTS
 
 RUNS = Path("runs/sgds")
 IMAGES = Path("docs/images/samplers")
@@ -42,7 +45,7 @@ PUBLISHED = [  # SGDS 2505.19552, table 1, many-well 32, its own counting of cal
 
 def gaps() -> list[GapCurve]:
     """Gap against energy calls of every method measured on many-well-32."""
-    rows = {row["what"]: row for row in json.loads((RESULTS / "sgds.json").read_text())}
+    rows = {row["what"]: row for row in json.loads((RESULTS / "samplers.json").read_text())}
     curves = []
     for method, name in METHODS.items():
         found = [

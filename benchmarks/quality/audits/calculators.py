@@ -1,8 +1,8 @@
 """ASE calculators audited on held-out frames of aspirin: GFN2-xTB, and a trained force network
 without symmetry.
 
-    python benchmarks/audit_calculators.py            a minute; reads rMD17 and the base run of
-    equivariance_dynamics.py
+    python -m benchmarks.quality.audits.calculators    a minute, after the base run of
+    equivariance_dynamics
 
 CHGNet joins where it is installed (``pip install 'orbitwise[chgnet]'``), on rattled rock salt,
 without a reference.
@@ -11,12 +11,14 @@ without a reference.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
 
 import orbitwise as ow
+from benchmarks.quality.equivariance_dynamics import BASE_STEPS, FILES, TINY, base_run
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.audit import AuditReport
 from orbitwise.audit.calculator import (
     CALCULATORS,
@@ -26,9 +28,8 @@ from orbitwise.audit.calculator import (
 )
 from orbitwise.data.structures import Structure
 from orbitwise.methods.dynamics.dynamics import trained
-from rows import Row, write_rows
 
-RUN = Path(__file__).resolve().parents[1] / "runs" / "dynamics" / "forces" / "base_10000"
+STEPS, SETTINGS = BASE_STEPS, ()
 FRAMES = 24
 
 
@@ -71,7 +72,7 @@ def rows_of(name: str, report: AuditReport, note: str) -> list[Row]:
 
 
 def main() -> None:
-    task, model = trained(RUN)
+    task, model = trained(base_run("forces", STEPS, SETTINGS))
     x = torch.cat([batch.x for batch in task.batches])[:FRAMES]
     forces = torch.cat([batch.target for batch in task.batches])[:FRAMES] * model.scale
     numbers = model.network.species[0].numpy()
@@ -100,8 +101,8 @@ def main() -> None:
         rows += rows_of(
             "chgnet", report, "8 atoms of rattled NaCl, share of the size of the prediction"
         )
-    write_rows("audit", rows)
+    write_rows("audits", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(main, needs=[FILES["forces"]], quick={"FRAMES": 2, "STEPS": 10, "SETTINGS": TINY})

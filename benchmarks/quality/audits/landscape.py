@@ -1,9 +1,9 @@
 """Curvature of the two loss terms at trained models: condition numbers, extreme eigenvalues,
 landscapes.
 
-    python benchmarks/audit_landscape.py forces protein voxels        two to five minutes each
+    python -m benchmarks.quality.audits.landscape [forces protein voxels]   two to five minutes each
 
-Reads the base runs of equivariance_dynamics.py. Condition numbers are over the linear last layer,
+Of the base runs of equivariance_dynamics. Condition numbers are over the linear last layer,
 in which the squared loss is exactly quadratic; eigenvalues by Lanczos and landscapes over all
 parameters, with the same items and group elements at every point, and once with fresh ones as in
 the published landscapes.
@@ -11,14 +11,19 @@ the published landscapes.
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.quality.equivariance_dynamics import BASE_STEPS, FILES, TINY, base_run
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.places import kept
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.audit import AuditBatch, Quadrature
 from orbitwise.audit.landscape.conditioning import condition_numbers, conditioning
 from orbitwise.audit.landscape.loss_surface import LossTerms
@@ -27,10 +32,9 @@ from orbitwise.audit.landscape.spectrum import hessian_spectrum
 from orbitwise.methods.audits.landscape_figures import landscape_figure, spectrum_figure
 from orbitwise.methods.dynamics.dynamics import trained
 from orbitwise.report.canvas import save
-from rows import Row, write_rows
 
-ROOT = Path(__file__).resolve().parents[1]
-RUNS, IMAGES = ROOT / "runs" / "dynamics", ROOT / "docs" / "images" / "audit"
+TASKS = ("forces", "protein", "voxels")
+SETTINGS = ()  # of the base runs
 HEADS = ("readout", "out")  # what networks call their last linear layer
 LEVEL = {"protein": 0.9}  # the noise level with the largest share; the other tasks have one
 POINTS, FEW = 11, 8  # of a landscape along each axis; items of all but the condition numbers
@@ -102,7 +106,7 @@ def measure(task_name: str, run: Path) -> None:
     def row(what: str, value: float, error: float | None = None, note: str | None = None) -> None:
         seconds = time.monotonic() - begin
         rows.append(Row(f"{task_name}.{what}", value, error, seconds=seconds, note=note))
-        write_rows("audit", rows[-1:])
+        write_rows("dynamics", rows[-1:])
 
     def loss(parts: list[AuditBatch], parameters: list[str] | None, polyhedron: str) -> LossTerms:
         nodes = None if task.group.finite else Quadrature(polyhedron)
@@ -172,25 +176,30 @@ def measure(task_name: str, run: Path) -> None:
             fit = surface.fit(term)
             row(f"landscape_{name}.{term}.r_squared", fit.r_squared)
             row(f"landscape_{name}.{term}.neighbour_correlation", fit.neighbour_correlation)
-    IMAGES.mkdir(parents=True, exist_ok=True)
+    images = kept("docs/images/audit")
+    images.mkdir(parents=True, exist_ok=True)
     save(
         landscape_figure(smooth, fresh, f"{task_name}: both terms about the trained model"),
-        IMAGES / f"{task_name}_landscape.png",
+        images / f"{task_name}_landscape.png",
     )
     save(
         spectrum_figure(spectra, f"{task_name}: extreme eigenvalues"),
-        IMAGES / f"{task_name}_spectrum.png",
+        images / f"{task_name}_spectrum.png",
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tasks", nargs="+", choices=["forces", "protein", "voxels"])
-    parser.add_argument("--run", default="base_10000", help="which run of runs/dynamics/TASK")
-    arguments = parser.parse_args()
-    for name in arguments.tasks:
-        measure(name, RUNS / name / arguments.run)
+def main(
+    tasks: Sequence[Literal["forces", "protein", "voxels"]] = tuple(TASKS),
+    *,
+    steps: int = BASE_STEPS,
+) -> None:
+    for name in tasks:
+        measure(name, base_run(name, steps, SETTINGS))
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[*(FILES[name] for name in TASKS)],
+        quick={"POINTS": 4, "FEW": 2, "SETTINGS": TINY, "steps": 10, "tasks": ["forces"]},
+    )

@@ -1,7 +1,7 @@
 """Randomised quadrature against Haar sampling in an audit, at equal numbers of answers of the
 model.
 
-    python benchmarks/audit_quadrature.py            about a minute
+    python -m benchmarks.quality.audits.quadrature            about a minute
 
 Model: a transformer without built-in symmetry, trained for a few hundred steps under rotation
 augmentation on MMFF94 forces of alanine dipeptide. Variance of the equivariance error of one
@@ -16,13 +16,14 @@ import time
 import torch
 from torch import Tensor
 
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.audit import LOSSES, AuditBatch, Haar, Quadrature, loss_terms, over_orbit
 from orbitwise.data.batch import PointBatch
 from orbitwise.groups.so3 import SO3
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import embed, parse_smiles, to_batch
 from orbitwise.networks import PointTransformer
-from rows import Row, write_rows
 
 ITEMS, REPEATS, STEPS = 5, 120, 800
 PLANS = {
@@ -109,8 +110,8 @@ def main() -> None:
                     )
                 )
     seconds = time.monotonic() - begin
-    write_rows("audit", [row.__class__(**{**vars(row), "seconds": seconds}) for row in rows])
+    write_rows("audits", [row.__class__(**{**vars(row), "seconds": seconds}) for row in rows])
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(main, quick={"ITEMS": 2, "REPEATS": 4, "STEPS": 3, "PLANS": {24: PLANS[24]}})

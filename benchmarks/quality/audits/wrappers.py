@@ -1,7 +1,7 @@
 """What exact symmetry at test time buys: the trained force network plain, twirled and with frames.
 
-    python benchmarks/audit_wrappers.py            a minute; reads the base run of
-    equivariance_dynamics.py forces
+    python -m benchmarks.quality.audits.wrappers    a minute, after the base run of
+    equivariance_dynamics
 
 Held-out loss under random rotations, what is left of the equivariance error, and seconds per
 structure, each wrapper over the plain model in the same run.
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
 import orbitwise as ow
+from benchmarks.quality.equivariance_dynamics import BASE_STEPS, FILES, TINY, base_run
+from benchmarks.tools.benchmark import benchmark
+from benchmarks.tools.rows import Row, write_rows
 from orbitwise.audit import AuditBatch, Haar, Quadrature
 from orbitwise.groups.polyhedral import icosahedral, tetrahedral
 from orbitwise.methods.dynamics.dynamics import trained
-from rows import Row, write_rows
 
-RUN = Path(__file__).resolve().parents[1] / "runs" / "dynamics" / "forces" / "base_10000"
+STEPS, SETTINGS = BASE_STEPS, ()
 ITEMS, REPEATS = 48, 5
 
 
@@ -37,7 +38,7 @@ def seconds_per_item(model, x: torch.Tensor) -> float:
 
 
 def main() -> None:
-    task, model = trained(RUN)
+    task, model = trained(base_run("forces", STEPS, SETTINGS))
     model = task.audited(model).eval()
     x = torch.cat([batch.x for batch in task.batches])[:ITEMS]
     y = torch.cat([batch.target for batch in task.batches])[:ITEMS]
@@ -79,8 +80,12 @@ def main() -> None:
         rows.append(Row(f"forces.wrapper_{name}.seconds_over_plain", cost, note=note))
         if left is not None:
             rows.append(Row(f"forces.wrapper_{name}.percent", left.value, left.error, note=note))
-    write_rows("audit", rows)
+    write_rows("dynamics", rows)
 
 
 if __name__ == "__main__":
-    main()
+    benchmark(
+        main,
+        needs=[FILES["forces"]],
+        quick={"ITEMS": 4, "REPEATS": 1, "STEPS": 10, "SETTINGS": TINY},
+    )
