@@ -1,31 +1,30 @@
 """Package the benchmark rows that the CARDs name, so that an installed ``orbitwise methods show``
 has them.
 
-python benchmarks/cards.py
+    python -m benchmarks.tools.cards
 """
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
-from orbitwise.runs.registry import MEASURED, cards, matching_rows
+from benchmarks.tools.rows import read_rows
+from orbitwise.runs.registry import MEASURED, cards
 
-RESULTS = Path(__file__).parent / "results"
 KEPT = ("what", "value", "error", "goal", "device", "commit", "command")
 
 
 def main() -> None:
-    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())]
-    found = {
-        row["what"]: row for card in cards().values() for row in matching_rows(card.measured, rows)
-    }
-    text = json.dumps([{k: found[what].get(k) for k in KEPT} for what in sorted(found)], indent=1)
+    rows = {row["what"]: row for row in read_rows()}
+    named = sorted({what for card in cards().values() for what in card.measured})
+    if unknown := [what for what in named if what not in rows]:
+        raise SystemExit(f"the cards name rows that were not measured: {', '.join(unknown)}")
+    text = json.dumps([{key: rows[what].get(key) for key in KEPT} for what in named], indent=1)
     temporary = MEASURED.with_suffix(".tmp")
     temporary.write_text(text + "\n")
     os.replace(temporary, MEASURED)
-    print(f"{len(found)} rows in {MEASURED.name}")
+    print(f"{len(named)} rows in {MEASURED.name}")
 
 
 if __name__ == "__main__":
