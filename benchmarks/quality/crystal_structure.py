@@ -150,7 +150,7 @@ def one(target: str, seed: int, steps: int, work: Path) -> dict:
     return answer
 
 
-def table(targets: list[str], seeds: list[int], steps: int, work: Path) -> None:
+def table(targets: Sequence[Target], seeds: Sequence[int], steps: int, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for target in targets:
@@ -172,7 +172,13 @@ def table(targets: list[str], seeds: list[int], steps: int, work: Path) -> None:
             for k, name in enumerate(("match1", "rmse1")):
                 what = f"perov5.table.{target}.{name}_at_{step}"
                 rows.append(
-                    Row(what, float(values[:, k].mean()), float(error[k]), seeds=seeds, note=note)
+                    Row(
+                        what,
+                        float(values[:, k].mean()),
+                        float(error[k]),
+                        seeds=list(seeds),
+                        note=note,
+                    )
                 )
         for name, (value, error) in cost(target).items():
             words = (
@@ -254,7 +260,7 @@ def one_guess(folder: Path, config) -> list[tuple]:
     return [*rate_rows("", result.rms[:, 0]), ("nfe", found.evaluations, None)]
 
 
-def run(name: str, overrides: list[str], work: Path, label: str) -> None:
+def run(name: str, overrides: Sequence[str], work: Path, label: str) -> None:
     """Train, sample and evaluate one data set with the method's own commands, and write its
     rows."""
     begin = time.perf_counter()
@@ -331,7 +337,7 @@ def main(
     name: Literal["perov5", "mp20_subset", "carbon24"] | None = None,
     overrides: Sequence[str] = (),
     *,
-    targets: Sequence[Target] = tuple(TARGETS),
+    targets: Sequence[Target] = TARGETS,
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 1000,
     label: str = "",
@@ -350,7 +356,7 @@ def main(
 if __name__ == "__main__":
     benchmark(
         main,
-        needs=[*(SHARED / name / f"{name}.npz" for name in SPLITS)],
+        needs=[SHARED / name / f"{name}.npz" for name in SPLITS],
         quick={
             "TEST": 3,
             "GUESSES": 1,

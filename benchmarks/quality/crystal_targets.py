@@ -163,7 +163,7 @@ def main(names: Sequence[Literal["perov5", "mp20", "carbon24"]] = tuple(SETS)) -
 if __name__ == "__main__":
     benchmark(
         main,
-        needs=[*(SHARED / file for file, *_ in SETS.values())],
+        needs=[SHARED / file for file, *_ in SETS.values()],
         quick={
             "SIGMAS": (0.01, 0.5),
             "BATCH": 4,

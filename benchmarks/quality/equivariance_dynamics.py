@@ -312,11 +312,11 @@ def main(
 if __name__ == "__main__":
     benchmark(
         main,
-        needs=[*FILES.values()],
+        needs=list(FILES.values()),
         quick={
             "BASE_STEPS": 12,
             "steps": 12,
-            "set_": list(TINY),
+            "set_": TINY,
             "tasks": ["forces"],
             "what": ["base", "efficiency"],
         },

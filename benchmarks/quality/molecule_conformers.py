@@ -408,7 +408,7 @@ def main(
 if __name__ == "__main__":
     benchmark(
         main,
-        needs=[*FILES.values()],
+        needs=list(FILES.values()),
         quick={
             "SEEDS": (0,),
             "TARGETS": ("augmentation", "exact"),

@@ -90,7 +90,7 @@ SCALES = {
 
 
 def one(
-    preset: str, label: str, method: str, seed: int, extra: list[str], calls: int | None
+    preset: str, label: str, method: Method, seed: int, extra: Sequence[str], calls: int | None
 ) -> dict:
     """``summary.json`` of a run, trained and evaluated where it is not there yet."""
     folder = kept("runs/sgds") / f"{label}-{method}-{seed}"
@@ -159,7 +159,12 @@ def main(
 
 
 def measure(
-    preset: str, label: str, method: str, seeds: list[int], extra: list[str], calls: int | None
+    preset: str,
+    label: str,
+    method: Method,
+    seeds: Sequence[int],
+    extra: Sequence[str],
+    calls: int | None,
 ) -> None:
     """The rows of one preset and method over the seeds."""
     runs = [figures(one(preset, label, method, seed, extra, calls)) for seed in seeds]
@@ -174,7 +179,7 @@ def measure(
                 value=statistics.fmean(values),
                 error=error,
                 goal=GOALS.get(preset, {}).get(key) if method == "sgds" else None,
-                seeds=seeds,
+                seeds=list(seeds),
                 energy_calls=round(statistics.fmean(run["calls"] for run in runs)),
                 seconds=statistics.fmean(run["seconds"] for run in runs),
             )

@@ -104,7 +104,7 @@ def mean(values: list[float], errors: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), max(scatter, math.sqrt(sum(e * e for e in errors)) / n)
 
 
-def rows(form: str, seeds: list[int], steps: int, work: Path) -> list[Row]:
+def rows(form: str, seeds: Sequence[int], steps: int, work: Path) -> list[Row]:
     begin = time.perf_counter()
     runs = [one(form, seed, steps, work) for seed in seeds]
     first, name = runs[0], NAMES[form]
@@ -128,7 +128,7 @@ def rows(form: str, seeds: list[int], steps: int, work: Path) -> list[Row]:
         figure[f"rmse1_{name}_left_out"] = mean([r.silent_rmse for r in runs], errors[1])
     seconds = time.perf_counter() - begin
     return [
-        Row(f"perov5_text.{what}", value, error, seeds=seeds, seconds=seconds, note=note)
+        Row(f"perov5_text.{what}", value, error, seeds=list(seeds), seconds=seconds, note=note)
         for what, (value, error) in figure.items()
     ]
 

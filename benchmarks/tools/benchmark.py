@@ -37,7 +37,7 @@ def benchmark(
     """
     script, quick = main.__globals__, quick or {}
     constants = {name: value for name, value in quick.items() if name.isupper()}
-    parser = parser_of(main, script["__doc__"])
+    parser = parser_of(main, "\n".join(filter(None, (script["__doc__"], inspect.getdoc(main)))))
     if unknown := constants.keys() - script.keys():
         raise ValueError(f"the script has no {', '.join(sorted(unknown))}")
     hurried = "--quick" in sys.argv[1:]
@@ -62,7 +62,7 @@ def is_there(need: Path | str) -> bool:
     return need.exists() if isinstance(need, Path) else find_spec(need) is not None
 
 
-def parser_of(main: Callable[..., None], description: str | None) -> argparse.ArgumentParser:
+def parser_of(main: Callable[..., None], description: str) -> argparse.ArgumentParser:
     """The options that the signature of ``main`` has, and ``--quick``."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -200,6 +200,6 @@ def main(
 if __name__ == "__main__":
     benchmark(
         main,
-        needs=[*(FILES[name] for name in TASKS)],
+        needs=[FILES[name] for name in TASKS],
         quick={"POINTS": 4, "FEW": 2, "SETTINGS": TINY, "steps": 10, "tasks": ["forces"]},
     )
