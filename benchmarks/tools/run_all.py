@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -68,7 +69,10 @@ def main() -> int:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             well = list(pool.map(quick, found))
     failed = [module for module, fine in zip(found, well, strict=True) if not fine]
-    print(f"{len(found)} scripts, {time.monotonic() - begin:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = used.ru_utime + used.ru_stime
+    wall = time.monotonic() - begin
+    print(f"{len(found)} scripts, {wall:.0f} s, {processor:.0f} s of processor time")
     if failed:
         print("failed: " + ", ".join(failed))
     return bool(failed)

@@ -138,7 +138,12 @@ def grid(
     down = [line for line in down if any((line, column) in body for column in across)]
     if not down:
         return []
-    found = ["", f"**{title}**", "", "| | " + " | ".join(across) + " |"]
+    found = [
+        "",
+        f"**{title}**",
+        "",
+        "| | " + " | ".join(column or "value" for column in across) + " |",
+    ]
     found.append("|---|" + "---|" * len(across))
     for line in down:
         found.append(f"| {line} | " + " | ".join(shown(body.get((line, c))) for c in across) + " |")
