@@ -29,6 +29,7 @@ from benchmarks.tools.places import REFERENCES
 from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.conformers.command import ConformersConfig, build_system, run
 from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD
+from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import assign, find_conformers, matching
 from orbitwise.molecules.molecule import embed, with_conformers
@@ -37,6 +38,18 @@ from orbitwise.search.quench import minimise
 BUDGET = 1.0  # minutes; alanine dipeptide has that of the demo
 PROFILES = {"butane": (0, 1, 2, 3), "difluoroethane": (0, 1, 2, 3)}
 SAMPLES, EMBEDDINGS, SEED = 2000, 300, 0
+EFFORT = None  # what the budget allows on this machine
+TINY = Effort(
+    chains=4,
+    rungs=4,
+    leapfrog=6,
+    search_steps=240,
+    train_steps=250,
+    batch_size=32,
+    denoise_steps=8,
+    relax_steps=30,
+    weigh_paths=20,
+)
 
 
 def judged(name: str, summary: dict) -> list[Row]:
@@ -183,6 +196,7 @@ def main(
                     smiles=MOLECULES[name],
                     n=SAMPLES,
                     budget=budget or standard,
+                    effort=EFFORT,
                     seed=SEED,
                     out=folder,
                     reference=path,
@@ -201,4 +215,5 @@ def main(
 
 
 if __name__ == "__main__":
-    benchmark(main, quick={"SAMPLES": 20, "EMBEDDINGS": 5, "names": ["butane"], "budget": 0.05})
+    quick = {"SAMPLES": 30, "EMBEDDINGS": 5, "EFFORT": TINY, "names": ["butane"]}
+    benchmark(main, quick=quick)

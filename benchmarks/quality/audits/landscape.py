@@ -38,6 +38,7 @@ SETTINGS = ()  # of the base runs
 HEADS = ("readout", "out")  # what networks call their last linear layer
 LEVEL = {"protein": 0.9}  # the noise level with the largest share; the other tasks have one
 POINTS, FEW = 11, 8  # of a landscape along each axis; items of all but the condition numbers
+PROBES, TOLERANCE = 4, 1e-2  # of the extreme eigenvalues
 
 
 def in_double(value):
@@ -145,7 +146,7 @@ def measure(task_name: str, run: Path) -> None:
     few = [batch[torch.arange(min(len(batch), max(2, FEW // len(batches))))] for batch in batches]
     whole = loss(few, None, "tetrahedral")
     spectra = [
-        hessian_spectrum(whole, term, k=1, probes=4, tolerance=1e-2)
+        hessian_spectrum(whole, term, k=1, probes=PROBES, tolerance=TOLERANCE)
         for term in ("total", "equivariance")
     ]
     for spectrum in spectra:
@@ -201,5 +202,13 @@ if __name__ == "__main__":
     benchmark(
         main,
         needs=[FILES[name] for name in TASKS],
-        quick={"POINTS": 4, "FEW": 2, "SETTINGS": TINY, "steps": 10, "tasks": ["forces"]},
+        quick={
+            "POINTS": 4,
+            "FEW": 2,
+            "PROBES": 2,
+            "TOLERANCE": 0.3,
+            "SETTINGS": TINY,
+            "steps": 10,
+            "tasks": ["forces"],
+        },
     )
