@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test test-all test-rounding lint bench docs release clean
+.PHONY: help install demo test test-all test-rounding lint bench bench-full docs release clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -48,12 +48,15 @@ lint: install  ## style and types
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
-bench: install  ## every figure of the documentation, again (about an hour on two cores)
-	$(BIN)/python benchmarks/run_all.py
+bench: install  ## check in minutes that every benchmark still runs; nothing is recorded
+	$(BIN)/python -m benchmarks.tools.run_all
+
+bench-full: install  ## every figure of the documentation, again (many hours on two cores)
+	$(BIN)/python -m benchmarks.tools.run_all --full
 
 docs: install  ## the documentation site in site/
-	$(BIN)/python benchmarks/cards.py
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python -m benchmarks.tools.cards
+	$(BIN)/python -m benchmarks.tools.tables
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 release: install  ## wheel and source distribution in dist/, checked, and tried in a clean environment

@@ -331,11 +331,10 @@ def report(run: Run) -> None:
 
 @methods_app.command("list")
 def methods_list() -> None:
-    """One line for each method."""
-    from orbitwise.runs.registry import cards
+    """One line for each method, by family."""
+    from orbitwise.cli.card import show_list
 
-    for card in cards().values():
-        print(f"{card.name:20s} {card.title}")
+    show_list()
 
 
 @methods_app.command("show")

@@ -1,11 +1,15 @@
-"""A CARD on the terminal."""
+"""A CARD on the terminal, and the list of all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orbitwise.runs import registry
+from orbitwise.runs.registry import Measured
 
 
 def show(name: str, console: Console | None = None) -> None:
@@ -14,31 +18,51 @@ def show(name: str, console: Console | None = None) -> None:
     console = console or Console()
     console.print(f"[bold]{card.title}[/bold] ({card.name})", highlight=False)
     console.print(card.summary.strip(), highlight=False, markup=False)
-    console.print()
     arxiv = f", arXiv {card.arxiv}" if card.arxiv else ""
-    console.print(f"paper  {card.paper.strip()}{arxiv}", highlight=False, markup=False)
-    console.print(f"claim  {card.claim.strip()}", highlight=False, markup=False)
-    parts = {"checked": card.checked, "differs from the paper": card.differs, "limits": card.limits}
-    for title, lines in parts.items():
-        _list(console, title, lines)
+    console.print(f"Paper: {card.paper.strip()}{arxiv}", highlight=False, markup=False)
+
+    claims = [
+        Text.assemble(f"{claim.claim}: ", (claim.verdict, "bold"), f"; {claim.why}")
+        for claim in card.claims
+    ]
+    _items(console, "claims", claims)
     rows = registry.measured(name)
     if rows:
-        table = Table("figure", "value", "± (1 s.e.)", "goal", "commit", box=None, pad_edge=False)
-        for row in rows:
-            error = "" if row.error is None else f"{row.error:.2g}"
-            table.add_row(row.what, f"{row.value:.4g}", error, row.goal or "", row.commit)
-        console.print("\n[bold]measured[/bold]")
-        console.print(table)
-        console.print(
-            "; ".join(dict.fromkeys(row.device for row in rows)), style="dim", highlight=False
-        )
+        console.print(_figures(rows), highlight=False)
     else:
-        console.print("\nmeasured  nothing yet", highlight=False)
-    _list(console, "reproduce", card.reproduce)
+        console.print("[bold]measured[/bold] nothing yet")
+    _items(console, "checked", map(Text, card.checked))
+    _items(console, "differs from the paper", map(Text, card.differs))
+    _items(console, "limits", map(Text, card.limits))
+    _items(console, "reproduce", map(Text, card.reproduce))
 
 
-def _list(console: Console, title: str, lines: list[str]) -> None:
-    if lines:
-        console.print(f"\n[bold]{title}[/bold]")
-        for line in lines:
-            console.print(f"- {line.strip()}", highlight=False, markup=False)
+def show_list(console: Console | None = None) -> None:
+    """One line for each method, by family."""
+    console = console or Console()
+    for family, cards in registry.families().items():
+        console.print(f"[bold]{family}[/bold]")
+        for card in cards:
+            console.print(f"  {card.name:20s} {card.title}", highlight=False, markup=False)
+
+
+def _figures(rows: list[Measured]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measured", overflow="fold")
+    table.add_column("value", no_wrap=True)
+    table.add_column("± 1 s.e.", no_wrap=True)
+    table.add_column("goal", max_width=28)
+    for row in rows:
+        error = "" if row.error is None else f"{row.error:.2g}"
+        table.add_row(row.what, f"{row.value:.4g}", error, row.goal or "")
+    return table
+
+
+def _items(console: Console, title: str, lines: Iterable[Text]) -> None:
+    """A list under its title; what goes on on the next line is indented."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in lines:
+        grid.add_row("-", line)
+    if grid.rows:
+        console.print(f"[bold]{title}[/bold]")
+        console.print(grid)

@@ -1,8 +1,8 @@
-"""The methods that are here, each with its CARD: paper, claim, what was checked, measured figures,
-citation.
+"""The methods that are here, each with its CARD: paper, claims with what became of them, what was
+checked, measured figures, citation.
 
-A method is a YAML file in ``methods/cards``; there is no other list. Figures are not written into a
-card: it names rows of the benchmarks, and ``benchmarks/cards.py`` packages their values as
+A method is a YAML file in ``methods/cards``; there is no other list. A card names the most telling
+rows of the benchmarks, and ``benchmarks.tools.cards`` packages their values as
 ``cards/measured.json``.
 """
 
@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from functools import cache, partial
 from importlib import import_module
 from importlib.resources import files
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -28,12 +27,22 @@ CARDS = Path(str(files("orbitwise.methods"))) / "cards"
 MEASURED = CARDS / "measured.json"
 
 
+class Claim(BaseModel):
+    """What a paper says, and what came of it here: ``why`` is the figure or the reason."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    claim: str
+    verdict: Literal["shown", "shown smaller", "not supported", "not tested here"]
+    why: str
+
+
 class Card(BaseModel):
     """What a method is and what is known about it.
 
     ``module`` and ``config`` name its binding in ``orbitwise.methods`` and the configuration class
-    there; ``measured`` are names of benchmark rows (``*`` matches any part); ``differs`` says in
-    what this implementation is not the published one, ``limits`` where it should not be used.
+    there; ``measured`` are the names of at most twelve benchmark rows; ``differs`` says in what
+    this implementation is not the published one, ``limits`` where it should not be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +52,7 @@ class Card(BaseModel):
     summary: str
     paper: str
     arxiv: str | None = None
-    claim: str
+    claims: list[Claim]
     checked: list[str]
     differs: list[str] = []
     limits: list[str] = []
@@ -53,6 +62,11 @@ class Card(BaseModel):
     config: str
     trainable: bool
     bibtex: str
+
+    @property
+    def family(self) -> str:
+        """The folder of ``orbitwise.methods`` that the method is in."""
+        return self.module.split(".")[2]
 
 
 class Measured(BaseModel):
@@ -76,6 +90,14 @@ def cards() -> dict[str, Card]:
     for path in sorted(CARDS.glob("*.yaml")):
         card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         found[card.name] = card
+    return found
+
+
+def families() -> dict[str, list[Card]]:
+    """All cards by family."""
+    found: dict[str, list[Card]] = {}
+    for each in sorted(cards().values(), key=lambda each: (each.family, each.name)):
+        found.setdefault(each.family, []).append(each)
     return found
 
 
@@ -133,17 +155,12 @@ def with_options(act: Callable, **options: Any) -> Callable:
     return partial(act, **given)
 
 
-def matching_rows(patterns: Sequence[str], rows: Sequence[dict]) -> list[dict]:
-    """The benchmark rows whose ``what`` fits one of the patterns, each once, in the order of the
-    patterns."""
-    found = {row["what"]: row for p in patterns for row in rows if fnmatchcase(row["what"], p)}
-    return list(found.values())
-
-
 def measured(name: str) -> list[Measured]:
-    """The packaged figures of a method; empty before they were measured."""
+    """The packaged figures of a method, in the order of its card; those that were not measured yet
+    are left out."""
     rows = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else []
-    return [Measured.model_validate(row) for row in matching_rows(card(name).measured, rows)]
+    found = {row["what"]: row for row in rows}
+    return [Measured.model_validate(found[w]) for w in card(name).measured if w in found]
 
 
 def cite(names: Sequence[str] = ()) -> str:

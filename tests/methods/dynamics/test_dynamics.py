@@ -3,9 +3,8 @@ they refuse."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -342,26 +341,18 @@ def test_figures_show_every_curve():
 
 
 @pytest.fixture
-def benchmark(tmp_path, monkeypatch):
+def benchmark(monkeypatch):
     """The benchmark's module, writing into a folder of the test."""
     if not (ROOT / "benchmarks").is_dir():
         pytest.skip("no benchmarks beside the package")
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    path = ROOT / "benchmarks" / "equivariance_dynamics.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_dynamics", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_of_dynamics", module)
-    spec.loader.exec_module(module)
-    import rows
-
-    monkeypatch.setattr(rows, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(module, "IMAGES", tmp_path / "images")
-    return module
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("benchmarks.quality.equivariance_dynamics")
+    with importlib.import_module("benchmarks.tools.places").nothing_kept():
+        yield module
 
 
 @pytest.mark.slow
-def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
+def test_benchmark_writes_its_rows(benchmark, files, monkeypatch):
     monkeypatch.setitem(
         benchmark.EFFICIENCY,
         "equivariant",
@@ -372,7 +363,8 @@ def test_benchmark_writes_its_rows(benchmark, files, tmp_path, monkeypatch):
     bench.efficiency(None)
     bench.base()
     bench.group("targets", benchmark.GRIDS["forces"])
-    rows = {r["what"]: r for r in json.loads((tmp_path / "results" / "audit.json").read_text())}
+    path = benchmark.kept("benchmarks/results") / "dynamics.json"
+    rows = {r["what"]: r for r in json.loads(path.read_text())}
     methods = ("equivariant", "plain", "plain_exact", "plain_twirled")
     assert {f"forces.lowest_loss_{m}" for m in methods} <= set(rows)
     assert {f"forces.seconds_to_loss_{m}" for m in methods} <= set(rows)

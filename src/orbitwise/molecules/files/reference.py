@@ -63,5 +63,5 @@ class Reference:
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InputError(
                 f"{path} is not a reference file ({error}); make one with"
-                " benchmarks/reference_ensembles.py"
+                " python -m benchmarks.references.reference_ensembles"
             ) from None
