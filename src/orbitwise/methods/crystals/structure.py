@@ -144,14 +144,14 @@ def objective(config: CrystalStructureConfig) -> CrystalDenoising:
     """The loss of a configuration."""
     return CrystalDenoising(
         config.model.process(),
-        config.target,
-        config.proposals,
-        config.cell_weight,
-        config.max_order,
-        config.beyond,
-        config.states,
-        config.times,
-        config.mirror,
+        target=config.target,
+        proposals=config.proposals,
+        cell_weight=config.cell_weight,
+        max_order=config.max_order,
+        beyond=config.beyond,
+        states=config.states,
+        times=config.times,
+        mirror=config.mirror,
         prompt_dropout=config.prompt_dropout,
     )
 

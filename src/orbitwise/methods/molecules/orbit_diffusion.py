@@ -139,12 +139,12 @@ def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     made = parts(config)
     load_weights(run / NAME, made.denoiser)
     return denoiser_subject(
-        f"denoiser of {run.name}",
-        made.denoiser,
-        made.ensemble.mol,
-        made.ensemble.held_out,
-        request,
-        device_for(config.train.accelerator),
+        title=f"denoiser of {run.name}",
+        denoiser=made.denoiser,
+        mol=made.ensemble.mol,
+        held_out=made.ensemble.held_out,
+        request=request,
+        device=device_for(config.train.accelerator),
     )
 
 

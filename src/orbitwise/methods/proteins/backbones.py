@@ -127,11 +127,11 @@ def _data(config: ProteinBackbonesConfig) -> ProteinData:
     return read_data(
         config.data,
         config.mode,
-        config.shortest,
-        config.longest,
-        config.held_out,
-        config.skip_bad,
-        config.train.seed,
+        shortest=config.shortest,
+        longest=config.longest,
+        held_out=config.held_out,
+        skip_bad=config.skip_bad,
+        seed=config.train.seed,
     )
 
 
@@ -190,9 +190,9 @@ def evaluate(run: str | Path) -> Outcome:
         drawn.chains,
         data.held_out,
         data.training,
-        config.judge,
-        drawn.evaluations,
-        config.train.seed,
+        config=config.judge,
+        evaluations=drawn.evaluations,
+        seed=config.train.seed,
     )
     design = None
     if config.designability is not None:

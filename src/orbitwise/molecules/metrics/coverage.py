@@ -53,13 +53,13 @@ def coverage(rmsd: Tensor, thresholds: Sequence[float] = (0.5, 0.75, 1.25)) -> C
         raise InputError("some of the distances are not finite")
     recall, precision = rmsd.min(1).values, rmsd.min(0).values
     return Coverage(
-        float(recall.mean()),
-        float(precision.mean()),
-        tuple(float((recall < d).double().mean()) for d in thresholds),
-        tuple(float((precision < d).double().mean()) for d in thresholds),
-        tuple(thresholds),
-        len(recall),
-        len(precision),
+        recall_amr=float(recall.mean()),
+        precision_amr=float(precision.mean()),
+        recall_cov=tuple(float((recall < d).double().mean()) for d in thresholds),
+        precision_cov=tuple(float((precision < d).double().mean()) for d in thresholds),
+        thresholds=tuple(thresholds),
+        references=len(recall),
+        samples=len(precision),
     )
 
 

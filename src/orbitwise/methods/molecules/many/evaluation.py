@@ -159,11 +159,11 @@ def compare(
     chosen = tuple(molecules[k] for k, _ in kept)
     mine, theirs = tuple(samples[k] for k, _ in kept), tuple(x for _, x in kept)
     return Comparison(
-        chosen,
-        score("model", chosen, mine, progress),
-        score("ETKDGv3", chosen, theirs, progress),
-        mine,
-        theirs,
-        len(molecules) - len(kept),
-        evaluations,
+        molecules=chosen,
+        model=score("model", chosen, mine, progress),
+        etkdg=score("ETKDGv3", chosen, theirs, progress),
+        model_samples=mine,
+        etkdg_samples=theirs,
+        left_out=len(molecules) - len(kept),
+        evaluations=evaluations,
     )
