@@ -30,7 +30,7 @@ from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.molecules.many import conformers
 from orbitwise.methods.molecules.many.evaluation import Scores, comparable, embedded, score
 from orbitwise.methods.molecules.many.parts import build, data_scale
-from orbitwise.methods.molecules.many.sampling import Handedness, draw
+from orbitwise.methods.molecules.many.sampling import HandednessKept, draw
 from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.sets import Conformers, flat_smiles, read_conformer_set
 from orbitwise.molecules.metrics.coverage import Coverage, average
@@ -111,7 +111,7 @@ def once(path: Path, key: dict, make) -> Scores:
                 Coverage(**{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})
                 for c in saved["coverage"]
             ),
-            tuple(Handedness(**h) for h in saved["handedness"]),
+            tuple(HandednessKept(**h) for h in saved["handedness"]),
         )
     scores = make()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def embeddings_of(molecules: list[Conformers], counts: list[int]) -> Scores:
         "etkdg",
         tuple(some.coverage[at[k]] if k in at else nothing for k in range(len(molecules))),
         tuple(
-            some.handedness[at[k]] if k in at else Handedness(0.0, 0.0)
+            some.handedness[at[k]] if k in at else HandednessKept(0.0, 0.0)
             for k in range(len(molecules))
         ),
     )

@@ -64,7 +64,7 @@ def kill_inside(kind, count):
         def half(path, content):
             calls[0] += 1
             if calls[0] == count:
-                with open(path.with_name(f".{path.name}.tmp"), "wb") as file:
+                with open(path.with_name(f".{path.stem}.tmp{path.suffix}"), "wb") as file:
                     file.write(content[: len(content) // 2])
                 die()
             real(path, content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from orbitwise.audit.losses import Loss
 from orbitwise.audit.nodes import Nodes
 from orbitwise.audit.orbit import Outputs
 from orbitwise.audit.result import Audit, Estimate, GradientNorms
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.groups.base import Group
 
@@ -230,11 +230,9 @@ class AuditEvery:
             raise self._unwritable(error) from error
 
     def _write(self, text: str) -> None:
-        temporary = self.path.with_suffix(".tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -12,20 +12,48 @@ from orbitwise.errors import InputError
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an
-    error."""
+    error.
+
+    ``durable``: for what took long to compute and has one writer. Content and name are on the disk
+    when the block is left, so a power cut cannot undo it, and what a killed process left of the
+    file is overwritten by the next. Raises ``OSError`` where the disk does not take it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
+    temporary = _own_name(path) if durable else _new_name(path)
     try:
-        yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        yield temporary
+        if durable:
+            _sync(temporary, os.O_RDWR)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        if durable and os.name == "posix":
+            _sync(path.parent, os.O_RDONLY)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+            temporary.unlink()
+
+
+def _own_name(path: Path) -> Path:
+    """The same for every process."""
+    return path.with_name(f".{path.stem}.tmp{path.suffix}")
+
+
+def _new_name(path: Path) -> Path:
+    """One that no other process has: several may write a shared cache at once."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -45,7 +45,7 @@ _WHERE = {
     "symmetric_rmsd": "metrics.conformers",
     "Coverage": "metrics.coverage",
     "coverages": "metrics.coverage",
-    "heavy_matching": "metrics.coverage",
+    "heavy_matching": "metrics.conformers",
     "TorsionMove": "search.torsion_move",
     "Stereo": "search.stereo",
     "KeepStereo": "search.stereo",

@@ -60,15 +60,15 @@ class MoleculeBatch(PointBatch):
         """Without padding beyond so many atoms and stereocentres."""
         n, c, group = atoms, corners, self.renamings
         return MoleculeBatch(
-            self.x[:, :n],
-            self.species[:, :n],
-            self.bonds[:, :n, :n],
-            self.mask[:, :n],
-            self.charge[:, :n],
-            self.pairs[:, :n, :n],
-            self.corners[:, :c],
-            self.centres[:, :c],
-            ItemPermutations(group.tables[..., :n], group.present),
+            x=self.x[:, :n],
+            species=self.species[:, :n],
+            bonds=self.bonds[:, :n, :n],
+            mask=self.mask[:, :n],
+            charge=self.charge[:, :n],
+            pairs=self.pairs[:, :n, :n],
+            corners=self.corners[:, :c],
+            centres=self.centres[:, :c],
+            renamings=ItemPermutations(group.tables[..., :n], group.present),
         )
 
 
@@ -102,14 +102,14 @@ class Graph:
         corners[signs < 0] = corners[signs < 0][:, [1, 0, 2, 3]]
         group, whole = _automorphisms(mol, x, max_group)
         return cls(
-            torch.tensor([a.GetAtomicNum() for a in mol.GetAtoms()]),
-            bond_orders(mol),
-            torch.tensor([a.GetFormalCharge() for a in mol.GetAtoms()]),
-            torch.from_numpy(_marks(mol, x)),
-            torch.from_numpy(corners),
-            torch.from_numpy(elements.centre_atoms),
-            group,
-            whole,
+            species=torch.tensor([a.GetAtomicNum() for a in mol.GetAtoms()]),
+            bonds=bond_orders(mol),
+            charge=torch.tensor([a.GetFormalCharge() for a in mol.GetAtoms()]),
+            pairs=torch.from_numpy(_marks(mol, x)),
+            corners=torch.from_numpy(corners),
+            centres=torch.from_numpy(elements.centre_atoms),
+            automorphisms=group,
+            whole_order=whole,
         )
 
 
@@ -256,20 +256,30 @@ class Graphs:
             bonds[k, :i, :i], pairs[k, :i, :i] = g.bonds, g.pairs
             corners[k, :j], centres[k, :j] = g.corners, g.centres
         renamings = ItemPermutations.stack([g.automorphisms for g in graphs], n)
-        return cls(species, bonds, charge, pairs, corners, centres, size, stereo, renamings)
+        return cls(
+            species=species,
+            bonds=bonds,
+            charge=charge,
+            pairs=pairs,
+            corners=corners,
+            centres=centres,
+            size=size,
+            stereo=stereo,
+            renamings=renamings,
+        )
 
     def batch(self, index: Tensor, x: Tensor) -> MoleculeBatch:
         """Molecules ``index: (B,)`` at ``x: (B, N, 3)`` (padded to any width that holds them)."""
         n, c = int(self.size[index].max()), int(self.stereo[index].max())
         group = self.renamings[index]
         return MoleculeBatch(
-            x[:, :n],
-            self.species[index, :n].long(),
-            self.bonds[index, :n, :n].long(),
-            torch.arange(n) < self.size[index, None],
-            self.charge[index, :n].long(),
-            self.pairs[index, :n, :n].long(),
-            self.corners[index, :c].long(),
-            self.centres[index, :c].long(),
-            ItemPermutations(group.tables[..., :n], group.present),
+            x=x[:, :n],
+            species=self.species[index, :n].long(),
+            bonds=self.bonds[index, :n, :n].long(),
+            mask=torch.arange(n) < self.size[index, None],
+            charge=self.charge[index, :n].long(),
+            pairs=self.pairs[index, :n, :n].long(),
+            corners=self.corners[index, :c].long(),
+            centres=self.centres[index, :c].long(),
+            renamings=ItemPermutations(group.tables[..., :n], group.present),
         )

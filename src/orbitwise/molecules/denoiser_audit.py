@@ -3,6 +3,8 @@ orientation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from rdkit import Chem
@@ -14,6 +16,7 @@ from orbitwise.groups.automorphism import Automorphism
 from orbitwise.groups.base import Group
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser
+from orbitwise.processes.gaussian import GaussianProcess
 
 LEVELS = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _BATCH = 16
@@ -86,7 +89,7 @@ def _group(name: str, mol: Chem.Mol, frame: np.ndarray) -> Group:
     return group
 
 
-def _noise(process, levels) -> str:
+def _noise(process: GaussianProcess, levels: Sequence[float]) -> str:
     t = torch.tensor(levels, dtype=torch.float64)
     ratio = (process.sigma(t) / process.alpha(t)).tolist()
     text = ", ".join(

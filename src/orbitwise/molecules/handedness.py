@@ -13,13 +13,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from rdkit import Chem
+from torch import Tensor
 
 from orbitwise.errors import InputError
+from orbitwise.molecules.exchange import self_matches
 
 _FOUR_COORDINATE = {5, 6, 7, 14, 15, 16, 32, 33, 34}  # tetrahedral with four neighbours
 _PYRAMIDAL = {15, 16, 33, 34}  # do not invert with three neighbours; nitrogen does and is left out
 _MAX_CORE_AUTOMORPHISMS = 20_000
+
+
+def signed_values(x: Tensor, centres: Tensor, bonds: Tensor) -> Tensor:
+    """Numbers whose signs are the handedness of tetrahedra ``centres: (C, 4)`` and the geometry of
+    double bonds ``bonds: (D, 4)`` in ``x: (*B, N, 3)``, ``(*B, C + D)``.
+
+    Of a tetrahedron its volume (six times), of ``a, i, j, b`` the product of the parts of i→a and
+    j→b that are perpendicular to the bond: positive for cis.
+    """
+    u, v, w = (x[..., centres[:, :3], :] - x[..., centres[:, 3:], :]).unbind(-2)
+    volume = (u * torch.linalg.cross(v, w)).sum(-1)
+
+    a, i, j, b = x[..., bonds, :].unbind(-2)
+    axis = torch.nn.functional.normalize(j - i, dim=-1)
+    left = a - i
+    left = left - (left * axis).sum(-1, keepdim=True) * axis
+    cis = (left * (b - j)).sum(-1)
+
+    return torch.cat([volume, cis], -1)
 
 
 @dataclass(frozen=True)
@@ -39,15 +61,9 @@ class StereoElements:
     def signs(self, positions: np.ndarray) -> np.ndarray:
         """``positions: (F, N, 3)`` -> ``(F, C + D)`` of ±1: handedness of centres, cis (+1) of
         bonds."""
-        c = positions[:, self.centres]
-        volume = np.linalg.det(c[:, :, :3] - c[:, :, 3:])
-        b = positions[:, self.bonds]
-        axis = b[:, :, 2] - b[:, :, 1]
-        axis = axis / np.linalg.norm(axis, axis=-1, keepdims=True).clip(1e-12)
-        left, right = b[:, :, 0] - b[:, :, 1], b[:, :, 3] - b[:, :, 2]
-        left = left - (left * axis).sum(-1, keepdims=True) * axis
-        cosine = (left * right).sum(-1)
-        return np.where(np.concatenate([volume, cosine], axis=1) > 0, 1, -1).astype(np.int8)
+        centres, bonds = torch.from_numpy(self.centres), torch.from_numpy(self.bonds)
+        values = signed_values(torch.tensor(positions), centres, bonds)
+        return np.where(values.numpy() > 0, 1, -1).astype(np.int8)
 
     def enclosed(self, positions: np.ndarray) -> np.ndarray:
         """``(F, N, 3)`` -> ``(F,)``: whether every centre lies inside the tetrahedron of its four
@@ -212,22 +228,11 @@ def _core_automorphisms(mol: Chem.Mol, classes: dict[int, list[int]]) -> np.ndar
     labels = [
         (_label(mol.GetAtomWithIdx(i)), tuple(sorted(kind for kind, _ in leaves[i]))) for i in inner
     ]
-    codes = {label: code for code, label in enumerate(sorted(set(labels)), start=1)}
-    graph = Chem.RWMol()
-    for label in labels:
-        atom = Chem.Atom(6)
-        atom.SetIsotope(codes[label])
-        atom.SetNoImplicit(True)
-        graph.AddAtom(atom)
     where = {i: k for k, i in enumerate(inner)}
-    for bond in mol.GetBonds():
-        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        if i in where and j in where:
-            graph.AddBond(where[i], where[j], bond.GetBondType())
-    graph.UpdatePropertyCache(strict=False)
-    Chem.FastFindRings(graph)
-    matches = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=_MAX_CORE_AUTOMORPHISMS)
-    images = np.array(matches, dtype=np.int64)
+    ends = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), b.GetBondType()) for b in mol.GetBonds()]
+    bonds = [(where[i], where[j], kind) for i, j, kind in ends if i in where and j in where]
+    images = self_matches(labels, bonds, _MAX_CORE_AUTOMORPHISMS)
+
     result = np.tile(np.arange(n), (len(images), 1))
     result[:, inner] = np.asarray(inner)[images]
     order = {i: [leaf for _, leaf in sorted(leaves[i])] for i in inner}

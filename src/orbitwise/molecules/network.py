@@ -41,7 +41,7 @@ class MoleculeLabels(Labels, Protocol):
     centres: Tensor  # (B, C) long
 
 
-def _label(batch, name: str, *shape: int, fill: int = 0) -> Tensor:
+def _label(batch: Labels, name: str, *shape: int, fill: int = 0) -> Tensor:
     found = getattr(batch, name, None)
     return batch.species.new_full((len(batch.species), *shape), fill) if found is None else found
 

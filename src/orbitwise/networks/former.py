@@ -1,4 +1,5 @@
-"""Weights of earlier versions: numbers that had no effect are dropped when they are read."""
+"""Weights of earlier versions: they find their places when they are read, and numbers that had no
+effect are dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 class Former(nn.Module):
     """A module that had more parameters in an earlier version, all without effect.
 
-    ``gone`` names them. A subclass that kept a part of one overrides ``upgrade``.
+    ``gone`` names them. A subclass that kept a part of one, or renamed some, overrides ``upgrade``.
     """
 
     gone: tuple[str, ...] = ()

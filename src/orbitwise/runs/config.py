@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 
 PRESETS = Path(str(files("orbitwise.methods"))) / "presets"
@@ -269,10 +270,8 @@ def save_run(config: Config, folder: str | Path) -> None:
     text = yaml.safe_dump(
         {"method": name_of(config), **config.resolved()}, sort_keys=False, allow_unicode=True
     )
-    path = Path(folder) / "config.yaml"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(Path(folder) / "config.yaml") as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def load_run(folder: str | Path) -> Config:

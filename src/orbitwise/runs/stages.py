@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from orbitwise.data.folder import replacing
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
@@ -97,17 +97,12 @@ class Stages:
     def save(self, name: str, key: dict, tensors: dict[str, Tensor], info: dict) -> Stage:
         """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
         path = self.folder / f"{name}.safetensors"
-        temporary = path.with_suffix(".tmp")
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        about = {"key": self.digest(key), "info": json.dumps(info)}
         try:
-            save_file(
-                tensors, temporary, metadata={"key": self.digest(key), "info": json.dumps(info)}
-            )
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            with replacing(path, durable=True) as temporary:
+                save_file(tensors, temporary, metadata=about)
         except (OSError, SafetensorError) as error:
-            temporary.unlink(missing_ok=True)
             raise InputError(f"cannot write {path}: {error}; earlier stages are kept") from error
         return Stage(tensors, info)
 

@@ -1,9 +1,5 @@
 """Novelty by random network distillation (Burda et al. 2018, arXiv 1810.12894) as part of an
-energy.
-
-A trained network imitates a fixed random one on the points visited so far; where it fails, nobody
-has been.
-"""
+energy: where the trained network fails, nobody has been."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 
 from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
+from orbitwise.networks.distillation import Distillation, RandomWaves
 from orbitwise.search.clean import Clean, Overlaid
 
 
@@ -54,11 +51,8 @@ class PairHistogram(nn.Module):
         self.register_buffer("share", one_hot / one_hot.sum(0).double().clamp_min(1))
         self.register_buffer("pairs", torch.stack([first, second]))
         self.register_buffer("centres", torch.linspace(0.0, float(r_max), bins))
-        self.r_max, self.width, self.size = (
-            float(r_max),
-            float(r_max) / (bins - 1),
-            bins * one_hot.shape[1],
-        )
+        self.r_max, self.width = float(r_max), float(r_max) / (bins - 1)
+        self.size = bins * one_hot.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
         difference = x[..., self.pairs[0], :] - x[..., self.pairs[1], :]
@@ -68,34 +62,7 @@ class PairHistogram(nn.Module):
         return torch.einsum("...pb,pk->...kb", soft, self.share.to(r)).flatten(-2)
 
 
-class _Bounded(nn.Module):
-    """``z -> W_3 silu(W_2 √2 cos(Ω z + b) + b_2)``, smooth as forces must be.
-
-    Cosines of random frequencies make the random network equally rough everywhere, bound it, and
-    set the ``length`` on which it varies, in units of ``z``.
-    """
-
-    def __init__(
-        self, size: int, hidden: int, out: int, length: float, generator: torch.Generator | None
-    ):
-        super().__init__()
-
-        def normal(*shape: int, scale: float) -> nn.Parameter:
-            device = None if generator is None else generator.device
-            return nn.Parameter(scale * torch.randn(shape, generator=generator, device=device))
-
-        self.frequency = normal(size, hidden, scale=1.0 / length)
-        self.phase = nn.Parameter(normal(hidden, scale=1.0).detach() * math.pi)
-        self.inner = normal(hidden, hidden, scale=(2.0 / hidden) ** 0.5)
-        self.bias = normal(hidden, scale=0.1)
-        self.outer = normal(hidden, out, scale=(1.0 / hidden) ** 0.5)
-
-    def forward(self, z: Tensor) -> Tensor:
-        wave = math.sqrt(2.0) * torch.cos(z @ self.frequency + self.phase)
-        return nn.functional.silu(wave @ self.inner + self.bias) @ self.outer
-
-
-class Novelty(nn.Module):
+class Novelty(Distillation):
     """How new a point is: ``bonus(x) = ‖f(x) - f_φ(x)‖² / c``, about 1 where nothing was visited.
 
     f and f_φ see ``features(x)`` (``Coordinates`` or ``PairHistogram``, or any invariant module
@@ -122,13 +89,10 @@ class Novelty(nn.Module):
         learning_rate: float = 1e-3,
         generator: torch.Generator | None = None,
     ):
-        super().__init__()
         length = math.sqrt(features.size) if length is None else length
-        self.features = features
-        self.target = _Bounded(features.size, hidden, out, length, generator).requires_grad_(False)
-        self.predictor = _Bounded(features.size, hidden, out, length, generator)
+        super().__init__(lambda: RandomWaves(features.size, hidden, out, length, generator))
         device = self.target.bias.device
-        self.features.to(device)
+        self.features = features.to(device)
         self.register_buffer("shift", torch.zeros(features.size, device=device))
         self.register_buffer("spread", torch.ones(features.size, device=device))
         self.register_buffer("unseen", torch.tensor(math.inf, device=device))
@@ -139,12 +103,9 @@ class Novelty(nn.Module):
         # their own.
         return (self.features(x).to(self.shift.dtype) - self.shift) / self.spread
 
-    def _error(self, z: Tensor) -> Tensor:
-        return (self.target(z) - self.predictor(z)).square().sum(-1)
-
     def bonus(self, x: Tensor) -> Tensor:
         """``(*B)`` ≥ 0, differentiable in ``x``; 0 everywhere before the first ``fit``."""
-        return (self._error(self._inputs(x)) / self.unseen).to(x.dtype)
+        return (self.error(self._inputs(x)) / self.unseen).to(x.dtype)
 
     @torch.no_grad()
     def _calibrate(self, x: Tensor) -> None:
@@ -153,7 +114,7 @@ class Novelty(nn.Module):
         # Features that never vary (empty bins) get the overall scale, not a division by nothing.
         spread = features.std(0)
         self.spread.copy_(spread.clamp_min(0.1 * spread.max().clamp_min(1e-6)))
-        self.unseen.copy_(self._error(self._inputs(x)).mean())
+        self.unseen.copy_(self.error(self._inputs(x)).mean())
 
     def fit(
         self, x: Tensor, steps: int, *, generator: torch.Generator | None = None, batch: int = 256
@@ -179,7 +140,7 @@ class Novelty(nn.Module):
                 len(x), (min(batch, len(x)),), generator=generator, device=device
             ).to(x.device)
             with torch.enable_grad():
-                loss = self._error(self._inputs(x[index])).mean() / self.unseen
+                loss = self.error(self._inputs(x[index])).mean() / self.unseen
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
             self.optimiser.step()

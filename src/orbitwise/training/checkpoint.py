@@ -8,9 +8,7 @@ process.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 
@@ -73,23 +72,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":  # make the new name itself survive a power cut
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with replacing(path, durable=True) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         kept = " The previous checkpoint is intact." if path.exists() else ""
         raise OrbitwiseError(
             f"cannot write the checkpoint {path}: {error.strerror or error}.{kept} Free space or"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from orbitwise.data.folder import replacing
 from orbitwise.errors import OrbitwiseError
 
 NAME = "metrics.jsonl"
@@ -47,9 +47,8 @@ class MetricLog:
                 kept = [
                     line for line in self._path.read_text().splitlines() if _step_of(line) <= step
                 ]
-                temporary = self._path.with_suffix(".tmp")
-                temporary.write_text("".join(line + "\n" for line in kept))
-                os.replace(temporary, self._path)
+                with replacing(self._path) as temporary:
+                    temporary.write_text("".join(line + "\n" for line in kept))
             self._file = open(self._path, "a", buffering=1)  # noqa: SIM115 (closed by __exit__)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 

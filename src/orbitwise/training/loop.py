@@ -270,8 +270,9 @@ class _Run:
         self.ema.n_averaged.fill_(saved.step - saved.skipped)
         files.restore_optimizer(self.model, self.optimisers, saved.optimizer)
         if isinstance(self.objective, nn.Module):
-            files.check_weights(path, saved.objective, self.objective)
-            self.objective.load_state_dict(saved.objective)
+            memory = upgraded(self.objective, saved.objective)
+            files.check_weights(path, memory, self.objective)
+            self.objective.load_state_dict(memory)
         self.step, self.seconds, self.skipped = saved.step, saved.seconds, saved.skipped
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning_fabric.plugins import MixedPrecision, Precision
 
 from orbitwise.training.config import TrainConfig
+from orbitwise.training.device import device_for
 
 
 class _Bfloat16(MixedPrecision):
@@ -23,6 +23,4 @@ def precision_plugins(config: TrainConfig) -> list[Precision]:
     if config.precision == "32-true":
         return []
     device = config.accelerator
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return [_Bfloat16("bf16-mixed", device)]
+    return [_Bfloat16("bf16-mixed", device_for() if device == "auto" else device)]

@@ -286,7 +286,17 @@ def test_the_augmented_flow_pays_for_what_is_new_and_forgets_with_visits():
     assert objective.novelty(x, scale).mean().item() < 0.5 * first
     made.zero_grad()
     objective(made, range(8), g).mean().backward()
-    assert all(p.grad is None for p in objective.predictor.parameters())
+    assert all(p.grad is None for p in objective.distillation.predictor.parameters())
+
+
+def test_the_augmented_flow_takes_its_memory_of_an_earlier_version():
+    """Its two networks then stood beside the buffer, not in a part of their own."""
+    energy = mixture()
+    old, new = (AugmentedFlow(energy, buffer(energy), seed=seed) for seed in (1, 2))
+    state = {k.removeprefix("distillation."): v for k, v in old.state_dict().items()}
+    assert "target.out.weight" in state and "predictor.out.weight" in state
+    new.load_state_dict(state)
+    assert all(torch.equal(new.state_dict()[k], v) for k, v in old.state_dict().items())
 
 
 def test_paths_into_infinite_energy_are_left_out():

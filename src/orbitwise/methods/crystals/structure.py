@@ -9,6 +9,7 @@ translations and permutations of equal atoms; the parts are ``CrystalProcess``, 
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,13 +29,27 @@ from orbitwise.methods.crystals.evaluation import evaluate_run
 from orbitwise.methods.crystals.guesses import GuessedCrystals, guess
 from orbitwise.methods.crystals.model import load_model
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.runs.config import Config, Plan, load_run, save_run
+from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME, read_checkpoint
+from orbitwise.training.device import device_for
 
 Prompt = Annotated[str, AfterValidator(check_form)]
+
+# settings that may change between training and use, and those of texts where there are none
+AFTERWARDS = {
+    "sampling",
+    "guesses",
+    "test_data",
+    "test_split",
+    "test_items",
+    "workers",
+    "generation_items",
+}
+TEXTS = {"prompt", "prompt_dropout"}
 
 
 class CrystalStructureConfig(Config):
@@ -129,14 +144,14 @@ def objective(config: CrystalStructureConfig) -> CrystalDenoising:
     """The loss of a configuration."""
     return CrystalDenoising(
         config.model.process(),
-        config.target,
-        config.proposals,
-        config.cell_weight,
-        config.max_order,
-        config.beyond,
-        config.states,
-        config.times,
-        config.mirror,
+        target=config.target,
+        proposals=config.proposals,
+        cell_weight=config.cell_weight,
+        max_order=config.max_order,
+        beyond=config.beyond,
+        states=config.states,
+        times=config.times,
+        mirror=config.mirror,
         prompt_dropout=config.prompt_dropout,
     )
 
@@ -154,36 +169,21 @@ def plan(config: CrystalStructureConfig) -> Plan:
 def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     out = writable_folder(out)
-    paths = {
-        "data": config.data.resolve(),
-        "test_data": config.test_data and config.test_data.resolve(),
-    }
-    config = config.model_copy(update=paths | {"model": config.network})
+    config = config.model_copy(update={"model": config.network})
     data, lines = with_texts(training_set(config), config.prompt, out)
     denoiser = config.model.fitted(data.batch, config.train.seed)
-    if not (
-        out / NAME
-    ).exists():  # of another configuration it would be refused below, and the old file kept
-        save_run(config, out)
     words = f"{config.data.name}" + (f" ({', '.join(config.splits)})" if config.splits else "")
-    unused = {
-        "train",
-        "sampling",
-        "guesses",
-        "test_data",
-        "test_split",
-        "test_items",
-        "workers",
-        "generation_items",
-    }
-    if config.prompt == "none":
-        unused |= {"prompt", "prompt_dropout"}
-    key = config.model_dump(mode="json", exclude=unused)
-    key["domain"] = asdict(Domain.of(data.crystals, words))
-    result = fit(denoiser, objective(config), data.batch, config.train, out, key)
-    save_run(config, out)
-    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
-    lines += [f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"]
+
+    result = train_run(
+        config,
+        out,
+        partial(fit, denoiser, objective(config), data.batch, config.train),
+        begun=(out / NAME).exists(),
+        apart_from=AFTERWARDS | (TEXTS if config.prompt == "none" else set()),
+        facts={"domain": asdict(Domain.of(data.crystals, words))},
+    )
+
+    lines += [in_words(out, result)]
     if data.file.skipped:
         lines.append(
             f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}"
@@ -198,15 +198,13 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     config, run = _config(run), writable_folder(run)
     model = load_model(run)
     data, lines = with_texts(test_set(config), config.prompt, run)
-    device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
-    found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", device)
+    where = device_for(config.train.accelerator)
+    found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", where)
     lines += [
         f"{run}: {found.guesses} guesses for {len(data.crystals)} compositions, {found.evaluations}"
-        " network calls each"
+        " network calls each",
+        *unfinished(read_checkpoint(run / NAME).step, config.train.steps),
     ]
-    reached = read_checkpoint(run / NAME).step
-    if reached < config.train.steps:
-        lines.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, found, lines)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,11 +32,13 @@ from orbitwise.methods.dynamics.summary import (
 )
 from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
 from orbitwise.report.canvas import save
-from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.config import Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.training import train_run
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
+from orbitwise.training.device import device_for
 
 __all__ = [
     "DynamicsConfig",
@@ -59,22 +62,14 @@ def train(config: DynamicsConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there,
     and ``evaluate``."""
     task, out = build(config), writable_folder(out)
-    config = config.model_copy(update={"data": config.data.resolve()})
-    if not (
-        out / NAME
-    ).exists():  # of another configuration it would be refused below, and the old file kept
-        save_run(config, out)
-    key = config.model_dump(mode="json", exclude={"train", "data"}) | {"data": _digest(config.data)}
-    result = fit(
-        task.model,
-        task.objective,
-        task.data,
-        config.train,
+    audits = _audits(config, task, out)
+    result = train_run(
+        config,
         out,
-        key,
-        on_step=_audits(config, task, out),
+        partial(fit, task.model, task.objective, task.data, config.train, on_step=audits),
+        begun=(out / NAME).exists(),
+        facts={"data": _digest(config.data)},
     )
-    save_run(config, out)
     lines = [
         f"{out}: {result.steps} steps, {result.seconds:.0f} s of training",
         *evaluate(out).lines,
@@ -115,7 +110,7 @@ def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels
     of the run."""
     task, model = trained(run)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device_for())
     return AuditSubject(
         title=f"model of {Path(run).name}",
         model=task.audited(model).to(device).eval(),

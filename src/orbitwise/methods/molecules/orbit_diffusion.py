@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +33,13 @@ from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.molecules.metrics.comparison import compare
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
-from orbitwise.runs.config import Config, Plan, load_run, save_run
+from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
+from orbitwise.training.device import device_for
 
 
 class OrbitDiffusionConfig(Config):
@@ -98,20 +101,16 @@ def plan(config: OrbitDiffusionConfig) -> Plan:
 def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     made, out = parts(config), writable_folder(out)
-    config = config.model_copy(update={"data": config.data.resolve()})
-    if not (
-        out / NAME
-    ).exists():  # of another configuration it would be refused below, and the old file kept
-        save_run(config, out)
-    key = config.model_dump(mode="json", exclude={"train", "sampling"}) | {
-        "data": made.ensemble.digest
-    }
     data = to_batch(made.ensemble.mol, made.ensemble.training, dtype=torch.float32)
-    result = fit(made.denoiser, made.objective, data, config.train, out, key)
-    save_run(config, out)
-    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
-    text = f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"
-    return Outcome(out, result, [text, f"bonds: {made.ensemble.bond_source}"])
+    result = train_run(
+        config,
+        out,
+        partial(fit, made.denoiser, made.objective, data, config.train),
+        begun=(out / NAME).exists(),
+        apart_from=["sampling"],
+        facts={"data": made.ensemble.digest},
+    )
+    return Outcome(out, result, [in_words(out, result), f"bonds: {made.ensemble.bond_source}"])
 
 
 def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
@@ -119,30 +118,33 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     config, run = load_run(run), writable_folder(run)
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
-    device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
-    drawn = config.sampling.draw(made.denoiser, made.ensemble.mol, n, seed, device)
+    drawn = config.sampling.draw(
+        made.denoiser, made.ensemble.mol, n, seed, device_for(config.train.accelerator)
+    )
     write_sdf(run / "samples.sdf", made.ensemble.mol, drawn.positions_angstrom)
     write_extxyz(run / "samples.extxyz", made.ensemble.mol, drawn.positions_angstrom)
     with replacing(run / "samples.npz") as temporary:
         np.savez(temporary, positions_angstrom=drawn.positions_angstrom)
     text = [
         f"{run}: {n} samples in samples.sdf and samples.extxyz, {drawn.evaluations} network calls"
-        " each"
+        " each",
+        *unfinished(reached, config.train.steps),
     ]
-    if reached < config.train.steps:
-        text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, drawn, text)
 
 
 def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     """The run's denoiser and held-out frames, as `orbitwise audit` takes them."""
-    own, run = load_run(run), Path(run)
-    made = parts(own)
+    config, run = load_run(run), Path(run)
+    made = parts(config)
     load_weights(run / NAME, made.denoiser)
-    device = "cuda" if torch.cuda.is_available() and own.train.accelerator != "cpu" else "cpu"
-    ensemble = made.ensemble
     return denoiser_subject(
-        f"denoiser of {run.name}", made.denoiser, ensemble.mol, ensemble.held_out, request, device
+        title=f"denoiser of {run.name}",
+        denoiser=made.denoiser,
+        mol=made.ensemble.mol,
+        held_out=made.ensemble.held_out,
+        request=request,
+        device=device_for(config.train.accelerator),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,19 +33,17 @@ from orbitwise.proteins.chain import ATOMS, LONGEST, ChainBatch, chain_batch
 from orbitwise.proteins.designability import Designability, DesignabilityConfig, designability
 from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
-from orbitwise.runs.config import Config, Plan, load_run, save_run
+from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.provenance import commit, device, versions
+from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
+from orbitwise.training.device import device_for
 
-AFTERWARDS = (
-    "train",
-    "sampling",
-    "judge",
-    "designability",
-)  # settings that may change between training and use
+# settings that may change between training and use
+AFTERWARDS = ("sampling", "judge", "designability")
 SUMMARY = "summary.json"
 
 
@@ -128,11 +127,11 @@ def _data(config: ProteinBackbonesConfig) -> ProteinData:
     return read_data(
         config.data,
         config.mode,
-        config.shortest,
-        config.longest,
-        config.held_out,
-        config.skip_bad,
-        config.train.seed,
+        shortest=config.shortest,
+        longest=config.longest,
+        held_out=config.held_out,
+        skip_bad=config.skip_bad,
+        seed=config.train.seed,
     )
 
 
@@ -144,24 +143,15 @@ def plan(config: ProteinBackbonesConfig) -> Plan:
 def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     made, out = parts(config), writable_folder(out)
-    config = config.model_copy(update={"data": config.data.resolve()})
-    if not (
-        out / NAME
-    ).exists():  # of another configuration it would be refused below, and the old file kept
-        save_run(config, out)
-    key = config.model_dump(mode="json", exclude=set(AFTERWARDS))
-    result = fit(
-        made.denoiser,
-        made.objective,
-        made.batch,
-        config.train,
+    result = train_run(
+        config,
         out,
-        key | {"data": made.data.digest},
+        partial(fit, made.denoiser, made.objective, made.batch, config.train),
+        begun=(out / NAME).exists(),
+        apart_from=AFTERWARDS,
+        facts={"data": made.data.digest},
     )
-    save_run(config, out)
-    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
-    text = f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training"
-    return Outcome(out, result, [text, *made.data.lines])
+    return Outcome(out, result, [in_words(out, result), *made.data.lines])
 
 
 def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
@@ -170,16 +160,15 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     config, run = load_run(run), writable_folder(run)
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
-    where = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
+    where = device_for(config.train.accelerator)
     lengths = [len(c) for c in made.data.training]
     drawn = draw(made.denoiser, config.sampling, lengths, n, seed, where)
     save_chains(run, drawn)
     text = [
         f"{run}: {n} backbones in samples/*.pdb and samples.npz, {drawn.evaluations} network calls"
-        " each"
+        " each",
+        *unfinished(reached, config.train.steps),
     ]
-    if reached < config.train.steps:
-        text.append(f"warning: the training stands at step {reached} of {config.train.steps}")
     return Outcome(run, drawn, text)
 
 
@@ -201,9 +190,9 @@ def evaluate(run: str | Path) -> Outcome:
         drawn.chains,
         data.held_out,
         data.training,
-        config.judge,
-        drawn.evaluations,
-        config.train.seed,
+        config=config.judge,
+        evaluations=drawn.evaluations,
+        seed=config.train.seed,
     )
     design = None
     if config.designability is not None:

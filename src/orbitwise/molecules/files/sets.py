@@ -223,7 +223,14 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
     )
     if split not in SPLITS:
         raise InputError(f"its split {split!r} is none of {', '.join(SPLITS)}")
-    return Conformers(mol, kept, smiles, record.where, split, int((~found.same_isomer).sum()))
+    return Conformers(
+        mol,
+        positions_angstrom=kept,
+        smiles=smiles,
+        where=record.where,
+        split=split,
+        other_isomers=int((~found.same_isomer).sum()),
+    )
 
 
 def _with_stereo(mol: Chem.Mol, x: np.ndarray) -> Chem.Mol:

@@ -9,13 +9,17 @@ a chiral world, and equal in weight in an achiral one); ``Clusters.mirror`` says
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 _CHUNK = 2_000_000  # 3x3 matrices at a time
 
@@ -30,6 +34,33 @@ class Matching:
 
     atoms: Tensor
     permutations: Tensor
+
+    @classmethod
+    def of(cls, mol: Chem.Mol, atoms: Sequence[int], limit: int) -> Matching | None:
+        """These atoms of a molecule with hydrogens; None where there are more than ``limit``
+        exchanges.
+
+        Atoms are exchangeable when element, number of neighbours and of hydrogens agree all along
+        the graph; bond orders and charges are ignored, so the oxygens of a carboxylate or a nitro
+        group are equivalent.
+        """
+        from rdkit import Chem
+
+        from orbitwise.molecules.exchange import self_matches
+
+        position = {atom: k for k, atom in enumerate(atoms)}
+        labels = [
+            (a.GetAtomicNum(), a.GetDegree(), a.GetTotalNumHs(includeNeighbors=True))
+            for a in map(mol.GetAtomWithIdx, atoms)
+        ]
+        ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
+        bonds = [
+            (position[i], position[j], Chem.BondType.SINGLE)
+            for i, j in ends
+            if i in position and j in position
+        ]
+        found = self_matches(labels, bonds, limit + 1)
+        return cls(torch.tensor(atoms), torch.from_numpy(found)) if len(found) <= limit else None
 
 
 @dataclass(frozen=True)
@@ -72,46 +103,42 @@ class Populations:
     count: Tensor
 
 
-def matching(mol, limit: int = 20_000) -> Matching:
+def matching(mol: Chem.Mol, limit: int = 20_000) -> Matching:
     """Heavy atoms and polar hydrogens of an RDKit molecule with their graph automorphisms.
 
     Hydrogens on carbon are left out: after quenching, the skeleton fixes where they are up to their
-    exchange. Atoms are exchangeable when element, neighbour count and hydrogen count agree all
-    along the graph; bond orders and charges are ignored, so the oxygens of a carboxylate or nitro
-    group are equivalent.
+    exchange.
 
     Raises ``InputError`` above ``limit`` automorphisms.
     """
-    from rdkit import Chem
-
-    keep = [
+    atoms = [
         a.GetIdx()
         for a in mol.GetAtoms()
         if a.GetAtomicNum() != 1 or any(n.GetAtomicNum() not in (1, 6) for n in a.GetNeighbors())
     ] or list(range(mol.GetNumAtoms()))  # H2
-    position = {atom: k for k, atom in enumerate(keep)}
-    kinds: dict[tuple, int] = {}
-    graph = Chem.RWMol()
-    for i in keep:
-        atom = mol.GetAtomWithIdx(i)
-        kind = (atom.GetAtomicNum(), atom.GetDegree(), atom.GetTotalNumHs(includeNeighbors=True))
-        node = Chem.Atom(6)
-        node.SetIsotope(kinds.setdefault(kind, len(kinds)) + 1)  # the label that has to match
-        node.SetNoImplicit(True)
-        graph.AddAtom(node)
-    for bond in mol.GetBonds():
-        i, j = position.get(bond.GetBeginAtomIdx()), position.get(bond.GetEndAtomIdx())
-        if i is not None and j is not None:
-            graph.AddBond(i, j, Chem.BondType.SINGLE)
-    found = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=limit + 1)
-    if len(found) > limit:
+    found = Matching.of(mol, atoms, limit)
+    if found is None:
         raise InputError(
             f"the molecule has more than {limit} automorphisms; raise the limit, or build a"
             " Matching with the identity permutation and merge equivalent conformers by hand"
         )
-    return Matching(
-        torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep))
-    )
+    return found
+
+
+def heavy_matching(mol: Chem.Mol, limit: int = 4096) -> Matching:
+    """The heavy atoms of an RDKit molecule with hydrogens, and how they may be exchanged: as
+    RDKit's ``GetBestRMS`` does.
+
+    Raises ``InputError`` above ``limit`` exchanges (only molecules with many equal branches have so
+    many) and where there is no heavy atom.
+    """
+    atoms = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
+    if not atoms:
+        raise InputError("the molecule has no heavy atom to compare")
+    found = Matching.of(mol, atoms, limit)
+    if found is None:
+        raise InputError(f"the heavy atoms have more than {limit} exchanges; raise the limit")
+    return found
 
 
 def symmetric_rmsd(x: Tensor, y: Tensor, match: Matching, *, mirror: bool = False) -> Tensor:

@@ -16,47 +16,16 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.molecules.metrics.conformers import Matching, symmetric_rmsd
+from orbitwise.molecules.metrics.conformers import heavy_matching, symmetric_rmsd
 
-
-def heavy_matching(mol, limit: int = 4096) -> Matching:
-    """The heavy atoms of an RDKit molecule with hydrogens, and how they may be exchanged.
-
-    Atoms are exchangeable when element, number of neighbours and of hydrogens agree all along the
-    graph; bond orders and charges do not count, so the oxygens of a carboxylate or a nitro group
-    are equivalent, as in RDKit's ``GetBestRMS``. Above ``limit`` exchanges (only molecules with
-    many equal branches have so many) an ``InputError`` says so.
-    """
+if TYPE_CHECKING:
     from rdkit import Chem
-
-    keep = [a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1]
-    if not keep:
-        raise InputError("the molecule has no heavy atom to compare")
-    position = {atom: k for k, atom in enumerate(keep)}
-    kinds: dict[tuple, int] = {}
-    graph = Chem.RWMol()
-    for i in keep:
-        atom = mol.GetAtomWithIdx(i)
-        kind = (atom.GetAtomicNum(), atom.GetDegree(), atom.GetTotalNumHs(includeNeighbors=True))
-        node = Chem.Atom(6)
-        node.SetIsotope(kinds.setdefault(kind, len(kinds)) + 1)  # the label that has to match
-        node.SetNoImplicit(True)
-        graph.AddAtom(node)
-    for bond in mol.GetBonds():
-        i, j = position.get(bond.GetBeginAtomIdx()), position.get(bond.GetEndAtomIdx())
-        if i is not None and j is not None:
-            graph.AddBond(i, j, Chem.BondType.SINGLE)
-    found = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=limit + 1)
-    if len(found) > limit:
-        raise InputError(f"the heavy atoms have more than {limit} exchanges; raise the limit")
-    return Matching(
-        torch.tensor(keep), torch.tensor(found, dtype=torch.long).reshape(-1, len(keep))
-    )
 
 
 @dataclass(frozen=True)
@@ -84,18 +53,18 @@ def coverage(rmsd: Tensor, thresholds: Sequence[float] = (0.5, 0.75, 1.25)) -> C
         raise InputError("some of the distances are not finite")
     recall, precision = rmsd.min(1).values, rmsd.min(0).values
     return Coverage(
-        float(recall.mean()),
-        float(precision.mean()),
-        tuple(float((recall < d).double().mean()) for d in thresholds),
-        tuple(float((precision < d).double().mean()) for d in thresholds),
-        tuple(thresholds),
-        len(recall),
-        len(precision),
+        recall_amr=float(recall.mean()),
+        precision_amr=float(precision.mean()),
+        recall_cov=tuple(float((recall < d).double().mean()) for d in thresholds),
+        precision_cov=tuple(float((precision < d).double().mean()) for d in thresholds),
+        thresholds=tuple(thresholds),
+        references=len(recall),
+        samples=len(precision),
     )
 
 
 def coverages(
-    mols: Sequence,
+    mols: Sequence[Chem.Mol],
     references: Sequence[Tensor],
     samples: Sequence[Tensor],
     *,
@@ -110,7 +79,7 @@ def coverages(
     ``progress(done, all)`` is called after every molecule.
     """
 
-    def one(job) -> Coverage:
+    def one(job: tuple[Chem.Mol, Tensor, Tensor]) -> Coverage:
         mol, x, y = job
         return coverage(symmetric_rmsd(x, y, heavy_matching(mol)), thresholds)
 

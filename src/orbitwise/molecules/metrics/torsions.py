@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from orbitwise.errors import InputError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 Kind = Literal["backbone", "single", "ring", "amide"]
 
@@ -23,7 +26,7 @@ class Torsion:
     kind: Kind
 
 
-def find_torsions(mol) -> tuple[Torsion, ...]:
+def find_torsions(mol: Chem.Mol) -> tuple[Torsion, ...]:
     """The torsions of an RDKit molecule with hydrogens that tell its conformers apart.
 
     φ and ψ of every ``C(=O)-N-C-C(=O)-N`` come first, then rotatable single bonds, one torsion per
@@ -87,13 +90,13 @@ def torsion_word(radians: float) -> str:
     )
 
 
-def _arms(atom, other: int) -> list[int]:
+def _arms(atom: Chem.Atom, other: int) -> list[int]:
     """Neighbours of ``atom`` but ``other``: heaviest first, then lowest index."""
     near = [n for n in atom.GetNeighbors() if n.GetIdx() != other]
     return [n.GetIdx() for n in sorted(near, key=lambda n: (-n.GetAtomicNum(), n.GetIdx()))]
 
 
-def _backbone(mol) -> list[Torsion]:
+def _backbone(mol: Chem.Mol) -> list[Torsion]:
     """φ (C-N-CA-C) and ψ (N-CA-C-N) of each residue, numbered when there are several."""
     from rdkit import Chem
 
@@ -111,7 +114,7 @@ def _backbone(mol) -> list[Torsion]:
     return out
 
 
-def _ring_torsions(mol, rank: list[int]) -> list[tuple[int, int, int, int]]:
+def _ring_torsions(mol: Chem.Mol, rank: list[int]) -> list[tuple[int, int, int, int]]:
     """One torsion for every set of equivalent bonds in saturated rings of five or more atoms."""
     out, seen = [], set()
     for ring in mol.GetRingInfo().AtomRings():
@@ -130,5 +133,5 @@ def _ring_torsions(mol, rank: list[int]) -> list[tuple[int, int, int, int]]:
     return out
 
 
-def _label(mol, atoms: tuple[int, ...]) -> str:
+def _label(mol: Chem.Mol, atoms: tuple[int, ...]) -> str:
     return "–".join(f"{mol.GetAtomWithIdx(i).GetSymbol()}{i + 1}" for i in atoms)

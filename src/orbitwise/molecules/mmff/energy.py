@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.errors import InputError
 from orbitwise.molecules.mmff.parameters import MMFFParameters, mmff_parameters
 from orbitwise.units import KCAL_PER_MOL_K
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 MDYNE_A = 143.9325  # kcal/mol in 1 md Å
 COULOMB = 332.0716  # kcal/mol Å/e²
@@ -269,7 +273,7 @@ class MMFF94(AnalyticEnergy):
 
     zero_com = True
 
-    def __init__(self, mol, temperature: float = 300.0, variant: str = "MMFF94"):
+    def __init__(self, mol: Chem.Mol, temperature: float = 300.0, variant: str = "MMFF94"):
         super().__init__()
         if not (math.isfinite(temperature) and temperature > 0):
             raise InputError(f"temperature must be positive (kelvin), got {temperature}")

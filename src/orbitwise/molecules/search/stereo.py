@@ -11,6 +11,7 @@ from torch import Tensor
 
 from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
+from orbitwise.molecules.handedness import signed_values, stereo_elements
 from orbitwise.search.base import Info, Kernel, State
 from orbitwise.search.cycle import Cycle
 from orbitwise.search.langevin import MomentumState
@@ -40,8 +41,6 @@ class Stereo:
         """The class of ``positions: (N, 3)`` in Å: all 4-coordinate centres, pyramidal S, P, As,
         Se, and double bonds outside small rings. ``mol`` needs explicit hydrogens. Raises
         ``InputError`` where shapes do not fit or a centre is flat."""
-        from orbitwise.molecules.handedness import stereo_elements
-
         positions = torch.as_tensor(positions)
         if positions.shape != (mol.GetNumAtoms(), 3):
             raise InputError(
@@ -61,20 +60,7 @@ class Stereo:
     def signs(self, x: Tensor) -> Tensor:
         """``(*B, N, 3)`` -> ``(*B, K + D)``: handedness of centres, +1 cis and -1 trans of bonds; 0
         is undefined."""
-        values = []
-        if len(self.centres):
-            c = x[..., self.centres, :]
-            a, b, d = (c[..., :3, :] - c[..., 3:, :]).unbind(-2)
-            values.append((a * torch.linalg.cross(b, d)).sum(-1))
-        if len(self.bonds):
-            a, i, j, b = x[..., self.bonds, :].unbind(-2)
-            axis = torch.nn.functional.normalize(j - i, dim=-1)
-            left = a - i
-            left = left - (left * axis).sum(-1, keepdim=True) * axis
-            values.append((left * (b - j)).sum(-1))
-        if not values:
-            return x.new_zeros(*x.shape[:-2], 0)
-        return torch.cat(values, -1).nan_to_num(0.0).sign()
+        return signed_values(x, self.centres, self.bonds).nan_to_num(0.0).sign()
 
     def keeps(self, x: Tensor) -> Tensor:
         """Whether each geometry has all signs of the reference: ``(*B, N, 3)`` -> ``(*B)`` bool."""

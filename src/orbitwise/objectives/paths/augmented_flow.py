@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from orbitwise.data.buffer import ReplayBuffer
 from orbitwise.energies.base import Energy
+from orbitwise.networks.distillation import Distillation
+from orbitwise.networks.former import Former
 from orbitwise.networks.mlp import MLP
 from orbitwise.objectives.paths.path import Paths
 from orbitwise.objectives.paths.trajectory_balance import TrajectoryBalance
 
 
-class AugmentedFlow(TrajectoryBalance):
+class AugmentedFlow(Former, TrajectoryBalance):
     """Trajectory balance whose reward is augmented along the path: ``log R -> log(R + Σ_t r(x_t) /
     T)``.
 
@@ -40,8 +43,13 @@ class AugmentedFlow(TrajectoryBalance):
         self.weight, self.rate = weight, rate
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.target, self.predictor = (self._network(energy) for _ in range(2))
-        self.target.requires_grad_(False)
+            self.distillation = Distillation(lambda: self._network(energy))
+
+    def upgrade(self, state: dict[str, Any], prefix: str) -> None:
+        """The two networks were the objective's own."""
+        for name in ("target.", "predictor."):
+            for key in [key for key in state if key.startswith(prefix + name)]:
+                state[f"{prefix}distillation.{key.removeprefix(prefix)}"] = state.pop(key)
 
     @staticmethod
     def _network(energy: Energy) -> nn.Module:
@@ -52,7 +60,7 @@ class AugmentedFlow(TrajectoryBalance):
     def novelty(self, x: Tensor, scale: Tensor) -> Tensor:
         """``|f - f_φ|²`` of states ``(M, *E)``, ``(M,)``, differentiable in the predictor."""
         still = torch.ones(len(x), device=x.device)
-        return (self.target(x / scale, still) - self.predictor(x / scale, still)).square().sum(1)
+        return self.distillation.error(x / scale, still)
 
     def paths(self, sampler, count: int, generator: torch.Generator | None) -> Paths:
         paths = super().paths(sampler, count, generator)
@@ -65,7 +73,7 @@ class AugmentedFlow(TrajectoryBalance):
         return replace(paths, energy=-torch.logaddexp(-paths.energy, bonus.clamp_min(1e-30).log()))
 
     def _distil(self, x: Tensor, scale: Tensor) -> None:
-        parameters = list(self.predictor.parameters())
+        parameters = list(self.distillation.predictor.parameters())
         with torch.enable_grad():
             grads = torch.autograd.grad(self.novelty(x, scale).mean(), parameters)
         with torch.no_grad():

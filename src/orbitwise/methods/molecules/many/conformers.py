@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
@@ -30,11 +30,13 @@ from orbitwise.methods.molecules.many.sampling import draw
 from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
 from orbitwise.molecules.files.sets import read_smiles
-from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.config import Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
 from orbitwise.training.checkpoint import NAME
+from orbitwise.training.device import device_for
 from orbitwise.training.progress import Progress, ProgressBar
 
 __all__ = ["MoleculeConformersConfig", "evaluate", "plan", "report", "sample", "train"]
@@ -53,20 +55,19 @@ def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     found = config.read("train")
     data = ConformerData(found.molecules, max_group=config.max_group, buckets=config.buckets)
     out = writable_folder(out)
-    config = config.model_copy(update={"data": tuple(path.resolve() for path in config.data)})
     made = build(config, data_scale(data, config.prior))
-    if not (
-        out / NAME
-    ).exists():  # of another configuration it would be refused below, and the old file kept
-        save_run(config, out)
-    key = config.model_dump(mode="json", exclude={"train", "sampling", "data"}) | {
-        "data": _digest(data)
-    }
-    result = fit(made.denoiser, made.objective, data, config.train, out, key)
-    save_run(config, out)
-    loss = "" if result.loss is None else f", loss {result.loss:.4g}"
+
+    result = train_run(
+        config,
+        out,
+        partial(fit, made.denoiser, made.objective, data, config.train),
+        begun=(out / NAME).exists(),
+        apart_from=["sampling"],
+        facts={"data": _digest(data)},
+    )
+
     text = [
-        f"{out}: {result.steps} steps{loss}, {result.seconds:.0f} s of training",
+        in_words(out, result),
         f"{len(data)} conformers of {len(found)} molecules",
     ]
     if found.skipped:
@@ -117,11 +118,16 @@ def sample(
     per = config.sampling.per_reference
     default = [per * len(m) if molecules is None else config.sampling.count for m in asked]
     counts = [n or count for count in default]
-    device = "cuda" if torch.cuda.is_available() and config.train.accelerator != "cpu" else "cpu"
+
     with ProgressBar("sampling") as bar:
-        show = lambda k, of: bar(Progress(k, of))  # noqa: E731
         drawn = draw(
-            made.denoiser, asked, counts, config.sampling, seed=seed, device=device, progress=show
+            made.denoiser,
+            asked,
+            counts,
+            config.sampling,
+            seed=seed,
+            device=device_for(config.train.accelerator),
+            progress=lambda k, of: bar(Progress(k, of)),
         )
     result = [
         replace(m, positions_angstrom=x.astype(np.float32))
@@ -140,10 +146,9 @@ def sample(
         temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
     text = [
         f"{run}: {sum(counts)} samples of {len(asked)} molecules in samples.sdf and samples.npz, "
-        f"{drawn.evaluations} network calls each"
+        f"{drawn.evaluations} network calls each",
+        *unfinished(step, config.train.steps),
     ]
-    if step < config.train.steps:
-        text.append(f"warning: the training stands at step {step} of {config.train.steps}")
     large = [m.smiles for m in asked if m.atoms > config.max_atoms]
     if large:
         text.append(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from orbitwise.errors import InputError
-from orbitwise.methods.molecules.many.sampling import Handedness, handedness
+from orbitwise.methods.molecules.many.sampling import HandednessKept, handedness
 from orbitwise.molecules.files.sets import Conformers
 from orbitwise.molecules.metrics.coverage import Average, Coverage, average, coverages
 from orbitwise.molecules.molecule import etkdg
@@ -31,7 +31,7 @@ class Scores:
 
     name: str
     coverage: tuple[Coverage, ...]
-    handedness: tuple[Handedness, ...]
+    handedness: tuple[HandednessKept, ...]
 
     def figures(self, which: Sequence[int] | None = None) -> dict[str, Average]:
         """Mean over molecules (all, or those at ``which``) of every figure, with its error, and the
@@ -159,11 +159,11 @@ def compare(
     chosen = tuple(molecules[k] for k, _ in kept)
     mine, theirs = tuple(samples[k] for k, _ in kept), tuple(x for _, x in kept)
     return Comparison(
-        chosen,
-        score("model", chosen, mine, progress),
-        score("ETKDGv3", chosen, theirs, progress),
-        mine,
-        theirs,
-        len(molecules) - len(kept),
-        evaluations,
+        molecules=chosen,
+        model=score("model", chosen, mine, progress),
+        etkdg=score("ETKDGv3", chosen, theirs, progress),
+        model_samples=mine,
+        etkdg_samples=theirs,
+        left_out=len(molecules) - len(kept),
+        evaluations=evaluations,
     )

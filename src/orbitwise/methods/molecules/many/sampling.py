@@ -87,7 +87,7 @@ def draw(
 
 
 @dataclass(frozen=True)
-class Handedness:
+class HandednessKept:
     """Of the samples of one molecule: ``labelled``, the share in which every tetrahedral atom and
     double bond came out as asked, equal hydrogens told apart; ``isomer``, the share that is the
     stereoisomer asked for."""
@@ -96,13 +96,10 @@ class Handedness:
     isomer: float
 
 
-def handedness(molecule: Conformers, samples: np.ndarray) -> Handedness:
+def handedness(molecule: Conformers, samples: np.ndarray) -> HandednessKept:
     """Before any repair; ``samples: (S, N, 3)``."""
-    elements, reference = (
-        stereo_elements(molecule.mol),
-        molecule.positions_angstrom[0].astype(float),
-    )
+    elements = stereo_elements(molecule.mol)
+    reference = molecule.positions_angstrom[0].astype(float)
     labelled = (elements.signs(samples) == elements.signs(reference[None])).all(1)
-    return Handedness(
-        float(labelled.mean()), float(relabel(molecule.mol, samples, reference).same_isomer.mean())
-    )
+    isomer = relabel(molecule.mol, samples, reference).same_isomer
+    return HandednessKept(labelled=float(labelled.mean()), isomer=float(isomer.mean()))
