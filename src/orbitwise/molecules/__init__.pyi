@@ -20,12 +20,12 @@ from orbitwise.molecules.metrics.conformers import Matching as Matching
 from orbitwise.molecules.metrics.conformers import Populations as Populations
 from orbitwise.molecules.metrics.conformers import assign as assign
 from orbitwise.molecules.metrics.conformers import find_conformers as find_conformers
+from orbitwise.molecules.metrics.conformers import heavy_matching as heavy_matching
 from orbitwise.molecules.metrics.conformers import matching as matching
 from orbitwise.molecules.metrics.conformers import populations as populations
 from orbitwise.molecules.metrics.conformers import symmetric_rmsd as symmetric_rmsd
 from orbitwise.molecules.metrics.coverage import Coverage as Coverage
 from orbitwise.molecules.metrics.coverage import coverages as coverages
-from orbitwise.molecules.metrics.coverage import heavy_matching as heavy_matching
 from orbitwise.molecules.metrics.torsions import Torsion as Torsion
 from orbitwise.molecules.metrics.torsions import find_torsions as find_torsions
 from orbitwise.molecules.metrics.torsions import map_pair as map_pair
