@@ -49,5 +49,9 @@ def _elsewhere(package: str, name: str) -> Iterator[str]:
     root = package.partition(".")[0]
     inside = [f"{root}.{part}" for part in import_module(root)._PACKAGES]
     for other in [root, *inside]:
-        if other != package and name in getattr(import_module(other), "__all__", ()):
+        try:
+            public = getattr(import_module(other), "__all__", ())
+        except ImportError:  # a room whose extra is not installed
+            continue
+        if other != package and name in public:
             yield f"{other}.{name}"
