@@ -44,12 +44,12 @@ class AuditBatch:
         size = len(self)
         target = {k: v[index] for k, v in self.targets.items()}
         return AuditBatch(
-            self.x[index],
-            target if isinstance(self.target, dict) else target["prediction"],
-            tuple(pick(value, index, size) for value in self.args),
-            None if self.mask is None else self.mask[index],
-            tuple(value[index] for value in self.moved),
-            self.level,
+            x=self.x[index],
+            target=target if isinstance(self.target, dict) else target["prediction"],
+            args=tuple(pick(value, index, size) for value in self.args),
+            mask=None if self.mask is None else self.mask[index],
+            moved=tuple(value[index] for value in self.moved),
+            level=self.level,
         )
 
 

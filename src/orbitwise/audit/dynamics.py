@@ -206,13 +206,19 @@ class AuditEvery:
             chunk=self.chunk,
         )
         training = [m for m in model.modules() if m.training]
+
         with torch.no_grad():
             numbers = {name: float(measure(model.eval())) for name, measure in self.numbers.items()}
         for m in training:
             m.training = True
         taken = time.monotonic() - begin
         return AuditedStep(
-            moment.step, moment.seconds, taken, tuple(report.rows), numbers, tuple(report.warnings)
+            step=moment.step,
+            seconds=moment.seconds,
+            audit_seconds=taken,
+            rows=tuple(report.rows),
+            numbers=numbers,
+            warnings=tuple(report.warnings),
         )
 
     def _begin(self, step: int) -> set[int]:

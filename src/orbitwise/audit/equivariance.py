@@ -100,10 +100,12 @@ def audit_equivariance(
                     plain[name], batch.targets[name].to(plain[name]), batch.mask
                 )
                 terms[name, batch.level].append(_Part(found, given, F, batch.mask))
+
     if skipped:
         warnings.append(
             f"{skipped} batches were left out: the budget of {budget_seconds:g} s was used up"
         )
+
     rows = [
         _row(name, level, parts, eps, slopes.get((name, level)))
         for (name, level), parts in terms.items()

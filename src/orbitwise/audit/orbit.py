@@ -76,6 +76,7 @@ def over_orbit(
         args = [pick(value, item[index], size) for value in batch.args]
         answer = model(x[index], *[value[index] for value in moved], *args)
         parts.append(_answers(answer, batch, len(index)))
+
     found = {}
     for name in batch.targets:
         y = torch.cat([part[name] for part in parts]).double().unflatten(0, (K, size))

@@ -83,12 +83,14 @@ class PredictorCorrector:
             raise InputError(
                 "grid must be at least two increasing times in [0, 1], and end where noise is left"
             )
+
         size = len(mask)
         if start is None:
             frac = process.frac.prior((*mask.shape, 3), generator=generator, mask=mask)
             cell = process.cell.prior((size, 1, 6), generator=generator, device=mask.device)
         else:
             frac, cell = start
+
         times = grid.to(frac)[:, None].expand(-1, size)
         lifted = VE(process.frac.sigma_min, process.frac.sigma_max)
         step = Ancestral(self.stochasticity).step
@@ -115,6 +117,7 @@ class PredictorCorrector:
                 frac = wrap(frac)
             if progress is not None:
                 progress(k + 1, len(grid))
+
         last = estimate(frac, cell, times[-1])
         if progress is not None:
             progress(len(grid), len(grid))

@@ -89,6 +89,7 @@ def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) ->
         raise InputError(
             f"{where}, line {first_line - 1}: the comment line cannot be read ({error})"
         ) from error
+
     species_at, position_at, width = _columns(
         str(info.pop("Properties", "species:S:1:pos:R:3")), where, first_line - 1
     )

@@ -226,6 +226,7 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
                 f"there is no Ray to join at {address!r} ({one_line(error)})"
             ) from error
         return
+
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -255,6 +256,7 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
     finally:
         for name in new:
             os.environ.pop(name, None)
+
     # Nothing between Ctrl-C and the end of the program may wait for a Ray that hangs: Ray's hook
     # would first report the error to its server, and its own shutdown at exit has no end; this one
     # comes before it.

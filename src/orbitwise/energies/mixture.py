@@ -36,6 +36,7 @@ class GaussianMixture(Energy):
                 "a mixture needs means (K, *event), scales () or (K,) or (K, *event) and weights"
                 f" (K,); got {tuple(means.shape)}, {tuple(scales.shape)}, {tuple(weights.shape)}"
             )
+
         if not (scales > 0).all() or not (weights > 0).all():
             raise InputError("the scales and weights of a mixture must be positive")
         self.event_shape = tuple(means.shape[1:])

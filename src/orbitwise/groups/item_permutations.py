@@ -89,6 +89,7 @@ class ItemPermutations(PointPermutation):
             raise InputError(
                 f"there are no labels to permute within: their shape is {tuple(labels.shape)}"
             )
+
         whole = Permutation(labels.shape[-1], labels)
         orders = whole.log_order.exp()
         if (orders > max_order + 0.5).any():
@@ -99,6 +100,7 @@ class ItemPermutations(PointPermutation):
                 " (Permutation(n, labels).log_order tells which), raise max_order, or use"
                 " Permutation(n, labels) with method='gibbs', 'mode' or 'snis'"
             )
+
         batch, n = labels.shape[:-1], labels.shape[-1]
         ranked, points = whole.labels.reshape(-1, n).sort(dim=-1, stable=True)  # class after class
         blocks = (ranked != ranked.roll(1, -1)).index_fill(

@@ -67,6 +67,7 @@ class StabiliserSearch:
             raise InputError(
                 "the graph is too symmetric for the automorphism search (strongly regular?)"
             )
+
         n = len(self.labels)
         colours = self._refine(colours)
         left, right = colours[:n], colours[n:]
@@ -85,6 +86,7 @@ class StabiliserSearch:
             whole = np.where(decided, p, np.arange(n))
             if self._is_automorphism(whole) and self.check(whole):
                 return whole
+
         cell = _cell(left)
         if cell is None:
             return None

@@ -121,6 +121,7 @@ def evidence(
             f"all {n} paths end at infinite energy, so nothing can be estimated from their weights;"
             " train longer, or look at the samples"
         )
+
     weight = (forward - forward.max()).exp()
     share = weight / weight.sum()
     log_z = _log_mean_exp(forward)
@@ -155,6 +156,7 @@ def evidence(
             # E_B[w] E_B[1/w] = E_F[w²] / Z², the inverse of the fraction
             "ess_backward": math.exp(-_log_mean_exp(backward) - _log_mean_exp(-backward)),
         }
+
     largest, k = float(share.max()), pareto_k(forward)
     told = _cautions(forward, ess, largest, k, log_z, log_z_error, dead, elbo, found)
     return Evidence(
@@ -272,6 +274,7 @@ def _cautions(forward, ess, largest, k, log_z, log_z_error, dead, elbo, found) -
             f"{dead} of {n} paths end at infinite energy: the ELBO is -inf, and they count as"
             " weight zero in log Z and ESS"
         )
+
     if n * ess < 20 or largest > 0.2:
         told.append(
             f"few weights dominate (the largest is {100 * largest:.0f} % of the sum, {n * ess:.1f}"
@@ -283,6 +286,7 @@ def _cautions(forward, ess, largest, k, log_z, log_z_error, dead, elbo, found) -
             f"the weights have a heavy tail (Pareto k = {k:.2f}): log Z and ESS change with every"
             " new rare path, and their errors are too small"
         )
+
     if dead == 0:
         square = (forward - elbo).square()
         if float(square.sum()) > 0 and float(square.max() / square.sum()) > 0.3:
@@ -290,6 +294,7 @@ def _cautions(forward, ess, largest, k, log_z, log_z_error, dead, elbo, found) -
                 f"one path makes {100 * float(square.max() / square.sum()):.0f} % of the variance"
                 " of the ELBO: its error is rough"
             )
+
     if found:
         spread = math.hypot(log_z_error, found["eubo_error"])
         if log_z > found["eubo"] + 3 * spread:

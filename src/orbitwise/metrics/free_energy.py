@@ -240,13 +240,13 @@ def judge_free_energies(
     kept = memory(start, label[: len(start)], count)
     ensemble = own.with_share(search, kept)
     return FreeEnergyVerdict(
-        ensemble,
-        search,
-        weights,
-        reference,
-        kept,
-        agreement(own, search, 1 - kept),
-        None if reference is None else agreement(ensemble, reference),
+        ensemble=ensemble,
+        search=search,
+        weights=weights,
+        reference=reference,
+        memory=kept,
+        against_search=agreement(own, search, 1 - kept),
+        against_reference=None if reference is None else agreement(ensemble, reference),
     )
 
 

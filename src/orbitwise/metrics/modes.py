@@ -141,6 +141,7 @@ def mixture_modes(
             f" and weights {tuple(weights.shape)} do not fit; expected (n, *E), (K, *E), (K, *E),"
             " (K,)"
         )
+
     share, effective = _shares(x, log_weights)
     points, means, scales = (v.to(x.device).double().flatten(1) for v in (x, means, scales))
     exact = weights.to(x.device).double() / weights.sum()
@@ -152,6 +153,7 @@ def mixture_modes(
     weight = share @ belongs
     off = weight - exact
     null = _multinomial(exact, effective, repeats, generator) - exact
+
     return ModeWeights(
         weight=weight,
         error=(share.square() @ (belongs - weight).square()).sqrt(),
@@ -188,6 +190,7 @@ def well_coverage(
             "a many-well sample is (n, 2W) and its minor mass lies between 0 and 1, got"
             f" {tuple(x.shape)} and {minor_mass}"
         )
+
     share, effective = _shares(x, log_weights)
     minor = (x[:, 0::2] < 0).double()
     wells = minor.shape[1]
@@ -212,6 +215,7 @@ def well_coverage(
     scale = covariance.diagonal().clamp_min(1e-300).sqrt()
     # a well without both sides has no correlation, which its mass tells
     correlation = (covariance / scale / scale[:, None]).triu(1).abs().max()
+
     return WellCoverage(
         minor=mass,
         error=torch.full_like(mass, math.sqrt(minor_mass * (1 - minor_mass) / effective)),

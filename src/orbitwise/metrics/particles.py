@@ -191,6 +191,7 @@ def _screen(
     )  # y R k, so the frequencies are turned
     size = max(1, CELLS // (max(n, points * FREQUENCIES) * len(rotations)))
     found = []
+
     for part in y.float().split(size):
         phase = (part @ turned).view(len(part), points, len(rotations), FREQUENCIES)
         right = _features(phase)  # (m, K, 2 F)

@@ -250,11 +250,13 @@ class Graphs:
         )
         corners = torch.full((m, c, 4), -1, dtype=torch.int16)
         centres = torch.full((m, c), -1, dtype=torch.int16)
+
         for k, g in enumerate(graphs):  # ragged input
             i, j = len(g.species), len(g.centres)
             species[k, :i], charge[k, :i] = g.species, g.charge
             bonds[k, :i, :i], pairs[k, :i, :i] = g.bonds, g.pairs
             corners[k, :j], centres[k, :j] = g.corners, g.centres
+
         renamings = ItemPermutations.stack([g.automorphisms for g in graphs], n)
         return cls(
             species=species,

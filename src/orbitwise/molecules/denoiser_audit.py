@@ -41,6 +41,7 @@ def denoiser_subject(
         raise InputError(
             f"levels: noise levels lie between 0 (noise) and 1 (data), got {list(levels)}"
         )
+
     denoiser = denoiser.to(device).eval()
     order = np.random.default_rng(request.seed).permutation(len(held_out))[: request.items]
     frames = to_batch(mol, held_out[order], dtype=torch.float32).to(device)
@@ -51,6 +52,7 @@ def denoiser_subject(
         generator = torch.Generator(device).manual_seed(request.seed + 1)
         times = torch.full((len(x1),), t, device=device)
         noised[t] = times, process.perturb(x1, times, generator=generator, mask=frames.mask)
+
     batches = []
     for start in range(
         0, len(x1), _BATCH
@@ -61,6 +63,7 @@ def denoiser_subject(
             batches.append(
                 AuditBatch(xt[part], x1[part], (times[part], labels), labels.mask, level=t)
             )
+
     return AuditSubject(
         title=title,
         model=denoiser,

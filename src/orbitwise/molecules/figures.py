@@ -50,6 +50,7 @@ def scatter_figure(
         ha="right",
         fontsize=8,
     )
+
     for values, colour, label in ((x, SEARCHER, name), (y, SAMPLES, "model")):
         right.scatter(
             n + (0.15 if label == "model" else -0.15), values, s=10, color=colour, alpha=0.45, lw=0
@@ -58,6 +59,7 @@ def scatter_figure(
         edges = np.array_split(sizes, max(1, min(6, len(sizes) // 2)))
         middle = [(n[np.isin(n, e)].mean(), values[np.isin(n, e)].mean()) for e in edges]
         right.plot(*np.array(middle).T, color=colour, lw=1.6, marker="o", ms=4, label=label)
+
     right.set(xlabel="atoms, with hydrogens", ylabel="recall AMR (Å)", ylim=(0, top))
     legend(right, "upper left")
     return fig
@@ -74,6 +76,7 @@ def overlay_figure(overlays: Sequence[Overlay], name: str):
     for axis in axes:
         plain(axis)
         axis.set_axis_off()
+
     for axis, o in zip(axes, overlays, strict=False):
         turn = np.linalg.svd(o.reference - o.reference.mean(0), full_matrices=False)[2][:2].T
         for x, colour, width in (

@@ -97,6 +97,7 @@ def stereo_elements(mol: Chem.Mol) -> StereoElements:
         else:
             continue
         atoms.append(atom.GetIdx())
+
     rings = mol.GetRingInfo()
     for bond in mol.GetBonds():
         if (
@@ -114,6 +115,7 @@ def stereo_elements(mol: Chem.Mol) -> StereoElements:
         ]
         if doubles == [1, 1] and all(len(r) in (1, 2) for r in rest):
             bonds.append([rest[0][0], ends[0].GetIdx(), ends[1].GetIdx(), rest[1][0]])
+
     as_rows = lambda rows: np.array(rows, dtype=np.int64).reshape(len(rows), 4)  # noqa: E731
     return StereoElements(as_rows(centres), np.array(atoms, dtype=np.int64), as_rows(bonds))
 
@@ -148,6 +150,7 @@ def relabel(
         raise InputError(
             f"positions have shape {positions.shape}, expected (frames, {mol.GetNumAtoms()}, 3)"
         )
+
     reference = positions[0] if reference is None else np.asarray(reference)
     elements = stereo_elements(mol)
     target = elements.signs(reference[None])[0]
@@ -170,6 +173,7 @@ def relabel(
         ) in free.items():  # swap two equal neighbours of this centre where its sign is wrong
             rows = np.flatnonzero(wrong[:, i])
             permutations[np.ix_(rows, [a, b])] = permutations[np.ix_(rows, [b, a])]
+
     moved = np.take_along_axis(positions, permutations[..., None], axis=1)
     same = (elements.signs(moved) == target).all(1)
     permutations[~same] = np.arange(mol.GetNumAtoms())
@@ -282,6 +286,7 @@ def _first_match(
         flips = (moved[..., 0] != left).astype(int) + (moved[..., 3] != right)
         source = np.concatenate([source, pair + len(centres)], axis=1)
         sign = np.concatenate([sign, 1 - 2 * (flips % 2)], axis=1)
+
     found = np.zeros(len(positions), dtype=np.int64)
     for f, own in enumerate(elements.signs(positions)):  # frames one by one keeps (M, E) small
         hits = ((own[source] * sign == target) | ~fixed).all(1)

@@ -58,12 +58,14 @@ def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
     with captured_rdkit_log() as log:
         mol = Chem.MolFromSmiles(text, sanitize=False)
         problems = [] if mol is None else [p.Message() for p in Chem.DetectChemistryProblems(mol)]
+
     if mol is None:
         raise InputError(f"cannot read the SMILES {text!r}: {_syntax_reason(log)}")
     if problems:
         raise InputError(
             f"the SMILES {text!r} is not a possible molecule: {_one_based(problems[0])}"
         )
+
     with captured_rdkit_log():
         mol = Chem.MolFromSmiles(text)
     _check_contents(mol, text)

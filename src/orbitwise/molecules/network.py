@@ -149,7 +149,15 @@ class MoleculeNetwork(nn.Module):
         self.hand = nn.Sequential(nn.Linear(2, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         inputs = radial + self.graph.pair_features
         self.layers = nn.ModuleList(
-            EquivariantLayer(hidden, pair, inputs, vectors, heads, times, chiral=False)
+            EquivariantLayer(
+                hidden=hidden,
+                pair=pair,
+                pair_inputs=inputs,
+                vectors=vectors,
+                heads=heads,
+                times=times,
+                chiral=False,
+            )
             for _ in range(layers)
         )
         self.gate = nn.Linear(hidden, vectors)

@@ -147,7 +147,15 @@ class Denoising:
             {"proposals": self.proposals, "include_identity": True} if method == "snis" else {}
         )
         post = orbit_posterior(
-            self.group, self.process, moved, xt, t, mask, method, generator=generator, **options
+            self.group,
+            self.process,
+            x1=moved,
+            xt=xt,
+            t=t,
+            mask=mask,
+            method=method,
+            generator=generator,
+            **options,
         )
         return xt, post.mean.to(x1)
 

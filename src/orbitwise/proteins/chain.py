@@ -203,15 +203,18 @@ def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) 
         raise InputError(
             f"{path}: there is no such file; say where the protein chains are: data=FILE.npz"
         )
+
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not an .npz file of arrays ({error})") from None
+
     if missing := {"n_ca_c", "offsets", "sequence", "chain_id"} - arrays.keys():
         raise InputError(
             f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
         )
+
     offsets, count = arrays["offsets"].astype(np.int64), len(arrays["chain_id"])
     xyz = arrays["n_ca_c"].astype(np.float64)
     if len(offsets) != count + 1 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
@@ -232,6 +235,7 @@ def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) 
         ]
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
     left = np.flatnonzero(broken) if not breaks else ()
     return ChainFile(
         chains,

@@ -72,6 +72,7 @@ def read_chains(
         raise InputError(
             f"{path}: there is no such file or folder; say where the protein chains are: data=PATH"
         )
+
     files = (
         sorted(p for p in path.iterdir() if p.suffix.lower() in PDB + MMCIF)
         if path.is_dir()
@@ -91,6 +92,7 @@ def read_chains(
         chains += found.chains
         skipped += found.skipped
         notes += found.notes
+
     if not chains:
         raise InputError(
             f"{path}: no chain is left; {len(skipped)} were skipped, the first: {skipped[0]}"

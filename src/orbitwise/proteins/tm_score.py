@@ -118,6 +118,7 @@ def _nearest(
     if not len(which):
         none = torch.zeros((), dtype=torch.long, device=chain.device)
         return chain.new_zeros((), dtype=torch.float64), none, none
+
     length = torch.tensor(n, device=chain.device)
     d0 = tm_d0(length)
     scores = []
@@ -127,6 +128,7 @@ def _nearest(
         own = (chain * real[..., None])[:, None]
         square = _superposed(own, other[:, None], real[:, None].float())[:, 0]
         scores.append((real / (1 + square / d0.square())).sum(-1) / n)
+
     top = torch.cat(scores).topk(min(refined, len(which))).indices
     real = matched[which[top], at[top]]
     other = library[which[top, None], place[at[top]]]

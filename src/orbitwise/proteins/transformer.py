@@ -157,6 +157,7 @@ class ResidueTransformer(Former):
         self.plain = nn.Linear(hidden, 3 * atoms, bias=not alike)
         self.gone = ("plain.bias",) if alike else ()
         self.along = nn.Linear(hidden, atoms * (self.around.vectors + heads))
+
         for readout in (self.plain, self.along):  # near the linear estimate at the start
             nn.init.normal_(readout.weight, std=0.01)
             if readout.bias is not None:
@@ -182,6 +183,7 @@ class ResidueTransformer(Former):
         *biases, last = self._pairs(middle, real).chunk(len(self.layers) + 1, 1)
         size = torch.log(lengths.clamp(min=1) / 64.0).to(h.dtype)
         condition = self.time(t) + self.length(size[:, None])
+
         for layer, bias in zip(self.layers, biases, strict=True):
             h = layer(h, bias, condition)
         h = self.norm(h)

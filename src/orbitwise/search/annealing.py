@@ -113,11 +113,13 @@ def anneal(
             "annealing needs chains, steps_per_level and chunk of at least 1 and resample_below in"
             f" [0, 1]; got {chains}, {steps_per_level}, {chunk} and {resample_below}"
         )
+
     begin = time.perf_counter()
     if isinstance(schedule, Tensor):
         schedule = pilot(energy, prior, kernel, betas=schedule, generator=generator)
     elif isinstance(schedule, int):
         schedule = pilot(energy, prior, kernel, generator=generator).with_levels(schedule)
+
     chunk = chains if chunk is None else chunk
     run = _Run(energy, prior, kernel, schedule, steps_per_level, resample_below, generator, observe)
     parts, interrupted = [], False

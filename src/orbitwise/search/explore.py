@@ -72,6 +72,7 @@ def explore(
             "steps, thin and refit_every must be at least 1 and refit_every a multiple of thin;"
             f" got {steps}, {thin}, {refit_every}"
         )
+
     begin = time.perf_counter()
     surface = NoveltyEnergy(energy, novelty, weight)
     state = kernel.init(x, surface)
@@ -104,6 +105,7 @@ def explore(
             novelty.fit(seen, refit_steps, generator=generator)
             value, grad = surface.overlay(state.x, follow.clean)
             state = replace(state, energy=value, grad=grad)
+
     batch = x.shape[: x.ndim - len(energy.event_shape)]
     return Explored(
         x=torch.cat(points),

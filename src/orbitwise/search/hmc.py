@@ -51,6 +51,8 @@ class HMC:
             h = h * (1 + self.jitter * (2 * uniform(h.shape, h, generator).to(h.dtype) - 1))
         h = per_chain(h, state.x)
         p0 = mass.momentum(state.x, energy, generator)
-        x, p, value, grad = leapfrog(state.x, p0, state.grad, h, self.leapfrog_steps, mass, energy)
+        x, p, value, grad = leapfrog(
+            state.x, p0, grad=state.grad, h=h, steps=self.leapfrog_steps, mass=mass, energy=energy
+        )
         log_ratio = state.energy - value + mass.kinetic(p0, state.energy) - mass.kinetic(p, value)
         return metropolis(state, x, value, grad, log_ratio, generator)

@@ -73,7 +73,9 @@ class Langevin:
         half_drift = 0.5 * mass.velocity(h)
         kicked = state.momentum - 0.5 * h * state.grad
         x = state.x + half_drift * kicked
-        thermal = _refresh(kicked, x, h, self.friction, mass, energy, generator)
+        thermal = _refresh(
+            kicked, x, time=h, friction=self.friction, mass=mass, energy=energy, generator=generator
+        )
         x = x + half_drift * thermal
         if energy.zero_com:
             x = keep_centre(x, state.x)
@@ -117,11 +119,30 @@ class AdjustedLangevin:
     ) -> tuple[MomentumState, Info]:
         mass = Mass(self.mass)
         h = per_chain(state.step_size, state.x)
-        p0 = _refresh(state.momentum, state.x, 0.5 * h, self.friction, mass, energy, generator)
-        x, p, value, grad = leapfrog(state.x, p0, state.grad, h, 1, mass, energy)
+        p0 = _refresh(
+            state.momentum,
+            state.x,
+            time=0.5 * h,
+            friction=self.friction,
+            mass=mass,
+            energy=energy,
+            generator=generator,
+        )
+        x, p, value, grad = leapfrog(
+            state.x, p0, grad=state.grad, h=h, steps=1, mass=mass, energy=energy
+        )
         log_ratio = state.energy - value + mass.kinetic(p0, value) - mass.kinetic(p, value)
         state, info = metropolis(state, x, value, grad, log_ratio, generator)
         p = choose(info.accepted, p, -p0)
         return replace(
-            state, momentum=_refresh(p, state.x, 0.5 * h, self.friction, mass, energy, generator)
+            state,
+            momentum=_refresh(
+                p,
+                state.x,
+                time=0.5 * h,
+                friction=self.friction,
+                mass=mass,
+                energy=energy,
+                generator=generator,
+            ),
         ), info

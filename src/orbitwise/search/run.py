@@ -84,6 +84,7 @@ def run(
                 break
     except KeyboardInterrupt:
         interrupted = True
+
     whole = len(energies)  # an interruption between the two appends leaves one position too many
     first = (state.x, state.energy) if row is None else (state.x[row], state.energy[row])
     x = torch.stack(kept[:whole]) if whole else first[0].new_empty(0, *first[0].shape)

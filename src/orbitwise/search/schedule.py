@@ -129,6 +129,7 @@ def pilot(
         raise EnergyError(
             "no sample of the prior has a finite energy; choose another prior (wider, or nearer)"
         )
+
     path = AnnealingPath(energy, prior)
     log_step = torch.tensor(float(kernel.step_size), dtype=torch.float64).log()
     beta, found, sizes = 0.0, [], []
@@ -146,7 +147,13 @@ def pilot(
         path.beta = beta
         state = path.state(x, clean, initial_step(1.0, clean.energy))
         log_step, average, state, clean = _adapt(
-            kernel, path, state, clean, log_step, steps if found else 4 * steps, generator
+            kernel,
+            path,
+            state=state,
+            clean=clean,
+            log_step=log_step,
+            steps=steps if found else 4 * steps,
+            generator=generator,
         )
         x = state.x
         found.append(beta)

@@ -48,6 +48,7 @@ def warmup(
     gain = (target * (1 - target)) ** -0.5
     log_step = state.step_size.double().log().reshape(own, -1)
     average, weight = torch.zeros_like(log_step[:, :1]), 0
+
     for n in range(1, steps + 1):
         if n == settle + 1:
             log_step = log_step.median(1, keepdim=True).values
@@ -63,5 +64,6 @@ def warmup(
             average, weight = average + log_step, weight + 1
         if observe is not None and observe(n, state, info):
             break
+
     log_step = average / weight if weight else log_step.median(1, keepdim=True).values
     return replace(state, step_size=log_step.exp().to(dtype).expand(own, chains).reshape(lead))

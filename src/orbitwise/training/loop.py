@@ -143,7 +143,16 @@ def train(
                 shown = time.monotonic()
                 show(window.progress(run, loss, first, begun))
         run.fabric.barrier()
-    return TrainResult(model, run.ema.module, run.step, loss, run.seconds, run.skipped, first, path)
+    return TrainResult(
+        model=model,
+        ema=run.ema.module,
+        steps=run.step,
+        loss=loss,
+        seconds=run.seconds,
+        skipped=run.skipped,
+        resumed_at=first,
+        checkpoint=path,
+    )
 
 
 def estimate_step_seconds(
@@ -218,6 +227,7 @@ class _Run:
                 loss = self.objective(self.wrapped, batch, self.generator).mean() / own
                 fabric.backward(loss)
             total += loss.detach()
+
         limit = config.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit).item()
         if math.isfinite(norm):
@@ -230,6 +240,7 @@ class _Run:
         else:
             self.skipped += 1
             self.nonfinite += 1
+
         for optimiser in self.optimisers:
             optimiser.zero_grad()
         self.step += 1

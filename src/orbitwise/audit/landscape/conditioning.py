@@ -93,6 +93,7 @@ def conditioning(
             f"Hessians are (n, P, P) for both terms, got {tuple(total.shape)},"
             f" {tuple(twirled.shape)}"
         )
+
     if not 0 < floor < 1:
         raise InputError(f"floor: between 0 and 1, got {floor}")
     n, P = total.shape[:2]
@@ -131,6 +132,7 @@ def conditioning(
             effective_rank=float(spectrum.sum() ** 2 / spectrum.square().sum()),
             spectrum=spectrum,
         )
+
     ratio = {
         name: _estimate(
             found[name].value.value / found["equivariance"].value.value,

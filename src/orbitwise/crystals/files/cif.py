@@ -135,6 +135,7 @@ def _check(block: dict, max_atoms: int) -> set[int]:
         raise InputError(
             "there are no atom sites with fractional coordinates (_atom_site_fract_x, _y, _z)"
         )
+
     labels = block.get("_atom_site_label", [])
     symbols = block.get("_atom_site_type_symbol", labels)
     sizes = {len(column) for column in (*columns, symbols)} | {len(labels or symbols)}
@@ -145,12 +146,14 @@ def _check(block: dict, max_atoms: int) -> set[int]:
     for key, column in zip(_PLACES, columns, strict=True):
         for k, value in enumerate(column):
             _number(value, f"{key} of atom site {k + 1}")
+
     for k, value in enumerate(block.get("_atom_site_occupancy", [])):
         if str(value).strip() not in _UNKNOWN and abs(_number(value, "an occupancy") - 1) > 1e-3:
             raise InputError(
                 f"atom site {k + 1} ({symbols[k]}) has occupancy {value}: partial occupancy is not"
                 " supported; give an ordered structure"
             )
+
     for k, value in enumerate(block.get("_atom_site_disorder_group", [])):
         if str(value).strip() not in _UNKNOWN:
             raise InputError(

@@ -95,6 +95,7 @@ def read_crystals(
             continue
         crystals.append(crystal)
         rows.append(record.values)
+
     if wanted is not None and not wanted <= splits:
         missing, known = ", ".join(sorted(wanted - splits)), ", ".join(sorted(splits))
         raise InputError(f"{path}: no records of split {missing}; there are {known}")

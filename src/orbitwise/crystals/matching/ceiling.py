@@ -67,6 +67,7 @@ def ceiling(
     for structure in training:
         if structure.composition.reduced_formula in groups:
             groups[structure.composition.reduced_formula][1].append(structure)
+
     largest = max(groups, key=lambda name: sum(map(len, groups[name])))
     if sum(map(len, groups[largest])) > max_group:
         raise InputError(
@@ -74,6 +75,7 @@ def ceiling(
             " compared with itself; a ceiling makes sense for compositions with few structures"
             f" (max_group={max_group})"
         )
+
     rows = []
     for done, (first, second) in enumerate(groups.values(), 1):
         rows.append(
@@ -81,6 +83,7 @@ def ceiling(
         )
         if progress is not None:
             progress(done, len(groups))
+
     size, best, kinds, drawn, known, repeated, other = np.array(rows, dtype=float).T
     total = size.sum()
     inside = max(known.sum(), 1e-300)

@@ -77,6 +77,7 @@ class CellMatcher:
         pairs = int(counts.sum())
         step = max(1, _CHUNK // (27 * pairs * len(onto)))
         best = math.inf
+
         for k in range(0, len(aligned), step):
             chunk = slice(k, k + step)
             best = min(best, self._best(places[chunk], moved[chunk], means[chunk], first, second))

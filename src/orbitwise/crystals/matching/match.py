@@ -123,6 +123,7 @@ def match(
         raise InputError(
             f"{len(predicted)} lists of guesses for {len(truth)} structures; give as many, and some"
         )
+
     matcher = CellMatcher(stol, ltol, angle_tol)
     fine = valid_composition or (lambda structure: True)
     width = max(1, *map(len, predicted))
@@ -142,6 +143,7 @@ def match(
         )
         for m, guesses in enumerate(predicted)
     ]
+
     for done, (m, answer) in enumerate(_answers(jobs, workers), 1):
         for k, (rms, valid, failed) in enumerate(answer.guesses):
             result.valid[m, k], result.failed[m, k] = valid, failed

@@ -55,6 +55,7 @@ def encode(
                 if not text.strip()
                 else f"text {i} has no letter or digit in it: {text!r}"
             )
+
     names = [hashlib.sha256(text.strip().encode()).hexdigest() for text in texts]
     known = {} if keep is None else _load(Path(keep))
     missing = {n: t.strip() for n, t in zip(names, texts, strict=True) if n not in known}
@@ -81,6 +82,7 @@ def encode(
                     progress(min(done, len(names)), len(names))
             if keep is not None:
                 _save(Path(keep), known)
+
     if progress is not None:
         progress(len(names), len(names))
     return torch.stack([known[name] for name in names]) if names else torch.zeros(0, SIZE)

@@ -133,10 +133,12 @@ def prompts(
             if progress is not None:
                 progress(i + 1, len(crystals))
         return texts
+
     name, columns = form.removeprefix("column:"), columns or {}
     if name not in columns:
         there = f"there are {', '.join(sorted(columns))}" if columns else "the file has no columns"
         raise InputError(f"prompt {form!r}: there is no column {name!r}; {there}")
+
     values = columns[name]
     if len(values) != len(crystals):
         raise InputError(f"column {name!r} has {len(values)} values for {len(crystals)} crystals")
@@ -205,6 +207,7 @@ def _shells(structure: Structure) -> dict[str, list[tuple[tuple, str, dict[str, 
         if (needed := REACH * nearest.max()) <= reach:
             break
         reach = 2 * reach if np.isinf(needed) else 1.01 * needed
+
     ends = structure.lattice.get_cartesian_coords(structure.frac_coords[other] + image)
     arrows = (ends - structure.cart_coords[centre]) / distance[:, None]
     for i, symbol in enumerate(symbols):

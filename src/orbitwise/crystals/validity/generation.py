@@ -84,6 +84,7 @@ def generation_metrics(
             f"{len(generated)} generated and {len(reference)} references; give some, and at least"
             " two references"
         )
+
     sound = np.array([s is not None and structurally_valid(s) for s in generated])
     neutral = np.array([s is not None and bool(valid_composition(s)) for s in generated])
     kept = [s for s, good in zip(generated, sound & neutral, strict=True) if good]
@@ -100,6 +101,7 @@ def generation_metrics(
         alike = np.all(
             [_nearest(b, a) <= c for a, b, c in zip(known, drawn, limits, strict=True)], 0
         )
+
     rng = np.random.default_rng(seed)
     return GenerationMetrics(
         structure_valid=_share(sound),

@@ -73,6 +73,7 @@ def search(system: System, effort: Effort, seed: int, frames: int = FRAMES) -> F
                 row=0,
                 observe=lambda n, s, i: clock(warm + n),
             )
+
     if trace.interrupted:
         raise KeyboardInterrupt
     info = {

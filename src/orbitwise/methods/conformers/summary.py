@@ -85,6 +85,7 @@ def warnings_of(case: Case) -> list[str]:
             f"The search has not mixed (split R-hat {verdict.mixing.rhat:.2f}, should be below"
             f" 1.05): populations may be off by more than their errors. {more}"
         )
+
     usable = float(drawn.usable.float().mean())
     if usable < 0.9:
         told.append(
@@ -92,11 +93,13 @@ def warnings_of(case: Case) -> list[str]:
             " broken. They were left out before relaxation and are counted in the figures before"
             " relaxation."
         )
+
     if int(relaxed.lost) > 0.01 * len(relaxed.x):
         told.append(
             f"{int(relaxed.lost)} samples did not relax to a molecule and were left out after"
             f" relaxation. {more}"
         )
+
     if len(relaxed.x) < case.config.n:
         told.append(f"Only {len(relaxed.x)} of {case.config.n} samples came out usable. {more}")
     quarter = max(1, len(relaxed.trend) // 4)
@@ -106,12 +109,14 @@ def warnings_of(case: Case) -> list[str]:
             f"After relaxation the mean energy is {gap:+.1f} kT from that of the search: the"
             f" relaxation was too short, or the learner misses something. {more}"
         )
+
     beside = verdict.free_energies.against_search
     if beside is not None and not beside.within_errors:
         told.append(
             f"The free energies of the ensemble and of the search {beside.words()}. The search has"
             " no systematic error once it has mixed: prefer it there."
         )
+
     ranks = Chem.CanonicalRankAtoms(case.system.mol, breakTies=False)
     if len(set(ranks)) < len(ranks) and not isinstance(
         symmetry(case.system.mol, found.x[0, 0]), Product
@@ -166,6 +171,7 @@ def summary(case: Case) -> dict:
             "before_relaxation": against(verdict.before),
             "after_relaxation": against(verdict.after),
         }
+
     return {
         "smiles": config.smiles,
         "isomer": Chem.MolToSmiles(Chem.RemoveHs(case.system.mol)),
@@ -223,6 +229,7 @@ def checks(verdict: Verdict) -> tuple[CheckRow, ...]:
                 after.js.value <= GOALS["js"],
             )
         )
+
     found, known = verdict.basins
     rows += [
         CheckRow("basins above 1 % found", f"{found} of {known}", "", "all", found == known),

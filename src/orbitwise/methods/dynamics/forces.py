@@ -81,6 +81,7 @@ def build(config: DynamicsConfig) -> Task:
         "the frames at 300, 600 and 1200 K are told apart by their place in the file and their"
         " energies"
     )
+
     return Task(
         model=ForceField(network, scale),
         objective=Regression(SO3(), copies, nodes, scale),

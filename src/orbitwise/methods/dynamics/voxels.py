@@ -53,6 +53,7 @@ def build(config: DynamicsConfig) -> Task:
         raise InputError(
             f"the task voxels needs network.name=unet3d, not {config.network.name}: it reads grids"
         )
+
     held, data = split(config)
     generator = torch.Generator().manual_seed(config.train.seed)
     some = data[torch.arange(min(len(data), 256))]
@@ -60,6 +61,7 @@ def build(config: DynamicsConfig) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         network = UNet3D(len(GRID.elements), config.network.hidden)
+
     return Task(
         model=GridDenoiser(network, SIGMA, scale),
         objective=GridDenoising(GRID, AUGMENTATIONS[config.target]()),

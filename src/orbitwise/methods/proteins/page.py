@@ -247,6 +247,7 @@ def _checks(verdict: ProteinVerdict) -> tuple[CheckRow, ...]:
             "",
         ),
     ]
+
     return tuple(
         CheckRow(
             what,

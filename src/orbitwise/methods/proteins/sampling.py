@@ -90,6 +90,7 @@ def draw(
             x = done.x.unflatten(1, (-1, batch.atoms)).double().cpu().numpy()
             found |= dict(zip(own.tolist(), x, strict=True))
             calls = done.evaluations
+
     chains = [
         Chain(found[i][:length], "X" * length, f"sample_{i + 1:04d}")
         for i, length in enumerate(lengths.tolist())

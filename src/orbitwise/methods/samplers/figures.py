@@ -167,6 +167,7 @@ def wells_figure(x: np.ndarray, log_density: LogDensity, coverage: WellCoverage,
         )
         axis.set(aspect="equal", xlabel=f"$x_{{{i + 1}}}$", ylabel=f"$x_{{{j + 1}}}$")
         axis.set_title(f"wells 1 and {k + 2}", fontsize=10)
+
     _minor_mass(fig.add_subplot(grid[1, :7]), coverage)
     _minor_count(fig.add_subplot(grid[1, 7:]), coverage)
     return fig
@@ -250,6 +251,7 @@ def gap_figure(curves: Sequence[GapCurve], published: Sequence[PublishedGap] = (
                 lw=0,
                 zorder=2,
             )
+
     for k, known in enumerate(published):
         axis.errorbar(
             known.calls,
@@ -265,6 +267,7 @@ def gap_figure(curves: Sequence[GapCurve], published: Sequence[PublishedGap] = (
             capsize=2,
             zorder=4,
         )
+
     axis.set(
         xscale="log", yscale="log", xlabel="energy evaluations", ylabel="gap EUBO − ELBO (nats)"
     )
@@ -349,6 +352,7 @@ def ensemble_figure(
             np.linspace(max(low, 0.0), high, 121),
             f"pair distance{unit and f' ({unit})'}",
         )
+
     legend(axes[-1])
     return fig
 
@@ -386,6 +390,7 @@ def ramachandran_figure(
             axis.set_ylabel(f"{names[1]} (°)")
         else:
             axis.set_yticklabels([])
+
     fig.colorbar(
         shown, ax=list(np.atleast_1d(axes)), label="free energy (kT)", shrink=0.85, pad=0.015
     )
@@ -419,6 +424,7 @@ def weights_figure(forward: np.ndarray, evidence: Evidence, backward: np.ndarray
         lines.append(("log Z", evidence.log_z_true, REFERENCE))
     else:
         lines.append(("log Z (estimate)", best, REFERENCE))
+
     for name, value, colour in lines:
         if value is not None and math.isfinite(value) and edges[0] <= value <= edges[-1]:
             axis.axvline(
@@ -428,6 +434,7 @@ def weights_figure(forward: np.ndarray, evidence: Evidence, backward: np.ndarray
                 ls="--" if colour != REFERENCE else "-",
                 label=f"{name} {value:.2f}",
             )
+
     beyond = 1 - np.mean((forward >= edges[0]) & (forward <= edges[-1]))
     text = "log weight (nats)" + (
         f"; {100 * beyond:.1f} % of paths not on the axis" if beyond > 5e-4 else ""

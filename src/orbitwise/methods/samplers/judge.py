@@ -117,6 +117,7 @@ class SamplerVerdict:
         ):
             if found is not None:
                 out.append(f"{name} {found.value:.4g} (exact samples {found.floor:.4g})")
+
         out.append(
             f"virial ⟨x·∇U⟩ {self.virial.value:.3f} ± {self.virial.error:.2g} (target"
             f" {self.virial.exact})"
@@ -130,6 +131,7 @@ class SamplerVerdict:
                 f" {found.kl.floor:.3f}), W2 {found.w2.value:.3f} rad (exact samples"
                 f" {found.w2.floor:.3f}), JS {found.js.value:.4f}"
             )
+
         if self.not_finite:
             out.append(
                 f"caution: {self.not_finite} of {self.samples} samples have no finite energy; they"
@@ -171,10 +173,12 @@ def judge(
             f"{n} samples need as many energies and log weights, got {tuple(drawn.energy.shape)}"
             f" and {tuple(drawn.log_weight.shape)}"
         )
+
     if tuple(drawn.x.shape[1:]) != tuple(energy.event_shape):
         raise InputError(
             f"samples of shape {tuple(drawn.x.shape[1:])} for an energy of {energy.event_shape}"
         )
+
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     target = energy.inner if isinstance(energy, Counted) else energy
     good = torch.isfinite(drawn.energy)
@@ -190,10 +194,12 @@ def judge(
             for k, pair in enumerate(pairwise(torsions))
             if k % 2 == 0
         )
+
     modes = _modes(target, generator)
     if modes is not None:
         found["modes"] = modes(drawn.x[good], None)
         found["modes_weighted"] = modes(drawn.x[good], drawn.log_weight[good])
+
     return SamplerVerdict(
         target=target,
         samples=n,

@@ -48,12 +48,12 @@ class AnnealConfig(MovingConfig):
         keep = torch.isfinite(done.log_weight)
         weight = done.log_weight[keep].to(done.energy)
         return Found(
-            done.x[keep],
-            done.energy[keep],
-            done.grad[keep],
-            weight - weight.max(),
-            done.log_z,
-            done.log_z_error,
+            x=done.x[keep],
+            energy=done.energy[keep],
+            grad=done.grad[keep],
+            log_weight=weight - weight.max(),
+            log_z=done.log_z,
+            log_z_error=done.log_z_error,
             independent=max(1, round(effective(weight.double()))),
         )
 

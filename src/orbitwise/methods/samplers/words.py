@@ -82,6 +82,7 @@ def key_figures(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[K
     elif verdict.energy_w2 is not None and verdict.modes is None:
         w2 = verdict.energy_w2
         out.append(KeyFigure("energy W₂", f"{w2.value:.2f} kT", f"exact samples {w2.floor:.2f}"))
+
     total = sum(calls_of(c)[0] for c in counts.values())
     before = total - sum(
         calls_of(c)[0] for name, c in counts.items() if name in ("evaluation", "reference")
@@ -106,6 +107,7 @@ def words(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[str, ..
             f"The ELBO is {_nats(found.elbo, found.elbo_error)}. No paths were drawn back from"
             " reference samples, so the weights cannot show modes that the sampler misses."
         )
+
     share = f"{100 * found.ess:.3g} %"
     text.append(f"Weighted, the {found.paths:,} paths are worth {share} of as many exact samples.")
     if isinstance(verdict.modes, ModeWeights):
@@ -115,6 +117,7 @@ def words(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[str, ..
             f" error of a weight is {100 * verdict.modes.largest.value:.2f} %, {off} 19 of 20 exact"
             " sets of this size."
         )
+
     if isinstance(verdict.modes, WellCoverage):
         off = "as small as" if not verdict.modes.largest.excess else "larger than"
         text.append(
@@ -123,6 +126,7 @@ def words(verdict: SamplerVerdict, counts: Mapping[str, Calls]) -> tuple[str, ..
             f" {100 * verdict.modes.largest.value:.2f} %, is {off} those of 19 of 20 exact sets of"
             " this size."
         )
+
     calls = [(name, *calls_of(c)) for name, c in counts.items()]
     spent = ", ".join(f"{energies:,} in the {name}" for name, energies, _ in calls if energies)
     if spent:

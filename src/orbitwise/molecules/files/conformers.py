@@ -100,6 +100,7 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
             }
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not an .npz archive of plain arrays ({error})") from None
+
     missing = [key for key in _NEEDED if key not in data]
     place = next((key for key in ("positions", "positions_milliangstrom") if key in data), None)
     if missing or place is None:
@@ -107,6 +108,7 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
         raise InputError(
             f"{path}: the archive has no {', '.join(missing)}; it has {', '.join(sorted(data))}"
         )
+
     atoms, bonds, frames = (
         data[f"{k}_offsets"].astype(np.int64) for k in ("atom", "bond", "conformer")
     )
@@ -118,12 +120,14 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
         ("bond", bonds, len(data["bonds"])),
         ("position", start, len(data[place])),
     )
+
     for name, offsets, length in ends:
         if len(offsets) != count + 1 or offsets[-1] != length:
             raise InputError(
                 f"{path}: the offsets of the {name}s give {len(offsets) - 1} molecules and"
                 f" {offsets[-1]} {name}s; there are {count} and {length}"
             )
+
     scale = 1e-3 if place == "positions_milliangstrom" else 1.0
     split = data.get("split")
     for i in range(count):

@@ -152,6 +152,7 @@ def read_conformer_set(
         raise InputError(
             f"{path}: cannot tell the format; give an .npz or .sdf file or a folder of SDF files"
         )
+
     molecules, skipped = [], []
     for record in records:
         try:
@@ -164,6 +165,7 @@ def read_conformer_set(
             skipped.append(str(made))
         elif made.split in splits and (max_atoms is None or made.atoms <= max_atoms):
             molecules.append(made)
+
     if not molecules:
         what = f", nor of at most {max_atoms} atoms" if max_atoms else ""
         note = f" ({len(skipped)} records skipped; the first: {skipped[0]})" if skipped else ""
@@ -187,6 +189,7 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x).all((1, 2))).argmax())
         raise InputError(f"a coordinate of conformer {bad + 1} is not a finite number")
+
     if x.shape[1] < 2:
         raise InputError("a single atom has no conformers")
     mol = record.mol
@@ -198,6 +201,7 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
                 f" {int(mol.numbers[wrong.argmax()])}: no element"
             )
         mol = mol.build(record.smiles)
+
     if (fragments := len(Chem.GetMolFrags(mol))) > 1:
         raise InputError(f"it has {fragments} separate fragments; one connected molecule is needed")
     for a in range(len(x)):
@@ -207,12 +211,14 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
             raise InputError(
                 f"atoms {i + 1} and {j + 1} of conformer {a + 1} lie {distance.min():.2f} Å apart"
             )
+
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     length = np.linalg.norm(x[:, ends[:, 0]] - x[:, ends[:, 1]], axis=-1)
     if length.max() > _TOO_FAR:
         a, k = np.unravel_index(length.argmax(), length.shape)
         i, j = ends[k] + 1
         raise InputError(f"the bond {i}-{j} of conformer {a + 1} is {length.max():.1f} Å long")
+
     mol = _with_stereo(mol, x[0])
     found = relabel(mol, x)
     kept = found.positions[found.same_isomer]
@@ -223,6 +229,7 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
     )
     if split not in SPLITS:
         raise InputError(f"its split {split!r} is none of {', '.join(SPLITS)}")
+
     return Conformers(
         mol,
         positions_angstrom=kept,

@@ -126,6 +126,7 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
             raise InputError(
                 f"{frame.where}: atoms {i + 1} and {j + 1} lie {distance.min():.3f} Å apart"
             )
+
     if isinstance(first, _Record):
         mol, source = Chem.Mol(first.mol), "file"
         mol.RemoveAllConformers()
@@ -140,6 +141,7 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
         except InputError as error:
             raise InputError(f"{first.where}: {error}") from error
         mol, source = found.mol, found.source
+
     numeric = {
         name: np.array([frame.info.get(name, np.nan) for frame in group], dtype=np.float64)
         for name, value in first.info.items()

@@ -77,6 +77,7 @@ class Comparison:
         if self.not_finite:
             text.append(f"{self.not_finite} samples have no finite energy and are left out below")
         s, h = self.sample_energy, self.held_out_energy
+
         return [
             *text,
             (
@@ -110,6 +111,7 @@ def compare(
     energy, why = _energy(mol)
     all_levels = [_energies(energy, a) for a in (x, y, z)] if energy else [None, None, None]
     levels = [None if e is None else e[torch.isfinite(e)] for e in all_levels]
+
     return Comparison(
         samples=len(x),
         held_out=len(y),

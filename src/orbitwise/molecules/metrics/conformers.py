@@ -235,6 +235,7 @@ def populations(
     relative = share / p  # nan where nothing was seen
     free_error = ((relative - relative[:, top : top + 1]).square().sum(0) * scale).sqrt()
     seen = p > 0
+
     return Populations(
         population=p,
         error=error,

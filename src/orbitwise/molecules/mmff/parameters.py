@@ -84,12 +84,14 @@ def _typing(mol: Chem.Mol, variant: str) -> tuple[Chem.Mol, object]:
         sanitised = Chem.Mol(mol)
         rdForceFieldHelpers.MMFFSanitizeMolecule(sanitised)
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(sanitised, mmffVariant=variant)
+
     bare = [f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms() if a.GetTotalNumHs() > 0]
     if bare:
         raise InputError(
             f"{name}: hydrogens are implicit on {len(bare)} atoms ({', '.join(bare[:5])}"
             f"{', ...' if len(bare) > 5 else ''}); add them first: mol = rdkit.Chem.AddHs(mol)"
         )
+
     if properties is None:
         label = {a.GetIdx(): f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms()}
         number = {a.GetIdx(): a.GetAtomicNum() for a in mol.GetAtoms()}

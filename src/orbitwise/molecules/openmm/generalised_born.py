@@ -163,6 +163,7 @@ def _integrals(t: SolventTables, r: Tensor, inv_r: Tensor, inv_r2: Tensor) -> tu
             value.index_add_(0, t.engulfing, offset.reciprocal() - inv_gap)
         else:
             by_r.index_add_(0, t.engulfing, inv_gap.square_().mul_(gap > offset))
+
     if t.necks is not None:
         near = r.index_select(0, t.necks)
         away = (near - t.neck_distance).mul_(0.1)  # the formula's numbers are for nm
@@ -176,6 +177,7 @@ def _integrals(t: SolventTables, r: Tensor, inv_r: Tensor, inv_r2: Tensor) -> tu
         by_r.index_add_(
             0, t.necks, away4.mul_(18e5).add_(200.0).mul_(away).mul_(inverse).mul_(neck).mul_(-0.1)
         )
+
     total = torch.zeros(len(t.radius), r.shape[1], dtype=r.dtype, device=r.device)
     return total.index_add_(0, t.receiver, value), by_r
 

@@ -151,7 +151,15 @@ class EGNN(nn.Module):
         self.start = nn.Parameter(torch.randn(vectors))
         inputs = radial + self.graph.pair_features
         self.layers = nn.ModuleList(
-            EquivariantLayer(hidden, pair, inputs, vectors, heads, times, chiral)
+            EquivariantLayer(
+                hidden=hidden,
+                pair=pair,
+                pair_inputs=inputs,
+                vectors=vectors,
+                heads=heads,
+                times=times,
+                chiral=chiral,
+            )
             for _ in range(layers)
         )
         self.gate = nn.Linear(hidden, vectors)

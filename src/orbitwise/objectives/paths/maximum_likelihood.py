@@ -64,6 +64,7 @@ class MaximumLikelihood(PathObjective):
             x, plain, target, difference = self._noised(
                 sampler, sampler.centre(x1), slope, t, generator
             )
+
         share, n = (after - t) / (1 - t), sampler.dims
         bridge = sampler.noise**2 * (after - t) * (1 - after) / (1 - t)
         variance = sampler.step_variance(t, after)
@@ -74,6 +75,7 @@ class MaximumLikelihood(PathObjective):
                 + sampler.beside(self._factor(k, plain - endpoint.detach(), difference))
                 * difference
             )
+
         scatter = (plain - endpoint.detach()).square() * sampler.beside(share.square())
         regression = (target - endpoint).square() * sampler.beside(share.square())
         # the variance learns from the plain target, whose scatter it has to cover; D from the
@@ -85,6 +87,7 @@ class MaximumLikelihood(PathObjective):
             terms = (
                 (variance.log() + (sampler.beside(bridge) + scatter) / variance).flatten(1).sum(1)
             )
+
         mean = (regression / variance.detach()).flatten(1).sum(1)
         terms = terms + mean - mean.detach()
         return 0.5 * (len(times) - 1) * (terms - n * (sampler.noise**2 * (after - t)).log())

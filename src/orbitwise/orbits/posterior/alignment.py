@@ -40,4 +40,6 @@ def _aligned(question: Question, best: Tensor, log_density: Tensor) -> OrbitPost
     def draw(K: int, generator: torch.Generator | None) -> Tensor:
         return best.expand(K, *best.shape).clone()
 
-    return OrbitPosterior(mean, log_density, score, "mode", False, draw)
+    return OrbitPosterior(
+        mean=mean, log_evidence=log_density, score=score, method="mode", exact=False, draw=draw
+    )

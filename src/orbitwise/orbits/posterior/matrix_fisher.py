@@ -153,6 +153,7 @@ def sample_bingham(gaps: Tensor, generator: torch.Generator | None = None) -> Te
     ):  # Newton for Σ 1/(b + 2λ) = 1, from below: convex and decreasing, so monotone
         inverse = 1 / (b[:, None] + 2 * exponents)
         b = b + (inverse.sum(-1) - 1) / inverse.square().sum(-1)
+
     omega = 1 + 2 * exponents / b[:, None]
     log_bound = -0.5 * (4 - b) + 2 * torch.log(4 / b)
     where = gaps.device if generator is None else generator.device

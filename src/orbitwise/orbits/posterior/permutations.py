@@ -114,7 +114,12 @@ class _Pairs:
     ) -> OrbitPosterior:
         mean = (marginals.unsqueeze(-2) @ self.lifted).squeeze(-2)
         return OrbitPosterior(
-            mean, log_evidence, self.noise.score(mean, self.xt), method, False, draw
+            mean=mean,
+            log_evidence=log_evidence,
+            score=self.noise.score(mean, self.xt),
+            method=method,
+            exact=False,
+            draw=draw,
         )
 
 
@@ -137,7 +142,14 @@ def _pairs(group: Permutation, question: Question) -> _Pairs:
     if mask is not None:  # padded points stand for themselves and count for nothing
         logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
     allowed = allowed_pairs(group, mask, xt).expand(logits.shape)
-    return _Pairs(noise, xt, logits.masked_fill(~allowed, -torch.inf), lifted, constant, allowed)
+    return _Pairs(
+        noise=noise,
+        xt=xt,
+        logits=logits.masked_fill(~allowed, -torch.inf),
+        lifted=lifted,
+        constant=constant,
+        allowed=allowed,
+    )
 
 
 def allowed_pairs(group: Permutation, mask: Tensor | None, xt: Tensor) -> Tensor:

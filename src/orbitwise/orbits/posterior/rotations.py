@@ -39,7 +39,14 @@ def exact_so3(group: SO3, question: Question) -> OrbitPosterior:
     log_norm, rotation = law.moments()
     mean = turn(rotation, question.x1)
     score = question.gaussian.score(mean, question.xt)
-    return OrbitPosterior(mean, base + log_norm, score, "exact", True, law.sample)
+    return OrbitPosterior(
+        mean=mean,
+        log_evidence=base + log_norm,
+        score=score,
+        method="exact",
+        exact=True,
+        draw=law.sample,
+    )
 
 
 @exact.register(O3)
@@ -62,4 +69,6 @@ def exact_o3(group: O3, question: Question) -> OrbitPosterior:
         rotates = (u.to(chance.device) < chance)[..., None, None]
         return torch.where(rotates, proper.sample(K, generator), -improper.sample(K, generator))
 
-    return OrbitPosterior(mean, base + log_norm, score, "exact", True, draw)
+    return OrbitPosterior(
+        mean=mean, log_evidence=base + log_norm, score=score, method="exact", exact=True, draw=draw
+    )

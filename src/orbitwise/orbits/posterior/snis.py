@@ -89,11 +89,11 @@ def snis_rotations(group: SO3, question: Question, sampling: Sampling) -> OrbitP
         return torch.take_along_dim(g, categorical(weights, K, generator)[..., None, None], 0)
 
     return OrbitPosterior(
-        mean,
-        base + torch.logsumexp(logits, 0) - math.log(sampling.proposals),
-        question.gaussian.score(mean, question.xt),
-        "snis",
-        False,
-        draw,
-        1 / weights.square().sum(0),
+        mean=mean,
+        log_evidence=base + torch.logsumexp(logits, 0) - math.log(sampling.proposals),
+        score=question.gaussian.score(mean, question.xt),
+        method="snis",
+        exact=False,
+        draw=draw,
+        ess=1 / weights.square().sum(0),
     )

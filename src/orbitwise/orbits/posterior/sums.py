@@ -65,7 +65,12 @@ def fixed_point(question: Question) -> OrbitPosterior:
     noise, xt = question.noise, question.xt
     log_density, mean = noise.at(xt, question.x1)
     return OrbitPosterior(
-        mean, log_density, noise.score(mean, xt), "exact", True, lambda K, generator: None
+        mean=mean,
+        log_evidence=log_density,
+        score=noise.score(mean, xt),
+        method="exact",
+        exact=True,
+        draw=lambda K, generator: None,
     )
 
 
@@ -91,13 +96,13 @@ def sum_over(
     weights = torch.softmax(torch.cat(logits), 0)
 
     return OrbitPosterior(
-        mean,
-        peak + torch.log(mass),
-        question.noise.score(mean, xt),
-        method,
-        method == "exact",
-        draws(clouds, inner, weights),
-        1 / weights.square().sum(0),
+        mean=mean,
+        log_evidence=peak + torch.log(mass),
+        score=question.noise.score(mean, xt),
+        method=method,
+        exact=method == "exact",
+        draw=draws(clouds, inner, weights),
+        ess=1 / weights.square().sum(0),
     )
 
 
@@ -125,7 +130,14 @@ def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
         index = best.expand(K, *best.shape[1:])
         return clouds.label(index, map_element(lambda g: g[:, 0], part.sample(K, generator)))
 
-    return OrbitPosterior(part.mean[0], part.log_evidence[0], part.score[0], "mode", False, draw)
+    return OrbitPosterior(
+        mean=part.mean[0],
+        log_evidence=part.log_evidence[0],
+        score=part.score[0],
+        method="mode",
+        exact=False,
+        draw=draw,
+    )
 
 
 def categorical(weights: Tensor, K: int, generator: torch.Generator | None) -> Tensor:

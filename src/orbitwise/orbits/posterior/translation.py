@@ -53,10 +53,10 @@ def _solve(question: Question, spread: bool) -> OrbitPosterior:
         return shift + width * normal.to(xt.device)
 
     return OrbitPosterior(
-        real * (x1 + shift[..., None, :]),
-        subspace.log_density(centred_t, centred_1),
-        noise.score(centred_1, centred_t),
-        "exact",
-        True,
-        draw,
+        mean=real * (x1 + shift[..., None, :]),
+        log_evidence=subspace.log_density(centred_t, centred_1),
+        score=noise.score(centred_1, centred_t),
+        method="exact",
+        exact=True,
+        draw=draw,
     )

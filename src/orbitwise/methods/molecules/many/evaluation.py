@@ -119,6 +119,7 @@ class Comparison:
                 f" {100 * f['precision_cov_0.5'].mean:.1f} %; right stereoisomer"
                 f" {100 * f['isomer'].mean:.1f} %"
             )
+
         apart = [
             a.recall_amr - b.recall_amr
             for a, b in zip(self.model.coverage, self.etkdg.coverage, strict=True)

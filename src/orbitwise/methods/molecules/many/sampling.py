@@ -59,6 +59,7 @@ def draw(
     )
     found: list[list[Tensor]] = [[] for _ in molecules]
     done, calls = 0, 0
+
     while done < len(owner):  # chunks of memory
         size = max(1, config.atoms_at_once // int(graphs.size[owner[done:]].max()))
         index = owner[done : done + size]

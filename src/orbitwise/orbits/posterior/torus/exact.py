@@ -188,7 +188,12 @@ class Axes:
         score = score.mT.reshape(*self.batch, *self.xt.shape[-2:])
         mean = self.xt + self.sigma.reshape(*self.batch, 1, 1) ** 2 * score
         return OrbitPosterior(
-            mean, log_evidence.reshape(self.batch), score, method, method == "exact", draw
+            mean=mean,
+            log_evidence=log_evidence.reshape(self.batch),
+            score=score,
+            method=method,
+            exact=method == "exact",
+            draw=draw,
         )
 
     def _uniform(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:

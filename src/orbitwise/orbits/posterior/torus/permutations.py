@@ -50,6 +50,7 @@ def sum_over_permutations(
     spare = torch.arange(points, device=xt.device) >= axes.n
     step = max(1, axes.chunk // max(dim * points * most, order * (most + dim * points) // 4))
     parts = []
+
     for rows in torch.arange(len(difference), device=xt.device).split(step):
         pairs, makes = _pairs(tables[rows] if len(tables) > 1 else tables)
         pairs = pairs.expand(len(rows), -1)
@@ -72,6 +73,7 @@ def sum_over_permutations(
         parts.append(
             (total, score.scatter_add_(1, place.unsqueeze(-1).expand(pull.shape), pull), weights)
         )
+
     total, score, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     score = axes.without_mean(score.mT)
     weights = weights.mT.reshape(order, *axes.batch)
