@@ -17,6 +17,7 @@ from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.molecules.symmetry import symmetry
 from orbitwise.networks import EGNN
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.denoiser import Denoiser, coordinate_scale
 from orbitwise.objectives.denoising import Denoising
 from orbitwise.processes.gaussian import GaussianProcess
@@ -30,8 +31,7 @@ NETWORK = {"hidden": 64, "vectors": 16, "layers": 4, "pair": 24, "radial": 16}
 def build_learner(batch: PointBatch, group: Group, seed: int) -> tuple[Denoiser, Denoising]:
     """The network and its objective, for frames of one molecule."""
     process = GaussianProcess.edm(zero_com=True)
-    with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global stream
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = EGNN(**NETWORK)
     learner = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
     return learner, Denoising(process, group, target="exact")

@@ -15,6 +15,7 @@ from orbitwise.crystals.process import CrystalProcess
 from orbitwise.crystals.sampling import PredictorCorrector
 from orbitwise.crystals.transformer import CrystalTransformer
 from orbitwise.errors import InputError
+from orbitwise.networks.seeded import seeded
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess
 from orbitwise.runs.config import Config
 
@@ -66,8 +67,7 @@ class CrystalModelConfig(Config):
             raise InputError(
                 f"model.prompt is {self.prompt}, the crystals come with texts of {given} numbers"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return CrystalDenoiser.fitted(self._network(), self.process(), batch)
 
 

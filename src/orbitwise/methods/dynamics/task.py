@@ -21,6 +21,7 @@ from orbitwise.audit.nodes import Nodes
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.networks import EGNN, PairNetwork, PointTransformer
+from orbitwise.networks.seeded import seeded
 from orbitwise.runs.config import Config
 from orbitwise.training import TrainConfig
 
@@ -56,12 +57,8 @@ class DynamicsNetwork(Config):
             raise InputError(
                 f"network: {self.name} does not read points; use one of {', '.join(NETWORKS)}"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                return NETWORKS[self.name](self)
-            except ValueError as error:
-                raise InputError(f"network: {error}") from error
+        with seeded(seed):
+            return NETWORKS[self.name](self)
 
 
 class DynamicsAudit(Config):

@@ -24,6 +24,7 @@ from orbitwise.groups.so3 import SO3
 from orbitwise.groups.voxels import VoxelRotations
 from orbitwise.methods.dynamics.task import DynamicsConfig, Task, enough, wanted
 from orbitwise.networks import UNet3D
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.grid_denoising import GridDenoiser, GridDenoising
 
 GRID = VoxelGrid()
@@ -58,8 +59,7 @@ def build(config: DynamicsConfig) -> Task:
     generator = torch.Generator().manual_seed(config.train.seed)
     some = data[torch.arange(min(len(data), 256))]
     scale = float(GRID.voxelise(GRID.place(some, None, generator)).square().mean().sqrt())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+    with seeded(config.train.seed):
         network = UNet3D(len(GRID.elements), config.network.hidden)
 
     return Task(

@@ -20,6 +20,7 @@ from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.networks import EGNN, PointTransformer
+from orbitwise.networks.seeded import seeded
 from orbitwise.processes.gaussian import GaussianProcess
 from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
@@ -73,12 +74,8 @@ class NetworkConfig(Config):
 
     def build(self, seed: int) -> nn.Module:
         """Weights drawn from ``seed``; the caller's random stream stays as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                return NETWORKS[self.name](hidden=self.hidden, layers=self.layers)
-            except ValueError as error:
-                raise InputError(f"network: {error}") from error
+        with seeded(seed):
+            return NETWORKS[self.name](hidden=self.hidden, layers=self.layers)
 
 
 @dataclass(frozen=True)

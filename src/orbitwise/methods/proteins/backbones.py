@@ -26,6 +26,7 @@ from orbitwise.methods.proteins.sampling import (
     load_chains,
     save_chains,
 )
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.processes.gaussian import GaussianProcess
 from orbitwise.proteins import ResidueTransformer
@@ -58,12 +59,8 @@ class ProteinNetworkConfig(Config):
 
     def build(self, atoms: int, seed: int) -> nn.Module:
         """Weights drawn from ``seed``; the caller's random stream stays as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                return ResidueTransformer(atoms, self.hidden, self.layers, self.heads, self.expand)
-            except ValueError as error:
-                raise InputError(f"network: {error}") from error
+        with seeded(seed):
+            return ResidueTransformer(atoms, self.hidden, self.layers, self.heads, self.expand)
 
 
 class ProteinBackbonesConfig(Config):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import BeforeValidator, Field
 from torch import nn
 
 from orbitwise.errors import InputError
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.networks import EGNN, MLP, ElementwiseMLP, PointTransformer
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.objectives.paths.schedule import Decaying, NoiseSchedule, Random, Uniform
 from orbitwise.runs.choice import Choice, named
@@ -163,8 +163,7 @@ class SamplerConfig(Config):
         """Fresh weights drawn from ``seed``; ``scale`` stands in for ``data_scale``."""
         scale = scale if self.data_scale is None else self.data_scale
         shape = target.energy.event_shape
-        with torch.random.fork_rng(devices=[]):  # torch initialises layers from its global stream
-            torch.manual_seed(seed)
+        with seeded(seed):
             network = self.network.build(target)
             return DiffusionSampler(
                 network,

@@ -14,6 +14,7 @@ from orbitwise.energies.base import Energy
 from orbitwise.networks.distillation import Distillation
 from orbitwise.networks.former import Former
 from orbitwise.networks.mlp import MLP
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.paths.path import Paths
 from orbitwise.objectives.paths.trajectory_balance import TrajectoryBalance
 
@@ -41,8 +42,7 @@ class AugmentedFlow(Former, TrajectoryBalance):
     ):
         super().__init__(energy, buffer, on_policy=on_policy, time_steps=time_steps)
         self.weight, self.rate = weight, rate
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.distillation = Distillation(lambda: self._network(energy))
 
     def upgrade(self, state: dict[str, Any], prefix: str) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from orbitwise.errors import InputError
 from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import SO3
 from orbitwise.molecules import MoleculeNetwork
 from orbitwise.molecules.batch import ConformerData, MoleculeBatch
 from orbitwise.molecules.files.sets import ConformerSet, read_conformer_sets
+from orbitwise.networks.seeded import seeded
 from orbitwise.objectives import Denoiser, Denoising
 from orbitwise.objectives.widths import OverParts
 from orbitwise.processes import GaussianProcess, HarmonicProcess
@@ -32,12 +32,8 @@ class MoleculeNetworkConfig(Config):
 
     def build(self, seed: int) -> MoleculeNetwork:
         """Weights drawn from ``seed``; the caller's random stream stays as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                return MoleculeNetwork(hidden=self.hidden, vectors=self.vectors, layers=self.layers)
-            except ValueError as error:
-                raise InputError(f"network: {error}") from error
+        with seeded(seed):
+            return MoleculeNetwork(hidden=self.hidden, vectors=self.vectors, layers=self.layers)
 
 
 class MoleculeSamplingConfig(Config):
