@@ -20,9 +20,9 @@ def test_weights_come_from_the_seed_and_the_stream_stays():
 
 
 def test_refused_sizes_are_input_errors_that_keep_their_words():
-    with pytest.raises(InputError, match="^network: 10 is no multiple of 8$"), seeded(0):
+    with pytest.raises(InputError, match=r"^network: 10 is no multiple of 8$"), seeded(0):
         raise ValueError("10 is no multiple of 8")
-    with pytest.raises(InputError, match="^width$"), seeded(0):
+    with pytest.raises(InputError, match=r"^width$"), seeded(0):
         raise InputError("width")
     with pytest.raises(MissingExtraError), seeded(0):
         raise MissingExtraError("a package")
