@@ -27,8 +27,10 @@ demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadscope
 
+# A file of a method's tests is meant to take less than 10 s of processor time. Load makes those seconds more:
+# the limit is twice as much, against growth and not against a busy machine.
 test: install  ## the test suite without its slow tests
-	$(PYTEST) -m "not slow" tests
+	ORBITWISE_CPU_LIMIT=20 $(PYTEST) -m "not slow" tests
 
 test-all: install  ## the whole test suite
 	$(PYTEST) tests

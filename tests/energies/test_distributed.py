@@ -212,11 +212,16 @@ def test_workers_that_are_killed_from_outside(trapped):
     victim, actor = energy.pids[0], energy._pool.ready[1].actor
     killed = []
 
+    def wait_for(points: int):
+        deadline = time.monotonic() + 60
+        while len(ledger.count("end")) < points and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def kill():
-        time.sleep(0.4)
+        wait_for(8)
         os.kill(victim, signal.SIGKILL)
         killed.append(victim)
-        time.sleep(0.4)
+        wait_for(16)
         ray.kill(actor)
         killed.append(actor)
 

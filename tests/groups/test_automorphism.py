@@ -4,7 +4,6 @@ orders."""
 import gzip
 import itertools
 import math
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -238,14 +237,10 @@ def test_a_graph_too_regular_is_refused_not_endless():
     assert Automorphism.from_graph([0] * 16, bonds).order == 192
 
 
-@pytest.mark.data
-def test_drug_like_molecules_against_rdkit():
+def test_drug_like_molecules_against_rdkit(shared_data):
     """Every 25th molecule of a ZINC split: the same number of automorphisms as RDKit finds
     matches."""
-    path = Path(__file__).parents[3] / "shared" / "data" / "smiles" / "zinc250k_test.smi.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    with gzip.open(path, "rt") as lines:
+    with gzip.open(shared_data("smiles/zinc250k_test.smi.gz"), "rt") as lines:
         smiles = [line.split()[0] for line in itertools.islice(lines, 0, None, 25)]
     checked = 0
     for text in smiles:

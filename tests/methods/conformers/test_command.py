@@ -22,12 +22,13 @@ from orbitwise.molecules.metrics.torsions import find_torsions
 from orbitwise.molecules.mmff.energy import MMFF94
 from orbitwise.molecules.molecule import embed, parse_smiles
 
+SMALL_NETWORK = {"hidden": 32, "vectors": 8, "layers": 2, "pair": 12, "radial": 16}
 EFFORT = Effort(
     chains=4,
     rungs=5,
     leapfrog=6,
     search_steps=80,
-    train_steps=150,
+    train_steps=100,
     batch_size=32,
     denoise_steps=8,
     relax_steps=20,
@@ -41,8 +42,16 @@ STAGES = {"search": search, "learn": learner, "weigh": weights, "draw": draw, "r
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
     return ConformersConfig(
-        **{"smiles": smiles, "n": 30, "effort": EFFORT, "out": folder, **changes}
+        **{"smiles": smiles, "n": 20, "effort": EFFORT, "out": folder, **changes}
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in SMALL_NETWORK.items():
+            patch.setitem(learner.NETWORK, name, size)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +180,8 @@ def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
     for name in ("search", "learn", "weigh"):
         monkeypatch.setattr(STAGES[name], name, None)
-    assert run(config(folder, n=45)).result["samples"] == 45
+    monkeypatch.setattr(page, "write", lambda *_: None)
+    assert run(config(folder, n=30)).result["samples"] == 30
 
 
 def test_an_interruption_keeps_what_was_finished(interrupted):

@@ -46,14 +46,14 @@ def two():
 
 @pytest.fixture(scope="module")
 def trained(two):
-    """A small model that has seen each text with its structure, and a third of the time none."""
-    config = CrystalModelConfig(hidden=32, layers=2, prompt=3, sigma_min=0.02, centred=False)
+    """A small model that has seen each text with its structure, and a quarter of the time none."""
+    config = CrystalModelConfig(hidden=32, layers=2, prompt=3, sigma_min=0.1, centred=False)
     denoiser = config.fitted(two, 0)
-    loss = CrystalDenoising(config.process(), "translations", prompt_dropout=0.33)
+    loss = CrystalDenoising(config.process(), "translations", prompt_dropout=0.25)
     optimiser = torch.optim.AdamW(denoiser.parameters(), 1e-2)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 600)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 400)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(600):
+    for _ in range(400):
         loss(denoiser, two, generator).mean().backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -52,6 +52,15 @@ def backbones(count: int, seed: int) -> list[Chain]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_bootstraps():
+    """The standard errors, which nothing here looks at, from fewer draws than a real judgement
+    takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orbitwise.proteins.judge._SPLITS", 3)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("chains")

@@ -12,7 +12,7 @@ import torch
 
 from orbitwise.energies import GaussianMixture
 from orbitwise.errors import InputError
-from orbitwise.methods.samplers import sgds
+from orbitwise.methods.samplers import evaluation, sgds
 from orbitwise.methods.samplers.rounds import carry_over
 from orbitwise.runs.config import load, presets, validate
 
@@ -22,15 +22,15 @@ SMALL = {
         "method": "anneal",
         "kernel": "hmc",
         "leapfrog_steps": 3,
-        "chains": 400,
+        "chains": 800,
         "levels": 20,
     },
     "sampler": {
         "network": {"name": "elementwise", "hidden": 32, "layers": 2},
-        "schedule": {"steps": 30, "first": 0.05, "last": 0.01},
+        "schedule": {"steps": 15, "first": 0.05, "last": 0.01},
     },
-    "likelihood_steps": 300,
-    "likelihood": {"batch_size": 128, "learning_rate": 5e-3},
+    "likelihood_steps": 200,
+    "likelihood": {"batch_size": 256, "learning_rate": 1e-2},
     "balance_steps": 20,
     "balance": {"batch_size": 64, "learning_rate": 3e-4},
     "evaluation": {"paths": 1000, "reference": 1000},
@@ -56,6 +56,12 @@ def config(**changes) -> sgds.SGDSConfig:
 
 def summary(folder) -> dict:
     return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """The page has its own tests."""
+    monkeypatch.setattr(evaluation, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +154,7 @@ USUAL = {"trajectory_balance", "detailed_balance", "adjoint_matching", "langevin
 @pytest.mark.parametrize(
     "name", [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in SETTINGS]
 )
-def test_every_setting_trains_and_is_judged(tmp_path, name):
+def test_every_setting_trains_and_is_judged(tmp_path, no_page, name):
     made = config(
         **merged(merged(ALONE, SETTINGS[name]), {"evaluation": {"paths": 50, "reference": 50}})
     )
@@ -173,7 +179,7 @@ def test_rounds_keep_buffer_and_log_z_and_restart_the_learner(tmp_path, restart)
     made = config(
         rounds=2,
         restart=restart,
-        search={"chains": 100, "levels": 8},
+        search={"chains": 100, "levels": 8, "warmup": 40},
         sampler={"schedule": {"steps": 10}},
         likelihood_steps=20,
         balance_steps=2,
@@ -222,7 +228,13 @@ def test_restarts_carry_over_what_they_say():
 
 
 def test_without_novelty_the_second_search_is_like_the_first(tmp_path):
-    made = config(rounds=2, likelihood_steps=10, balance_steps=0, novelty={"weight": 0.0})
+    made = config(
+        rounds=2,
+        search={"chains": 100, "levels": 8},
+        likelihood_steps=10,
+        balance_steps=0,
+        novelty={"weight": 0.0},
+    )
     sgds.train(made, tmp_path)
     assert not (tmp_path / "stages" / "novelty1.safetensors").exists()
 

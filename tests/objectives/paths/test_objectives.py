@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -376,15 +377,8 @@ def test_an_interrupted_training_with_a_memory_ends_as_an_unbroken_one(tmp_path,
     train(a, objective_a, Count(80), config, tmp_path / "whole", on_progress=lambda _: None)
     b, objective_b = make()
 
-    class Stop(Exception):
-        pass
-
-    def stop(report):
-        if report.step >= 7:
-            raise Stop
-
     with pytest.raises(Stop):
-        train(b, _slow(objective_b), Count(80), config, tmp_path / "broken", on_progress=stop)
+        train(b, _stopping(objective_b, after=7), Count(80), config, tmp_path / "broken")
     c, objective_c = make()
     result = train(
         c, objective_c, Count(80), config, tmp_path / "broken", on_progress=lambda _: None
@@ -395,17 +389,20 @@ def test_an_interrupted_training_with_a_memory_ends_as_an_unbroken_one(tmp_path,
     assert torch.equal(objective_a.spent, objective_c.spent)
 
 
-def _slow(objective):
-    """Progress is shown five times a second: make every step long enough to be seen."""
-    import time
+class Stop(Exception):
+    """What breaks a training."""
 
-    call = objective.losses
 
-    def losses(*arguments):
-        time.sleep(0.21)
-        return call(*arguments)
+def _stopping(objective, after: int):
+    """``objective`` that gives its losses so many times and then stops the training."""
+    losses, given = objective.losses, itertools.count()
 
-    objective.losses = losses
+    def until(*arguments):
+        if next(given) == after:
+            raise Stop
+        return losses(*arguments)
+
+    objective.losses = until
     return objective
 
 
