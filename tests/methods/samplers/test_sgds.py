@@ -26,10 +26,10 @@ SMALL = {
         "levels": 20,
     },
     "sampler": {
-        "network": {"name": "elementwise", "hidden": 32, "layers": 2},
+        "network": {"name": "elementwise", "hidden": 48, "layers": 2},
         "schedule": {"steps": 15, "first": 0.05, "last": 0.01},
     },
-    "likelihood_steps": 200,
+    "likelihood_steps": 250,
     "likelihood": {"batch_size": 256, "learning_rate": 1e-2},
     "balance_steps": 20,
     "balance": {"batch_size": 64, "learning_rate": 3e-4},
