@@ -116,4 +116,6 @@ def test_finished_stages_are_reported_again(runs):
         assert again[key] == summary[key], key
     for stage, count in summary["evaluations"].items():  # clustering is done again
         assert stage == "clustering" or again["evaluations"][stage] == count, stage
-    assert again["mean_energy_kcal_mol"] == pytest.approx(summary["mean_energy_kcal_mol"])
+    # above the lowest minimum, which is found again, in single precision
+    energy = "mean_energy_kcal_mol"
+    assert again[energy] == pytest.approx(summary[energy], rel=1e-4)
