@@ -115,15 +115,19 @@ def test_commands_of_rows_can_be_given_today(rows, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_fits_on_a_screen(name):
-    console = Console(width=100, file=io.StringIO())
-    card.show(name, console)
-    lines = console.file.getvalue().splitlines()
+    def shown_lines(**options) -> list[str]:
+        console = Console(width=80, file=io.StringIO())
+        card.show(name, console, **options)
+        return console.file.getvalue().splitlines()
+
+    found, lines = registry.card(name), shown_lines()
     assert len(lines) <= 60
+    whole = " ".join(" ".join(shown_lines(whole=True)).split())
+    assert all(line.split()[0] in whole for line in (*found.checked, *found.differs))
     shown = " ".join(" ".join(lines).split())
-    found = registry.card(name)
     assert found.title in shown and found.limits[0].split()[0] in shown
     assert all(claim.verdict in shown for claim in found.claims)
-    assert all(what[:40] in shown for what in found.measured)  # the longest go on below
+    assert all(what[:24] in shown for what in found.measured)  # the longest go on below
 
 
 def test_list_is_by_family():

@@ -342,11 +342,15 @@ def methods_show(
     name: Annotated[
         str, typer.Argument(help="As in `orbitwise methods list`.", show_default=False)
     ],
+    whole: Annotated[
+        bool,
+        typer.Option("--all", help="Also what was checked, and how it differs from the paper."),
+    ] = False,
 ) -> None:
     """The CARD of a method."""
     from orbitwise.cli.card import show
 
-    show(name)
+    show(name, whole=whole)
 
 
 @methods_app.command("cite")

@@ -12,8 +12,9 @@ from orbitwise.runs import registry
 from orbitwise.runs.registry import Measured
 
 
-def show(name: str, console: Console | None = None) -> None:
-    """Print the card of a method with its measured figures."""
+def show(name: str, console: Console | None = None, *, whole: bool = False) -> None:
+    """Print the card of a method with its measured figures; ``whole``: also what was checked, and
+    in what it differs from the paper."""
     card = registry.card(name)
     console = console or Console()
     console.print(f"[bold]{card.title}[/bold] ({card.name})", highlight=False)
@@ -31,10 +32,14 @@ def show(name: str, console: Console | None = None) -> None:
         console.print(_figures(rows), highlight=False)
     else:
         console.print("[bold]measured[/bold] nothing yet")
-    _items(console, "checked", map(Text, card.checked))
-    _items(console, "differs from the paper", map(Text, card.differs))
+    if whole:
+        _items(console, "checked", map(Text, card.checked))
+        _items(console, "differs from the paper", map(Text, card.differs))
     _items(console, "limits", map(Text, card.limits))
     _items(console, "reproduce", map(Text, card.reproduce))
+    if not whole:
+        said = f"orbitwise methods show {name} --all"
+        console.print(f"what was checked, and what differs: {said}", highlight=False, markup=False)
 
 
 def show_list(console: Console | None = None) -> None:
@@ -43,7 +48,8 @@ def show_list(console: Console | None = None) -> None:
     for family, cards in registry.families().items():
         console.print(f"[bold]{family}[/bold]")
         for card in cards:
-            console.print(f"  {card.name:20s} {card.title}", highlight=False, markup=False)
+            line = f"  {card.name:20s} {card.title}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _figures(rows: list[Measured]) -> Table:
