@@ -51,3 +51,8 @@ def symbols_of(numbers: Sequence[int]) -> str:
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[int(z)] for z in numbers)
+
+
+def letters(formula: str) -> str:
+    """A formula as part of the name of a file."""
+    return "".join(c for c in formula if c.isalnum())

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from orbitwise.crystals.domain import check_domain, trained_on
 from orbitwise.crystals.files.read import to_structure
-from orbitwise.crystals.formula import species_of
+from orbitwise.crystals.formula import letters, species_of
 from orbitwise.crystals.matching.match import structurally_valid
 from orbitwise.crystals.matching.rank import ChgnetEnergies, rank
 from orbitwise.crystals.text.told import text_vectors
@@ -22,8 +23,7 @@ from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.found import CrystalsConfig, Found
 from orbitwise.methods.crystals.model import CrystalModel, load_model
-from orbitwise.methods.crystals.trained_on import check_domain, trained_on
-from orbitwise.methods.crystals.written import letters, with_names, write, write_cifs
+from orbitwise.methods.crystals.written import with_names, write, write_cifs
 from orbitwise.runs.config import Plan
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import timed

@@ -10,19 +10,15 @@ from pathlib import Path
 
 import torch
 
+from orbitwise.crystals.domain import trained_on
 from orbitwise.crystals.files.read import to_structure, write_cif, write_crystal_extxyz
+from orbitwise.crystals.formula import letters
 from orbitwise.crystals.matching.rank import SYMPREC, Candidate
 from orbitwise.data.folder import replacing
 from orbitwise.methods.crystals import command_page
 from orbitwise.methods.crystals.found import Found, rounded
-from orbitwise.methods.crystals.trained_on import trained_on
 from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
-
-
-def letters(formula: str) -> str:
-    """A formula as part of the name of a file."""
-    return "".join(c for c in formula if c.isalnum())
 
 
 def with_names(candidates: list[Candidate], formula: str) -> list[Candidate]:
