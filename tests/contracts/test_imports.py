@@ -289,19 +289,19 @@ def test_importing_the_package_loads_nothing():
 
 
 def test_public_names_cost_little_beyond_torch():
-    """Modules and processor time that ``orbitwise``, all its public names and a first posterior
-    over SO(3) add to torch and numpy."""
+    """Modules that ``orbitwise``, all its public names and a first posterior over SO(3) add to
+    torch and numpy; their seconds are a row of ``benchmarks/quality/library.py``."""
     code = (
-        "import sys, time, torch, numpy\n"
-        "before, start = set(sys.modules), time.process_time()\n"
+        "import sys, torch, numpy\n"
+        "before = set(sys.modules)\n"
         "import orbitwise as ow\n"
         "names = [getattr(ow, name) for name in ow._WHERE]\n"
         "x = torch.randn(2, 5, 3)\n"
         "post = ow.orbit_posterior(ow.SO3(), ow.GaussianProcess.flow(), x, x, 0.5)\n"
         "turned = ow.SO3().act(post.sample(2), x)\n"
-        "print(time.process_time() - start, *(set(sys.modules) - before))"
+        "print(*(set(sys.modules) - before))"
     )
-    seconds, *modules = run(code).stdout.split()
+    modules = run(code).stdout.split()
     assert "orbitwise.orbits.posterior.rotations" in modules
     heavy = {name.partition(".")[0] for name in modules} & EARLY - {"torch", "numpy"}
     assert not heavy, heavy  # roma among them
@@ -309,4 +309,3 @@ def test_public_names_cost_little_beyond_torch():
     assert not compiler, compiler[:5]
     foreign = [name for name in modules if not name.startswith("orbitwise")]
     assert len(foreign) < 20, foreign
-    assert float(seconds) < 0.3
