@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tools.rows import RESULTS
-from orbitwise.methods.samplers.figures import GapCurve, PublishedGap, gap_figure
+from orbitwise.methods.samplers.gap_figure import GapCurve, PublishedGap, gap_figure
 from orbitwise.report.canvas import save
 
 RUNS = Path("runs/sgds")

@@ -10,15 +10,13 @@ from PIL import Image
 
 from orbitwise.energies import GaussianMixture, LennardJones, ManyWell
 from orbitwise.methods.samplers.figures import (
-    GapCurve,
-    PublishedGap,
     ensemble_figure,
-    gap_figure,
     mixture_figure,
     ramachandran_figure,
     weights_figure,
     wells_figure,
 )
+from orbitwise.methods.samplers.gap_figure import GapCurve, PublishedGap, gap_figure
 from orbitwise.metrics.divergence import angle_kl
 from orbitwise.metrics.evidence import evidence
 from orbitwise.metrics.modes import mixture_modes, well_coverage
