@@ -278,3 +278,13 @@ def test_a_method_without_the_verb_says_so(capfd, tmp_path):
     (tmp_path / "config.yaml").write_text("method: conformers\nsmiles: CCO\n")
     code, line = _one_line(capfd, "evaluate", str(tmp_path))
     assert code == 2 and "conformers has no 'evaluate'" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("conformers", "xtb"), ("conformers", "ray"), ("crystals", "chgnet")],
+)
+def test_help_names_the_extras(capsys, command, extra):
+    """Brackets are marks of style to the printer of the help."""
+    assert main([command, "--help"]) == 0
+    assert f"orbitwise[{extra}]" in capsys.readouterr().out

@@ -4,10 +4,11 @@ immediate."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -94,12 +95,12 @@ def conformers(
     n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
     temperature: Annotated[float, typer.Option(help="Kelvin.")] = 300.0,
     energy: Annotated[
-        EnergyName, typer.Option(help="Energy function; xtb needs orbitwise[xtb].")
+        EnergyName, typer.Option(help=r"Energy function; xtb needs orbitwise\[xtb].")
     ] = EnergyName.mmff94,
     workers: Annotated[
         int,
         typer.Option(
-            help="Processes that share a slow energy (xtb); more than 1 need orbitwise[ray]."
+            help=r"Processes that share a slow energy (xtb); more than 1 need orbitwise\[ray]."
         ),
     ] = 1,
     budget: Annotated[
@@ -114,7 +115,6 @@ def conformers(
     dry_run: DryRun = False,
 ) -> None:
     """A Boltzmann ensemble with populations from a SMILES."""
-    from orbitwise.runs import config as configuration
     from orbitwise.runs.registry import binding
 
     method = binding("conformers")
@@ -129,12 +129,7 @@ def conformers(
         "out": out,
         "reference": reference,
     }
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(method.ConformersConfig, given)
-    if dry_run:
-        _show_plan(config, method.plan(config))
-        return
-    _show_lines(method.run(config))
+    _carry_out(method, method.ConformersConfig, given, dry_run=dry_run)
 
 
 @app.command()
@@ -153,7 +148,9 @@ def crystals(
     ] = None,
     relax: Annotated[
         bool,
-        typer.Option("--relax", help="Relax with CHGNet before ranking; needs orbitwise[chgnet]."),
+        typer.Option(
+            "--relax", help=r"Relax with CHGNet before ranking; needs orbitwise\[chgnet]."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
     out: Out = None,
@@ -161,7 +158,6 @@ def crystals(
 ) -> None:
     """Crystal structures of a formula: ranked CIFs, space groups, a report."""
     from orbitwise.methods.crystals import command as method
-    from orbitwise.runs import config as configuration
 
     given = {
         "formula": formula,
@@ -172,12 +168,7 @@ def crystals(
         "seed": seed,
         "out": out,
     }
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(method.CrystalsConfig, given)
-    if dry_run:
-        _show_plan(config, method.plan(config))
-        return
-    _show_lines(method.run(config))
+    _carry_out(method, method.CrystalsConfig, given, dry_run=dry_run)
 
 
 @app.command()
@@ -299,7 +290,6 @@ def audit(
     """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and
     report.html."""
     from orbitwise.methods.audits import command
-    from orbitwise.runs import config as configuration
 
     given = command.audit_config(
         what,
@@ -315,12 +305,7 @@ def audit(
         seed=seed,
         out=out,
     )
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(command.AuditConfig, given)
-    if dry_run:
-        _show_plan(config, command.plan(config))
-        return
-    _show_lines(command.run(config))
+    _carry_out(command, command.AuditConfig, given, dry_run=dry_run)
 
 
 @app.command()
@@ -370,6 +355,19 @@ def _action(run: Path, verb: str):
     from orbitwise.runs.registry import action
 
     return action(method_of_run(run), verb)
+
+
+def _carry_out(
+    method: ModuleType, schema: type, given: Mapping[str, Any], *, dry_run: bool
+) -> None:
+    """``method.run`` of the configuration made of the options that were given, or its plan."""
+    from orbitwise.runs.config import validate
+
+    config = validate(schema, {key: value for key, value in given.items() if value is not None})
+    if dry_run:
+        _show_plan(config, method.plan(config))
+    else:
+        _show_lines(method.run(config))
 
 
 def _show_plan(config, plan) -> None:
