@@ -4,15 +4,20 @@ immediate."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from orbitwise.cli import failures
+
+if TYPE_CHECKING:
+    from orbitwise.runs.config import Config, Plan
+    from orbitwise.runs.outcome import Outcome
 
 _CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -94,12 +99,12 @@ def conformers(
     n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
     temperature: Annotated[float, typer.Option(help="Kelvin.")] = 300.0,
     energy: Annotated[
-        EnergyName, typer.Option(help="Energy function; xtb needs orbitwise[xtb].")
+        EnergyName, typer.Option(help=r"Energy function; xtb needs orbitwise\[xtb].")
     ] = EnergyName.mmff94,
     workers: Annotated[
         int,
         typer.Option(
-            help="Processes that share a slow energy (xtb); more than 1 need orbitwise[ray]."
+            help=r"Processes that share a slow energy (xtb); more than 1 need orbitwise\[ray]."
         ),
     ] = 1,
     budget: Annotated[
@@ -114,27 +119,22 @@ def conformers(
     dry_run: DryRun = False,
 ) -> None:
     """A Boltzmann ensemble with populations from a SMILES."""
-    from orbitwise.runs import config as configuration
-    from orbitwise.runs.registry import binding
+    from orbitwise.methods.conformers import command
 
-    method = binding("conformers")
-    given = {
-        "smiles": smiles,
-        "n": n,
-        "temperature": temperature,
-        "energy": energy.value,
-        "workers": workers,
-        "budget": budget,
-        "seed": seed,
-        "out": out,
-        "reference": reference,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(method.ConformersConfig, given)
-    if dry_run:
-        _show_plan(config, method.plan(config))
-        return
-    _show_lines(method.run(config))
+    _run(
+        command,
+        command.ConformersConfig,
+        dry_run,
+        smiles=smiles,
+        n=n,
+        temperature=temperature,
+        energy=energy.value,
+        workers=workers,
+        budget=budget,
+        seed=seed,
+        out=out,
+        reference=reference,
+    )
 
 
 @app.command()
@@ -153,31 +153,29 @@ def crystals(
     ] = None,
     relax: Annotated[
         bool,
-        typer.Option("--relax", help="Relax with CHGNet before ranking; needs orbitwise[chgnet]."),
+        typer.Option(
+            "--relax", help=r"Relax with CHGNet before ranking; needs orbitwise\[chgnet]."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
     out: Out = None,
     dry_run: DryRun = False,
 ) -> None:
     """Crystal structures of a formula: ranked CIFs, space groups, a report."""
-    from orbitwise.methods.crystals import command as method
-    from orbitwise.runs import config as configuration
+    from orbitwise.methods.crystals import command
 
-    given = {
-        "formula": formula,
-        "run": run,
-        "n": n,
-        "prompt": prompt,
-        "relax": relax,
-        "seed": seed,
-        "out": out,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(method.CrystalsConfig, given)
-    if dry_run:
-        _show_plan(config, method.plan(config))
-        return
-    _show_lines(method.run(config))
+    _run(
+        command,
+        command.CrystalsConfig,
+        dry_run,
+        formula=formula,
+        run=run,
+        n=n,
+        prompt=prompt,
+        relax=relax,
+        seed=seed,
+        out=out,
+    )
 
 
 @app.command()
@@ -299,12 +297,12 @@ def audit(
     """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and
     report.html."""
     from orbitwise.methods.audits import command
-    from orbitwise.runs import config as configuration
 
-    given = command.audit_config(
-        what,
-        ase,
-        data,
+    _run(
+        command,
+        command.AuditConfig,
+        dry_run,
+        **command.subject_keys(what, ase, data),
         group=group.value,
         nodes=nodes,
         items=items,
@@ -315,12 +313,6 @@ def audit(
         seed=seed,
         out=out,
     )
-    given = {key: value for key, value in given.items() if value is not None}
-    config = configuration.validate(command.AuditConfig, given)
-    if dry_run:
-        _show_plan(config, command.plan(config))
-        return
-    _show_lines(command.run(config))
 
 
 @app.command()
@@ -361,14 +353,25 @@ def methods_cite(
     print(cite(names or ()), end="")
 
 
-def _action(run: Path, verb: str):
+def _action(run: Path, verb: str) -> Callable[..., Outcome]:
     from orbitwise.runs.config import method_of_run
     from orbitwise.runs.registry import action
 
     return action(method_of_run(run), verb)
 
 
-def _show_plan(config, plan) -> None:
+def _run(command: ModuleType, schema: type[Config], dry_run: bool, **given: object) -> None:
+    """Plan or run a command with the options that were ``given`` (not None)."""
+    from orbitwise.runs.config import validate
+
+    config = validate(schema, {key: value for key, value in given.items() if value is not None})
+    if dry_run:
+        _show_plan(config, command.plan(config))
+    else:
+        _show_lines(command.run(config))
+
+
+def _show_plan(config: Config, plan: Plan) -> None:
     import yaml
 
     print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
@@ -378,7 +381,7 @@ def _show_plan(config, plan) -> None:
         print(f"# expected model evaluations: {plan.model_calls:,}")
 
 
-def _show_lines(result) -> None:
+def _show_lines(result: Outcome) -> None:
     """What a method says about its result: ``result.lines``."""
     for line in result.lines:
         print(line)

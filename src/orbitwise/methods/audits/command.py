@@ -32,24 +32,26 @@ from orbitwise.training.progress import Progress, ProgressBar
 VERB = "audit_subject"
 
 
-def audit_config(what: str | None, ase: str | None, data: Path | None, **settings) -> dict:
-    """The keys of ``AuditConfig`` from how the command is called: RUN, package.module:name, or
-    --ase and a file."""
+def subject_keys(
+    what: str | None, ase: str | None, data: Path | None
+) -> dict[str, str | Path | None]:
+    """The keys of ``AuditConfig`` that say what is audited, from how the command is called: RUN,
+    package.module:name, or --ase and a file."""
     if ase is not None:
         if what is not None and data is not None:
             raise InputError(f"two files of structures are given: {what} and --data {data}")
-        return {"ase": ase, "data": data or what, **settings}
+        return {"ase": ase, "data": data or what}
     if what is None:
         raise InputError(
             "say what to audit: RUN, package.module:function --data FILE, or --ase CALCULATOR FILE"
         )
     if ":" in what and not Path(what).exists():
-        return {"model": what, "data": data, **settings}
+        return {"model": what, "data": data}
     if data is not None:
         raise InputError(
             f"--data goes with package.module:function; the run {what} has held-out data of its own"
         )
-    return {"run": what, **settings}
+    return {"run": what}
 
 
 def subject(config: AuditConfig) -> AuditSubject:
