@@ -76,6 +76,16 @@ def test_methods_need_no_torch(capsys):
     assert capsys.readouterr().out.startswith("@inproceedings{tong2025raoblackwell")
 
 
+@pytest.mark.parametrize(
+    ("command", "extras"), [("conformers", ("xtb", "ray")), ("crystals", ("chgnet",))]
+)
+def test_help_names_the_extras_with_their_brackets(capsys, monkeypatch, command, extras):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"orbitwise[{extra}]" in said for extra in extras), said
+
+
 def test_version_and_no_command(capsys):
     assert main(["--version"]) == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
@@ -278,13 +288,3 @@ def test_a_method_without_the_verb_says_so(capfd, tmp_path):
     (tmp_path / "config.yaml").write_text("method: conformers\nsmiles: CCO\n")
     code, line = _one_line(capfd, "evaluate", str(tmp_path))
     assert code == 2 and "conformers has no 'evaluate'" in line
-
-
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [("conformers", "xtb"), ("conformers", "ray"), ("crystals", "chgnet")],
-)
-def test_help_names_the_extras(capsys, command, extra):
-    """Brackets are marks of style to the printer of the help."""
-    assert main([command, "--help"]) == 0
-    assert f"orbitwise[{extra}]" in capsys.readouterr().out

@@ -220,6 +220,13 @@ _GETTERS: dict[str, Callable[[Atoms], np.ndarray]] = {
 }
 
 
+def is_calculator(thing: Any) -> bool:
+    """Whether it can be used as a calculator of ASE."""
+    return not isinstance(thing, type) and all(
+        hasattr(thing, n) for n in ("get_property", "implemented_properties")
+    )
+
+
 def implemented(calculator: BaseCalculator) -> tuple[str, ...]:
     """Which of energy, forces and stress a calculator says it has."""
     return tuple(name for name in OUTPUTS if name in calculator.implemented_properties)

@@ -4,16 +4,20 @@ immediate."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
 
 from orbitwise.cli import failures
+
+if TYPE_CHECKING:
+    from orbitwise.runs.config import Config, Plan
+    from orbitwise.runs.outcome import Outcome
 
 _CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -115,21 +119,22 @@ def conformers(
     dry_run: DryRun = False,
 ) -> None:
     """A Boltzmann ensemble with populations from a SMILES."""
-    from orbitwise.runs.registry import binding
+    from orbitwise.methods.conformers import command
 
-    method = binding("conformers")
-    given = {
-        "smiles": smiles,
-        "n": n,
-        "temperature": temperature,
-        "energy": energy.value,
-        "workers": workers,
-        "budget": budget,
-        "seed": seed,
-        "out": out,
-        "reference": reference,
-    }
-    _carry_out(method, method.ConformersConfig, given, dry_run=dry_run)
+    _run(
+        command,
+        command.ConformersConfig,
+        dry_run,
+        smiles=smiles,
+        n=n,
+        temperature=temperature,
+        energy=energy.value,
+        workers=workers,
+        budget=budget,
+        seed=seed,
+        out=out,
+        reference=reference,
+    )
 
 
 @app.command()
@@ -157,18 +162,20 @@ def crystals(
     dry_run: DryRun = False,
 ) -> None:
     """Crystal structures of a formula: ranked CIFs, space groups, a report."""
-    from orbitwise.methods.crystals import command as method
+    from orbitwise.methods.crystals import command
 
-    given = {
-        "formula": formula,
-        "run": run,
-        "n": n,
-        "prompt": prompt,
-        "relax": relax,
-        "seed": seed,
-        "out": out,
-    }
-    _carry_out(method, method.CrystalsConfig, given, dry_run=dry_run)
+    _run(
+        command,
+        command.CrystalsConfig,
+        dry_run,
+        formula=formula,
+        run=run,
+        n=n,
+        prompt=prompt,
+        relax=relax,
+        seed=seed,
+        out=out,
+    )
 
 
 @app.command()
@@ -291,10 +298,11 @@ def audit(
     report.html."""
     from orbitwise.methods.audits import command
 
-    given = command.audit_config(
-        what,
-        ase,
-        data,
+    _run(
+        command,
+        command.AuditConfig,
+        dry_run,
+        **command.subject_keys(what, ase, data),
         group=group.value,
         nodes=nodes,
         items=items,
@@ -305,7 +313,6 @@ def audit(
         seed=seed,
         out=out,
     )
-    _carry_out(command, command.AuditConfig, given, dry_run=dry_run)
 
 
 @app.command()
@@ -350,27 +357,25 @@ def methods_cite(
     print(cite(names or ()), end="")
 
 
-def _action(run: Path, verb: str):
+def _action(run: Path, verb: str) -> Callable[..., Outcome]:
     from orbitwise.runs.config import method_of_run
     from orbitwise.runs.registry import action
 
     return action(method_of_run(run), verb)
 
 
-def _carry_out(
-    method: ModuleType, schema: type, given: Mapping[str, Any], *, dry_run: bool
-) -> None:
-    """``method.run`` of the configuration made of the options that were given, or its plan."""
+def _run(command: ModuleType, schema: type[Config], dry_run: bool, **given: object) -> None:
+    """Plan or run a command with the options that were ``given`` (not None)."""
     from orbitwise.runs.config import validate
 
     config = validate(schema, {key: value for key, value in given.items() if value is not None})
     if dry_run:
-        _show_plan(config, method.plan(config))
+        _show_plan(config, command.plan(config))
     else:
-        _show_lines(method.run(config))
+        _show_lines(command.run(config))
 
 
-def _show_plan(config, plan) -> None:
+def _show_plan(config: Config, plan: Plan) -> None:
     import yaml
 
     print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
@@ -380,7 +385,7 @@ def _show_plan(config, plan) -> None:
         print(f"# expected model evaluations: {plan.model_calls:,}")
 
 
-def _show_lines(result) -> None:
+def _show_lines(result: Outcome) -> None:
     """What a method says about its result: ``result.lines``."""
     for line in result.lines:
         print(line)

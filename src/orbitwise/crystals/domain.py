@@ -1,4 +1,4 @@
-"""Which crystals a model has seen in training."""
+"""Which crystals a model has seen in training, and whether a formula is of their kind."""
 
 from __future__ import annotations
 

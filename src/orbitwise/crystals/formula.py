@@ -46,13 +46,13 @@ def species_of(formula: str) -> np.ndarray:
     return np.repeat(list(counts), [round(amount) for amount in counts.values()]).astype(np.int64)
 
 
+def letters(formula: str) -> str:
+    """A formula as part of the name of a file."""
+    return "".join(c for c in formula if c.isalnum())
+
+
 def symbols_of(numbers: Sequence[int]) -> str:
     """Element symbols, comma between."""
     from ase.data import chemical_symbols
 
     return ", ".join(chemical_symbols[int(z)] for z in numbers)
-
-
-def letters(formula: str) -> str:
-    """A formula as part of the name of a file."""
-    return "".join(c for c in formula if c.isalnum())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -37,3 +38,21 @@ def load_named(name: str, what: str) -> Any:
             return getattr(import_module(module), attribute)
     except Exception as error:  # the module runs a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
+
+
+def made_by(function: Callable[[], Any], name: str, what: str) -> Any:
+    """What a function that was named returns; ``InputError`` as ``load_named`` where it fails."""
+    try:
+        return function()
+    except Exception as error:  # a user's own code
+        raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
+
+
+def needed(function: Callable[..., Any]) -> int:
+    """How many arguments must be given; 3 where a function does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

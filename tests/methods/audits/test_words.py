@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from orbitwise.audit import Audit, AuditBatch, AuditReport, Estimate
+from orbitwise.audit.energy_zero import with_common_zero
 from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.errors import InputError
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods.audits.config import AuditConfig
-from orbitwise.methods.audits.energy_zero import with_common_zero
 from orbitwise.methods.audits.words import Words, verdict
 
 
@@ -51,9 +51,9 @@ def subject(reference=True, levels="", batches=()) -> AuditSubject:
     )
 
 
-def words(*rows: Audit, warnings=(), config=None, **options) -> Words:
+def words(*rows: Audit, warnings=(), **options) -> Words:
     report = AuditReport(list(rows), list(warnings), 1000, 1.0)
-    return Words(subject(**options), config or AuditConfig(), report)
+    return Words(subject(**options), report)
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,16 @@ import torch
 from rich.console import Console
 
 from orbitwise.audit import AuditBatch, Enumerate, Haar, audit_equivariance
+from orbitwise.audit.energy_zero import with_common_zero
 from orbitwise.audit.nodes import Nodes
+from orbitwise.audit.structures import calculator_subject, chosen, force_field_subject
 from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
 from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.methods.audits.config import AuditConfig
-from orbitwise.methods.audits.energy_zero import with_common_zero
+from orbitwise.methods.audits.named import force_field, named_calculator
 from orbitwise.methods.audits.page import Cost, write_audit
-from orbitwise.methods.audits.structures import calculator_subject, chosen, force_field_subject
 from orbitwise.methods.audits.words import Words
 from orbitwise.runs.config import Plan, method_of_run
 from orbitwise.runs.outcome import Outcome
@@ -32,35 +33,46 @@ from orbitwise.training.progress import Progress, ProgressBar
 VERB = "audit_subject"
 
 
-def audit_config(what: str | None, ase: str | None, data: Path | None, **settings) -> dict:
-    """The keys of ``AuditConfig`` from how the command is called: RUN, package.module:name, or
-    --ase and a file."""
+def subject_keys(
+    what: str | None, ase: str | None, data: Path | None
+) -> dict[str, str | Path | None]:
+    """The keys of ``AuditConfig`` that say what is audited, from how the command is called: RUN,
+    package.module:name, or --ase and a file."""
     if ase is not None:
         if what is not None and data is not None:
             raise InputError(f"two files of structures are given: {what} and --data {data}")
-        return {"ase": ase, "data": data or what, **settings}
+        return {"ase": ase, "data": data or what}
     if what is None:
         raise InputError(
             "say what to audit: RUN, package.module:function --data FILE, or --ase CALCULATOR FILE"
         )
     if ":" in what and not Path(what).exists():
-        return {"model": what, "data": data, **settings}
+        return {"model": what, "data": data}
     if data is not None:
         raise InputError(
             f"--data goes with package.module:function; the run {what} has held-out data of its own"
         )
-    return {"run": what, **settings}
+    return {"run": what}
 
 
 def subject(config: AuditConfig) -> AuditSubject:
     """What ``config`` asks to audit; raises ``InputError`` where it does not exist or cannot be
     audited."""
-    if config.ase is not None or config.model is not None:
-        data = chosen(config.data, config.items, config.seed)
-        if config.ase is not None:
-            return calculator_subject(config.ase, data, config.group)
-        return force_field_subject(config.model, data, config.group)
+    if config.ase is None and config.model is None:
+        return _subject_of_run(config)
+    if config.data is None:
+        raise InputError("say on which structures: --data FILE.extxyz")
+    data = chosen(config.data, config.items, config.seed)
 
+    if config.ase is not None:
+        calculator = named_calculator(config.ase)
+        return calculator_subject(calculator, config.ase, data, config.group)
+    model = force_field(config.model)
+    return force_field_subject(model, config.model, data, config.group)
+
+
+def _subject_of_run(config: AuditConfig) -> AuditSubject:
+    """The held-out data of a trained run, as its method prepares them."""
     name = method_of_run(config.run)
     prepare = getattr(binding(name), VERB, None)
     if prepare is None:
@@ -82,10 +94,11 @@ def plan(config: AuditConfig) -> Plan:
 
 def run(config: AuditConfig) -> Outcome:
     """Audit, and write ``audit.json``, ``audit.png`` and ``report.html`` into ``config.out``."""
+    out = config.out or default_folder(config)
     found = subject(config)
     nodes = nodes_named(config.nodes, found.group)
     losses = found.loss(config.loss)
-    folder = writable_folder(config.out or default_folder(config))
+    folder = writable_folder(out)
     where = found.batches[0].x.device
 
     clock, processor, spent = time.monotonic(), time.process_time(), 0
@@ -111,8 +124,15 @@ def run(config: AuditConfig) -> Outcome:
         device=where,
     )
 
-    words = Words(found, config, report, getattr(found.model, "single_precision", False))
-    page = write_audit(folder, words, cost)
+    words = Words(
+        found,
+        report,
+        group=config.group,
+        loss=config.loss,
+        calculator=config.ase is not None,
+        single_precision=getattr(found.model, "single_precision", False),
+    )
+    page = write_audit(folder, words, cost, config.resolved())
     price = f"{report.evaluations:,} answers of the model, {cost.cpu_seconds:.1f} s of CPU time"
     return Outcome(folder, report, [found.title, *words.lines(), price, f"report: {page}"])
 

@@ -57,16 +57,16 @@ class Cost:
     device: torch.device
 
 
-def write_audit(folder: Path, words: Words, cost: Cost) -> Path:
-    """Write all three; returns the path of the page."""
-    origin = _origin(words, cost)
+def write_audit(folder: Path, words: Words, cost: Cost, settings: dict[str, Any]) -> Path:
+    """Write all three; ``settings`` of the command. Returns the path of the page."""
+    origin = _origin(words, cost, settings)
+    picture = keep(_figure(words), folder / "audit.png", title="Figure", caption=_caption(words))
     with replacing(folder / "audit.json") as temporary:
         temporary.write_text(json.dumps(_finite(origin), indent=1), encoding="utf-8")
-    picture = keep(_figure(words), folder / "audit.png", title="Figure", caption=_caption(words))
     return write_report(folder / "report.html", _page(words, cost, origin, picture))
 
 
-def _origin(words: Words, cost: Cost) -> dict[str, Any]:
+def _origin(words: Words, cost: Cost, settings: dict[str, Any]) -> dict[str, Any]:
     report, subject = words.report, words.subject
     found = report.to_dict()
     for row, judged in zip(found["rows"], words.verdicts, strict=True):
@@ -79,10 +79,10 @@ def _origin(words: Words, cost: Cost) -> dict[str, Any]:
         **found,
         "cpu_seconds": cost.cpu_seconds,
         "nodes": cost.nodes,
-        "group": words.config.group,
-        "config": words.config.resolved(),
+        "group": words.group,
+        "config": settings,
         "parameters": subject.parameters,
-        "seed": words.config.seed,
+        "seed": settings["seed"],
         "device": provenance.device(cost.device),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
@@ -138,12 +138,12 @@ def _figure(words: Words) -> Figure:
 
 
 def _page(words: Words, cost: Cost, origin: dict[str, Any], picture: Picture) -> Page:
-    subject, config = words.subject, words.config
+    subject = words.subject
     how = (
         "Every structure is shown in several poses, the answers are turned back, and the loss is"
         f" split into that of their mean and what they scatter about it. Poses: {cost.nodes}."
     )
-    settings = {k: v for k, v in config.resolved().items() if k not in ("seed", "out")}
+    settings = {k: v for k, v in origin["config"].items() if k not in ("seed", "out")}
     return Page(
         title=subject.title,
         kind="Symmetry audit",
@@ -160,7 +160,7 @@ def _page(words: Words, cost: Cost, origin: dict[str, Any], picture: Picture) ->
                 files=FILES,
                 settings=settings,
                 versions=origin["versions"],
-                seed=config.seed,
+                seed=origin["seed"],
                 commit=origin["commit"] or "",
                 command=origin["command"],
             ),
@@ -197,7 +197,7 @@ def _table(words: Words) -> Table:
     head, *rows = words.table()
     units = words.subject.units.items()
     unit = ", ".join(f"{k}: {v}" for k, v in units if k != "prediction") or words.long_unit
-    measure = "Root mean squares" if words.squared else f"Mean {words.config.loss} losses"
+    measure = "Root mean squares" if words.squared else f"Mean {words.loss} losses"
     return Table(
         "What was found",
         head=head,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from orbitwise.audit import Audit, AuditReport
 from orbitwise.audit.subject import AuditSubject
-from orbitwise.methods.audits.config import AuditConfig
 
 ENOUGH, LARGE = 2.0, 10.0  # percent of the loss; 2 % is the mark of 2512.02303
 CONVERGED = (
@@ -90,21 +89,23 @@ def _ceiling(value: float) -> float:
 
 @dataclass(frozen=True)
 class Words:
-    """An audit with what it was of, as text."""
+    """An audit with what it was of, as text: under the ``group`` and with the ``loss`` of these
+    names; ``calculator``: of one of ASE; ``single_precision`` of its answers."""
 
     subject: AuditSubject
-    config: AuditConfig
     report: AuditReport
+    group: str = "so3"
+    loss: str = "squared"
+    calculator: bool = False
     single_precision: bool = False
 
     @property
     def verdicts(self) -> list[Verdict]:
-        calculator = self.config.ase is not None
-        return [verdict(row, self.single_precision, calculator) for row in self.report.rows]
+        return [verdict(row, self.single_precision, self.calculator) for row in self.report.rows]
 
     @property
     def squared(self) -> bool:
-        return self.config.loss == "squared"
+        return self.loss == "squared"
 
     def size(self, row: Audit, value: float) -> str:
         """A loss as a length: the root of a squared one, with its unit."""
@@ -122,7 +123,7 @@ class Words:
         """Header and rows: output or level, items, size of the loss and of its parts, percent,
         deviation, verdict."""
         squared, reference = self.squared, self.subject.reference
-        measure = "rms" if squared else self.config.loss
+        measure = "rms" if squared else self.loss
         gradients = any(row.gradients for row in self.report.rows)
         first = self.subject.levels or "output"
         rows = [
@@ -165,11 +166,11 @@ class Words:
 
     @property
     def noise(self) -> str:
-        return GROUPS[self.config.group][0]
+        return GROUPS[self.group][0]
 
     @property
     def moves(self) -> str:
-        return GROUPS[self.config.group][1]
+        return GROUPS[self.group][1]
 
     def lines(self) -> list[str]:
         """For a terminal: the table, what it means, what it cost."""

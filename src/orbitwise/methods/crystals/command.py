@@ -23,23 +23,16 @@ from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.found import CrystalsConfig, Found
 from orbitwise.methods.crystals.model import CrystalModel, load_model
-from orbitwise.methods.crystals.written import with_names, write, write_cifs
+from orbitwise.methods.crystals.written import with_names, write
 from orbitwise.runs.config import Plan
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import timed
 from orbitwise.training.progress import Progress, ProgressBar
 
-SHIPPED = Path(__file__).parents[1] / "checkpoints" / "perov5.safetensors"
-
-
-def default_folder(config: CrystalsConfig) -> Path:
-    """``crystals/FORMULA``."""
-    return Path("crystals") / letters(config.formula)
-
 
 def plan(config: CrystalsConfig) -> Plan:
     """Parameters of the network and its evaluations; formula and domain are checked."""
-    model = _model(config)
+    model = load_model(config.run)
     check_domain(species_of(config.formula), model.domain, config.formula)
     size = sum(p.numel() for p in model.denoiser.parameters())
     return Plan(size, 0, config.n * model.sampling.evaluations)
@@ -47,15 +40,17 @@ def plan(config: CrystalsConfig) -> Plan:
 
 def run(config: CrystalsConfig) -> Outcome:
     """Draw, merge, rank, and write CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json``
-    and ``report.html``.
+    and ``report.html`` into ``config.out`` (default: ``crystals/FORMULA``).
 
     Raises ``InputError`` as ``species_of`` and ``check_domain`` do, for ``relax`` without CHGNet as
     ``MissingExtraError``, and where no valid structure was drawn.
     """
-    species, model = species_of(config.formula), _model(config)
-    warnings = list(check_domain(species, model.domain, config.formula))
+    formula, species = config.formula, species_of(config.formula)
+    model = load_model(config.run)
+    warnings = list(check_domain(species, model.domain, formula))
+    out = config.out or Path("crystals") / letters(formula)
     energies = ChgnetEnergies() if config.relax or ChgnetEnergies.installed() else None
-    folder = writable_folder(config.out or default_folder(config))
+    folder = writable_folder(out)
     seconds: dict[str, float] = {}
 
     with timed(seconds, "draw"), ProgressBar("drawing") as bar:
@@ -70,19 +65,19 @@ def run(config: CrystalsConfig) -> Outcome:
     valid = [c for c in drawn if structurally_valid(to_structure(c))]
     if not valid:
         raise InputError(
-            f"none of the {config.n} structures drawn for {config.formula} is valid (atoms nearer"
+            f"none of the {config.n} structures drawn for {formula} is valid (atoms nearer"
             f" than 0.5 Å, or not finite); the model was trained on {trained_on(model.domain)}"
         )
 
     with timed(seconds, "rank"), ProgressBar("ranking") as bar:
         candidates = rank(valid, energies, config.relax, lambda done, of: bar(Progress(done, of)))
-    candidates = with_names(candidates, config.formula)
 
     found = Found(
-        config=config,
-        candidates=candidates,
-        files=write_cifs(folder, candidates, config.formula),
+        formula=formula,
+        candidates=with_names(candidates, formula),
+        drawn=config.n,
         valid=len(valid),
+        settings=config.resolved(),
         evaluations=model.sampling.evaluations,
         domain=model.domain,
         energies=None if energies is None else energies.name,
@@ -92,14 +87,6 @@ def run(config: CrystalsConfig) -> Outcome:
         seconds=seconds,
     )
     return write(folder, found)
-
-
-def _model(config: CrystalsConfig) -> CrystalModel:
-    if config.run is None and not SHIPPED.is_file():
-        raise InputError(
-            "this installation has no packaged crystal model; give a trained run with --run FOLDER"
-        )
-    return load_model(config.run or SHIPPED)
 
 
 def _prompt(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orbitwise.report import (
     CellRow,
@@ -40,12 +40,12 @@ FILES = (
 
 def write(path: Path, found: Found, told: dict) -> Path:
     """Write the page; ``told`` is the summary."""
-    config, own = found.config, card("crystal_structure")
+    settings, own = found.settings, card("crystal_structure")
     page = Page(
-        title=f"Crystals of {config.formula}",
+        title=f"Crystals of {found.formula}",
         kind="Crystal structure prediction",
         subtitle=f"ranked by {told['ranked_by']}"
-        + (f" · “{config.prompt}”" if config.prompt else ""),
+        + (f" · “{settings['prompt']}”" if settings["prompt"] else ""),
         key_figures=_key_figures(found, told),
         blocks=(
             Text(_words(found, told), warnings=found.warnings),
@@ -60,11 +60,11 @@ def write(path: Path, found: Found, told: dict) -> Path:
             ),
             Provenance(
                 files=FILES,
-                settings=config.resolved(),
+                settings=settings,
                 versions=told["versions"],
-                seed=config.seed,
+                seed=settings["seed"],
                 commit=told["commit"] or "",
-                command=_command(found),
+                command=_command(settings),
             ),
         ),
     )
@@ -80,7 +80,7 @@ def _cells(found: Found, told: dict) -> Cells:
     )
     if found.energies:
         note += " Energies are relative to the lowest; the CIFs hold the drawn structures."
-    if found.config.relax:
+    if found.settings["relax"]:
         note += " Atoms and cells were relaxed with CHGNet."
     return Cells(
         rows=tuple(_cell(c, row, rows) for c, row in zip(found.candidates, rows, strict=True)),
@@ -117,7 +117,7 @@ def _key_figures(found: Found, told: dict) -> tuple[KeyFigure, ...]:
 def _words(found: Found, told: dict) -> tuple[str, ...]:
     first, rows = told["crystals"][0], told["crystals"]
     text = (
-        f"{told['drawn']} structures were drawn for {found.config.formula}; {told['distinct']} of"
+        f"{told['drawn']} structures were drawn for {found.formula}; {told['distinct']} of"
         " them are distinct"
     )
     if told["valid"] < told["drawn"]:
@@ -170,15 +170,14 @@ def _cell(candidate: Candidate, row: dict, rows: list[dict]) -> CellRow:
     return CellRow(crystal.frac, crystal.lattice, crystal.species, tuple(columns), caption)
 
 
-def _command(found: Found) -> str:
-    config = found.config
+def _command(settings: dict[str, Any]) -> str:
     parts = [
         "orbitwise crystals",
-        shlex.quote(config.formula),
-        f"--n {config.n} --seed {config.seed}",
+        shlex.quote(settings["formula"]),
+        f"--n {settings['n']} --seed {settings['seed']}",
     ]
-    if config.run:
-        parts.append(f"--run {shlex.quote(str(config.run))}")
-    if config.prompt:
-        parts.append(f"--prompt {shlex.quote(config.prompt)}")
-    return " ".join([*parts, *(["--relax"] if config.relax else [])])
+    if settings["run"]:
+        parts.append(f"--run {shlex.quote(settings['run'])}")
+    if settings["prompt"]:
+        parts.append(f"--prompt {shlex.quote(settings['prompt'])}")
+    return " ".join([*parts, *(["--relax"] if settings["relax"] else [])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -32,12 +33,14 @@ class CrystalsConfig(Config):
 
 @dataclass(frozen=True)
 class Found:
-    """What the report needs: the candidates, in order, and where they came from."""
+    """What the report needs: the candidates, in order, and where they came from; of the structures
+    ``drawn`` so many were ``valid``; ``settings`` of the command, as the report prints them."""
 
-    config: CrystalsConfig
+    formula: str
     candidates: list[Candidate]
-    files: list[str]
+    drawn: int
     valid: int
+    settings: dict[str, Any]
     evaluations: int
     domain: Domain
     energies: str | None

@@ -26,6 +26,7 @@ from orbitwise.runs.config import load_run
 from orbitwise.training.checkpoint import NAME, read_checkpoint
 
 FORMAT = "orbitwise-crystal-model-1"
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "perov5.safetensors"
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,14 @@ def _part(progress: Callable[[int, int], None], k: int, of: int) -> Callable[[in
     return lambda done, steps: progress(k * steps + done, of * steps)
 
 
-def load_model(path: str | Path) -> CrystalModel:
-    """From a run folder (its averaged weights) or a packaged file. Raises ``InputError`` for
-    anything else."""
-    path = Path(path)
+def load_model(path: str | Path | None = None) -> CrystalModel:
+    """From a run folder (its averaged weights) or a packaged file; none: the one that comes with
+    the package. Raises ``InputError`` for anything else."""
+    if path is None and not SHIPPED.is_file():
+        raise InputError(
+            "this installation has no packaged crystal model; give a trained run with --run FOLDER"
+        )
+    path = Path(path or SHIPPED)
     if path.is_dir():
         saved = read_checkpoint(path / NAME)
         # how to sample may be changed in config.yaml after the training

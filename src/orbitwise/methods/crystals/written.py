@@ -33,18 +33,17 @@ def with_names(candidates: list[Candidate], formula: str) -> list[Candidate]:
     ]
 
 
-def write_cifs(folder: Path, candidates: list[Candidate], formula: str) -> list[str]:
-    """The names of the files; those of an earlier command with more structures go."""
-    for old in folder.glob(f"[0-9]*_{letters(formula)}_*.cif"):
-        old.unlink()
-    return [path.name for path in write_cif(folder, [c.crystal for c in candidates])]
-
-
 def write(folder: Path, found: Found) -> Outcome:
-    """``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``."""
+    """CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``; CIFs of an
+    earlier command with more structures go."""
+    crystals = [candidate.crystal for candidate in found.candidates]
+    for old in folder.glob(f"[0-9]*_{letters(found.formula)}_*.cif"):
+        old.unlink()
+    files = write_cif(folder, crystals)
+
     rows = [
-        _row(k, c, file)
-        for k, (c, file) in enumerate(zip(found.candidates, found.files, strict=True), 1)
+        _row(k, candidate, file.name)
+        for k, (candidate, file) in enumerate(zip(found.candidates, files, strict=True), 1)
     ]
 
     text = io.StringIO()
@@ -55,15 +54,13 @@ def write(folder: Path, found: Found) -> Outcome:
     properties = {key: [row[key] for row in rows] for key in ("rank", "count", "space_group")}
     if found.energies:
         properties["energy_eV_per_atom"] = [row["energy_eV_per_atom"] for row in rows]
-    write_crystal_extxyz(
-        folder / "crystals.extxyz", [c.crystal for c in found.candidates], properties
-    )
+    write_crystal_extxyz(folder / "crystals.extxyz", crystals, properties)
 
     summary = {
-        "config": found.config.resolved(),
-        "formula": found.config.formula,
+        "config": found.settings,
+        "formula": found.formula,
         "ranked_by": found.order,
-        "drawn": found.config.n,
+        "drawn": found.drawn,
         "valid": found.valid,
         "distinct": len(rows),
         "network_calls_per_structure": found.evaluations,
@@ -77,7 +74,7 @@ def write(folder: Path, found: Found) -> Outcome:
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "device": provenance.device(torch.device("cpu")),
-        "seeds": {"drawing": found.config.seed},
+        "seeds": {"drawing": found.settings["seed"]},
     }
 
     for name, content in (
@@ -115,9 +112,9 @@ def _row(number: int, candidate: Candidate, file: str) -> dict:
 def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
     lines = [f"warning: {line}" for line in found.warnings]
 
-    wrong = found.config.n - found.valid
+    wrong = found.drawn - found.valid
     lines.append(
-        f"{found.config.formula}: {len(rows)} distinct structures of {found.config.n} drawn"
+        f"{found.formula}: {len(rows)} distinct structures of {found.drawn} drawn"
         + (f" ({wrong} were not valid)" if wrong else "")
         + f", {found.evaluations} network calls each"
     )
@@ -133,7 +130,7 @@ def _lines(folder: Path, found: Found, rows: list[dict]) -> tuple[str, ...]:
             f" {row['c']:.3f} Å"
             + ("" if energy is None else f"  {energy:.3f} eV/atom")
             + ("" if index is None else f"  index {index:.2f}")
-            + f"  drawn {row['count']} of {found.config.n} times"
+            + f"  drawn {row['count']} of {found.drawn} times"
         )
     lines.append(f"report: {folder / 'report.html'}")
     return tuple(lines)

@@ -1,11 +1,9 @@
-"""The audit of force fields and calculators on a file of structures."""
+"""The subject of an audit from a force field or a calculator and a file of structures."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,10 @@ from ase.calculators.calculator import BaseCalculator
 from torch import nn
 
 from orbitwise.audit.calculator import (
-    CALCULATORS,
     KINDS,
     UNITS,
     CalculatorModel,
+    ForceField,
     ForceFieldModel,
     dtype_of,
     implemented,
@@ -29,7 +27,6 @@ from orbitwise.data.structures import Structure, available, read_structures
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.permutation import Permutation
-from orbitwise.runs.named import load_named
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,16 @@ class Chosen:
     known: tuple[str, ...]
 
 
-def chosen(path: Path | None, items: int, seed: int) -> Chosen:
-    """At most ``items`` structures, chosen at random; ``InputError`` without a file."""
-    if path is None:
-        raise InputError("say on which structures: --data FILE.extxyz")
+def chosen(path: Path, items: int, seed: int) -> Chosen:
+    """At most ``items`` structures, chosen at random."""
     structures = read_structures(path)
     order = np.random.default_rng(seed).permutation(len(structures))[:items]
     return Chosen(path.name, [structures[k] for k in order], available(structures))
 
 
-def force_field_subject(name: str, data: Chosen, group: str) -> AuditSubject:
-    """A force field in torch, ``package.module:name``; the convention is that of
+def force_field_subject(model: ForceField, name: str, data: Chosen, group: str) -> AuditSubject:
+    """A force field in torch, called ``name``; the convention is that of
     ``orbitwise.audit.calculator``."""
-    model = force_field(name)
     dtype = dtype_of(model)
     device = next((p.device for p in _parameters(model)), torch.device("cpu"))
     symmetry = _group(group, data.structures)
@@ -82,9 +76,10 @@ def force_field_subject(name: str, data: Chosen, group: str) -> AuditSubject:
     )
 
 
-def calculator_subject(name: str, data: Chosen, group: str) -> AuditSubject:
-    """An ASE calculator by name, or ``package.module:function``."""
-    calculator = named_calculator(name)
+def calculator_subject(
+    calculator: BaseCalculator, name: str, data: Chosen, group: str
+) -> AuditSubject:
+    """An ASE calculator, called ``name``."""
     periodic = all(s.pbc.all() for s in data.structures)
     can = tuple(n for n in implemented(calculator) if periodic or n != "stress")
     outputs = tuple(n for n in can if n in data.known) or can
@@ -130,68 +125,5 @@ def _group(name: str, structures: Sequence[Structure]) -> Group:
     return Permutation(sizes[0])
 
 
-def force_field(name: str) -> Callable[..., Any]:
-    """The model behind ``package.module:name``: what stands there, or what it returns when called
-    with nothing.
-
-    Something that can be called without arguments (a function, a class) is taken for a function
-    that returns the model. Raises ``InputError`` where neither can be called as a model.
-    """
-    found = load_named(name, "model")
-    if not callable(found):
-        raise InputError(f"model {name}: a {type(found).__name__} cannot be called")
-    if not isinstance(found, nn.Module) and _needs(found) == 0:
-        found = _made(found, name, "model")
-    if not callable(found) or isinstance(found, type):
-        raise InputError(
-            f"model {name}: returned {type(found).__name__}, not a model that can be called"
-        )
-    return found
-
-
-def named_calculator(name: str) -> BaseCalculator:
-    """A calculator of ``CALCULATORS``, or what ``package.module:function`` returns (or is)."""
-    if ":" not in name:
-        if name not in CALCULATORS:
-            near = get_close_matches(name, CALCULATORS, 1, 0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise InputError(
-                f"unknown calculator {name!r}; {hint}use {', '.join(CALCULATORS)}, or"
-                " package.module:function that returns an ASE calculator"
-            )
-        return CALCULATORS[name]()
-    found = load_named(name, "calculator")
-    if callable(found) and not _is_calculator(found):
-        found = _made(found, name, "calculator")
-    if not _is_calculator(found):
-        raise InputError(
-            f"calculator {name}: returned {type(found).__name__}, not an ASE calculator"
-        )
-    return found
-
-
-def _is_calculator(thing: Any) -> bool:
-    return not isinstance(thing, type) and all(
-        hasattr(thing, n) for n in ("get_property", "implemented_properties")
-    )
-
-
-def _made(function: Callable[[], Any], name: str, what: str) -> Any:
-    try:
-        return function()
-    except Exception as error:  # a user's own code
-        raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
-
-
-def _needs(function: Callable[..., Any]) -> int:
-    """Arguments that must be given."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 3
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
-
-
-def _parameters(model: Any):
+def _parameters(model: ForceField) -> list[nn.Parameter]:
     return list(model.parameters()) if isinstance(model, nn.Module) else []
