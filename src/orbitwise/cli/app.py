@@ -336,7 +336,7 @@ def methods_show(
     ],
     whole: Annotated[
         bool,
-        typer.Option("--all", help="Also what was checked, and how it differs from the paper."),
+        typer.Option("--all", help="Also what was checked, and what differs from the paper."),
     ] = False,
 ) -> None:
     """The CARD of a method."""
