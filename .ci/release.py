@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
 IN_WHEEL = (
     r"orbitwise/py\.typed",
+    r"orbitwise/__init__\.pyi",
+    r"orbitwise/molecules/__init__\.pyi",
     r"orbitwise/methods/cards/.+\.yaml",
     r"orbitwise/methods/cards/measured\.json",
     r"orbitwise/methods/presets/.+/.+\.yaml",
@@ -36,6 +38,8 @@ IN_SOURCE = (
     r"tests/.+\.zip",
     r"docs/.+\.md",
     r"benchmarks/.+\.py",
+    r"benchmarks/references/.+\.py",
+    r"benchmarks/references/alanine_dipeptide\.npz",
     r"benchmarks/results/.+\.json",
     r"examples/.+\.py",
     r"src/orbitwise/__init__\.py",

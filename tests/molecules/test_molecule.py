@@ -189,7 +189,8 @@ def test_ctrl_c_stops_an_embedding():
     process.send_signal(signal.SIGINT)
     begin = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert err.strip().splitlines()[-1] == "KeyboardInterrupt"
+    # some releases of RDKit say so themselves: "KeyboardInterrupt: Embedding cancelled"
+    assert err.strip().splitlines()[-1].partition(":")[0] == "KeyboardInterrupt"
     assert time.monotonic() - begin < 30
 
 
