@@ -14,6 +14,7 @@ from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
+from orbitwise.training.device import device_for
 
 
 def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
@@ -40,7 +41,7 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
     else:
         variant = {"mmff94": "MMFF94", "mmff94s": "MMFF94s"}[config.energy]
         energy = MMFF94(mol, temperature=config.temperature, variant=variant)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(device_for())
         dtype = torch.float32
 
     energy = Counted(energy.to(device=device, dtype=dtype))

@@ -27,6 +27,7 @@ from orbitwise.methods.crystals.written import with_names, write
 from orbitwise.runs.config import Plan
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import timed
+from orbitwise.training.device import device_for
 from orbitwise.training.progress import Progress, ProgressBar
 
 
@@ -59,7 +60,7 @@ def run(config: CrystalsConfig) -> Outcome:
             config.n,
             config.seed,
             prompt=_prompt(config.prompt, model, species, warnings.append),
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device_for(),
             progress=lambda done, of: bar(Progress(done, of)),
         )
     valid = [c for c in drawn if structurally_valid(to_structure(c))]

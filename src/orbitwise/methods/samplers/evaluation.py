@@ -27,6 +27,7 @@ from orbitwise.runs.choice import with_all_keys
 from orbitwise.runs.config import Config
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import Pipeline, Step
+from orbitwise.training.device import device_for
 from orbitwise.training.progress import Progress, ProgressBar
 
 
@@ -57,7 +58,7 @@ def with_steps(sampler: DiffusionSampler, steps: int | None) -> DiffusionSampler
 @contextmanager
 def fastest_device(sampler: DiffusionSampler, energy: Energy):
     """Both on a GPU inside, where there is one."""
-    where = "cuda" if torch.cuda.is_available() else "cpu"
+    where = device_for()
     try:
         yield sampler.to(where), energy.to(where)
     finally:
