@@ -66,8 +66,9 @@ class Random:
             return Uniform(self.steps, self.start)()
         device = generator.device
         u = torch.rand(self.steps, generator=generator, device=device, dtype=torch.float64).cpu()
-        width = 1 + (self.spread - 1) * u
-        share = torch.cat([torch.zeros(1, dtype=torch.float64), width.cumsum(0) / width.sum()])
+        reached = (1 + (self.spread - 1) * u).cumsum(0)
+        # by the last itself: another sum of the widths may round otherwise, and time end beyond 1
+        share = torch.cat([torch.zeros(1, dtype=torch.float64), reached / reached[-1]])
         return self.start + (1 - self.start) * share
 
 
