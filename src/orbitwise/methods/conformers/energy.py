@@ -14,6 +14,7 @@ from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
+from orbitwise.molecules.stereo.axes import possible_atropisomers
 from orbitwise.training.device import device_for
 
 
@@ -25,6 +26,7 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
         " kept."
         for what in unspecified_stereo(mol)
     ]
+    warnings += possible_atropisomers(mol)
     mol = choose_isomer(mol, config.seed)
 
     if config.workers > 1 and config.energy != "xtb":
