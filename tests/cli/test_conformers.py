@@ -64,7 +64,7 @@ def asked(monkeypatch, tmp_path):
 def test_exit_code_is_that_of_the_outcome(asked, capsys):
     assert main(["conformers", "OCC", "--fast", "--learner", "none", "--processes", "2"]) == 3
     (config,) = asked
-    assert (config.smiles, config.budget, config.precision) == ("CCO", 1.0, 0.03)
+    assert (config.smiles, config.budget, config.precision) == ("OCC", 1.0, 0.03)
     assert (config.learner, config.processes) == ("none", 2)
     assert capsys.readouterr().out == "a line\nreport: x\n"
     assert main(["conformers", "CCO", "--fast", "--budget", "2"]) == 3

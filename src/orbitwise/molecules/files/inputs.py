@@ -96,7 +96,7 @@ def _existing(argument: str) -> Path | None:
 
 def _of_smiles(argument: str, folder: bool) -> Inputs:
     try:
-        mol = parse_smiles(argument)
+        parse_smiles(argument)
     except InputError as error:
         if folder:
             raise InputError(
@@ -108,7 +108,7 @@ def _of_smiles(argument: str, folder: bool) -> Inputs:
         if known or not argument.strip():
             raise  # it is one, and what is wrong with it is enough
         raise InputError(f"no file {argument!r}, and not a SMILES: {error}") from None
-    return Inputs((Entry("", Chem.MolToSmiles(Chem.RemoveHs(mol)), None, 1),))
+    return Inputs((Entry("", argument.strip(), None, 1),))
 
 
 def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
