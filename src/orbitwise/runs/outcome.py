@@ -10,8 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an action left in ``folder``: its ``result`` object, and ``lines`` to say about it."""
+    """What an action left in ``folder``: its ``result`` object, ``lines`` to say about it, and the
+    ``exit_code`` of a command (not 0: there is a result, and it is not what was asked for)."""
 
     folder: Path
     result: Any
     lines: Sequence[str]
+    exit_code: int = 0
