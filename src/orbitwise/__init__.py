@@ -33,6 +33,8 @@ _WHERE = {
     "twirl": "orbits.average",
     "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",
+    "sample_conformers": "methods.conformers.ensemble.sample",
+    "ConformerEnsemble": "methods.conformers.ensemble.ensemble",
 }
 _PACKAGES = [
     "groups",

@@ -29,6 +29,8 @@ from orbitwise.groups.so3 import SO3 as SO3
 from orbitwise.groups.torus import PeriodicTranslation as PeriodicTranslation
 from orbitwise.groups.translation import Translation as Translation
 from orbitwise.groups.voxels import VoxelRotations as VoxelRotations
+from orbitwise.methods.conformers.ensemble.ensemble import ConformerEnsemble as ConformerEnsemble
+from orbitwise.methods.conformers.ensemble.sample import sample_conformers as sample_conformers
 from orbitwise.orbits.average import twirl as twirl
 from orbitwise.orbits.frames import framed as framed
 from orbitwise.orbits.posterior.entrance import orbit_posterior as orbit_posterior

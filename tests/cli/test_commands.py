@@ -99,7 +99,7 @@ def test_version_and_no_command(capsys):
         (["trian"], "No such command 'trian'"),
         (["train"], "Missing argument 'config'"),
         (["conformers", "CCO", "--n", "many"], "'--n'"),
-        (["conformers", "CCO", "--energy", "dft"], "'--energy'"),
+        (["conformers", "CCO", "--energy", "dft"], "dft"),
         (["conformers", "CCO", "--tempreature", "3"], "No such option"),
         (["methods", "show", "orbitdiffusion"], "did you mean 'orbit_diffusion'"),
         (["methods", "cite", "nothing"], "unknown method 'nothing'"),

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.core
 from typer.core import TyperGroup
 
 from orbitwise.cli import failures
@@ -34,15 +35,24 @@ class _Commands(TyperGroup):
             raise typer.Exit(failures.report(error, ctx.params.get("debug", False))) from error
 
 
+def _literal(text: str) -> str:
+    """A help text with square brackets as they are: rich takes them for markup where it renders
+    the help, and nothing else may see the backslash that keeps it from that."""
+    return text.replace("[", r"\[") if getattr(typer.core, "HAS_RICH", True) else text
+
+
 app = typer.Typer(
     cls=_Commands,
     add_completion=False,
+    rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Sample distributions that have symmetries, from data or from an energy alone.",
 )
 methods_app = typer.Typer(
-    no_args_is_help=True, help="What is implemented, what was checked, what to cite."
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    help="What is implemented, what was checked, what to cite.",
 )
 app.add_typer(methods_app, name="methods")
 
@@ -54,14 +64,6 @@ DryRun = Annotated[
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="Folder that a run wrote.", show_default=False)]
-
-
-class EnergyName(StrEnum):
-    """Energies of the conformers command."""
-
-    mmff94 = "mmff94"
-    mmff94s = "mmff94s"
-    xtb = "xtb"
 
 
 class SymmetryName(StrEnum):
@@ -92,49 +94,114 @@ def options(
 
 @app.command()
 def conformers(
-    smiles: Annotated[
+    molecule: Annotated[
         str,
-        typer.Argument(help="One molecule, as in 'CC(=O)N[C@@H](C)C(=O)NC'.", show_default=False),
+        typer.Argument(
+            metavar="SMILES | FILE",
+            help=(
+                "One molecule, as in 'CC(=O)N[C@@H](C)C(=O)NC', or a file: .smi, .txt or .csv of"
+                " SMILES, .sdf, .mol, .xyz, .extxyz or .pdb. Several molecules give a folder each"
+                " and one table."
+            ),
+            show_default=False,
+        ),
     ],
     n: Annotated[int, typer.Option(help="Samples to draw.")] = 1000,
     temperature: Annotated[float, typer.Option(help="Kelvin.")] = 300.0,
     energy: Annotated[
-        EnergyName, typer.Option(help=r"Energy function; xtb needs orbitwise\[xtb].")
-    ] = EnergyName.mmff94,
+        str,
+        typer.Option(
+            help=_literal(
+                "Energy function: mmff94, mmff94s, xtb (needs orbitwise[xtb]), aimnet2 (needs"
+                " orbitwise[dft]), or package.module:function."
+            )
+        ),
+    ] = "mmff94",
+    solvent: Annotated[
+        str | None,
+        typer.Option(help="Implicit solvent of xtb, as in water.", show_default="gas phase"),
+    ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="A first look: --budget 1 --precision 0.03 unless given."),
+    ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Minutes to spend on a molecule.", show_default="about 6"),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop when the standard errors of populations are below this.",
+            show_default="0.01",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Processes of the search.", show_default="all cores; 1 for a list"),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Molecules of a list that are computed at once.", show_default="all cores"
+        ),
+    ] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            help="What helps the search: torsions, diffusion, or none.", show_default="torsions"
+        ),
+    ] = None,
+    charge: Annotated[
+        int | None,
+        typer.Option(
+            help="Total charge of the molecules of .xyz, .extxyz and .pdb files.",
+            show_default="as the file says, or 0",
+        ),
+    ] = None,
     workers: Annotated[
         int,
         typer.Option(
-            help=r"Processes that share a slow energy (xtb); more than 1 need orbitwise\[ray]."
+            help=_literal(
+                "Processes that share a slow energy (xtb); more than 1 need orbitwise[ray]."
+            )
         ),
     ] = 1,
-    budget: Annotated[
-        float | None, typer.Option(help="Minutes to spend.", show_default="about 6")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same ensemble.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     out: Out = None,
     reference: Annotated[
         Path | None,
         typer.Option(help="Reference ensemble (.npz) to judge against.", show_default=False),
     ] = None,
     dry_run: DryRun = False,
-) -> None:
-    """A Boltzmann ensemble with populations from a SMILES."""
-    from orbitwise.methods.conformers import command
+) -> int:
+    """Boltzmann ensembles with populations, of one molecule or of many. Repeating the command
+    resumes it. Exit code 0: all is well; 3: something has not converged or failed; 4: a goal of
+    the reference is missed."""
+    from orbitwise.methods.conformers.many.request import Request
 
-    _run(
-        command,
-        command.ConformersConfig,
-        dry_run,
-        smiles=smiles,
+    asked = Request.of(
+        molecule,
+        charge=charge,
+        jobs=jobs,
+        fast=fast,
         n=n,
         temperature=temperature,
-        energy=energy.value,
-        workers=workers,
+        energy=energy,
+        solvent=solvent,
         budget=budget,
+        precision=precision,
+        processes=processes,
+        learner=learner,
+        workers=workers,
         seed=seed,
         out=out,
         reference=reference,
     )
+    if dry_run:
+        _show_plan(asked.config, asked.plan(), asked.in_words)
+        return 0
+    return _show_lines(asked.run())
 
 
 @app.command()
@@ -154,7 +221,7 @@ def crystals(
     relax: Annotated[
         bool,
         typer.Option(
-            "--relax", help=r"Relax with CHGNet before ranking; needs orbitwise\[chgnet]."
+            "--relax", help=_literal("Relax with CHGNet before ranking; needs orbitwise[chgnet].")
         ),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
@@ -364,31 +431,39 @@ def _action(run: Path, verb: str) -> Callable[..., Outcome]:
     return action(method_of_run(run), verb)
 
 
-def _run(command: ModuleType, schema: type[Config], dry_run: bool, **given: object) -> None:
-    """Plan or run a command with the options that were ``given`` (not None)."""
+def _run(command: ModuleType, schema: type[Config], dry_run: bool, **given: object) -> int:
+    """Plan or run a command with the options that were ``given`` (not None); its exit code."""
     from orbitwise.runs.config import validate
 
     config = validate(schema, {key: value for key, value in given.items() if value is not None})
     if dry_run:
         _show_plan(config, command.plan(config))
-    else:
-        _show_lines(command.run(config))
+        return 0
+    return _show_lines(command.run(config))
 
 
-def _show_plan(config: Config, plan: Plan) -> None:
+def _show_plan(
+    config: Config, plan: Plan | None, otherwise: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """The configuration, and what it will take; ``otherwise`` says it in words."""
     import yaml
 
     print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
+    if plan is None:
+        for line in otherwise():
+            print(f"# {line}")
+        return
     print(f"# parameters: {plan.parameters:,}")
     print(f"# expected energy calls: {plan.energy_calls:,}")
     if plan.model_calls is not None:
         print(f"# expected model evaluations: {plan.model_calls:,}")
 
 
-def _show_lines(result: Outcome) -> None:
-    """What a method says about its result: ``result.lines``."""
+def _show_lines(result: Outcome) -> int:
+    """What a method says about its result: ``result.lines``; the command's exit code."""
     for line in result.lines:
         print(line)
+    return result.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

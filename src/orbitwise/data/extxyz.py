@@ -4,13 +4,16 @@ the line."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
+from orbitwise.data.lines import lines_of
 from orbitwise.errors import InputError
 
 TOO_CLOSE = 0.1  # Å; two atoms nearer than this are a broken file
@@ -38,61 +41,70 @@ def is_number(value: object) -> bool:
 
 
 def read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not a file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty")
-    return text.splitlines()
+    return list(lines_of(path))
 
 
 def extxyz_frames(path: Path) -> list[Frame]:
-    lines = read_lines(path)
     frames: list[Frame] = []
-    at = 0
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
-            continue
-        where = f"{path}, frame {len(frames) + 1}"
-        try:
-            count = int(lines[at])
-        except ValueError:
-            raise InputError(
-                f"{where}, line {at + 1}: expected the number of atoms, found {lines[at][:40]!r}"
-            ) from None
-        if count < 1:
-            raise InputError(f"{where}, line {at + 1}: {count} atoms")
-        rows = lines[at + 2 : at + 2 + count]
-        if len(rows) < count or any(not row.strip() for row in rows):
-            there = next((k for k, row in enumerate(rows) if not row.strip()), len(rows))
-            raise InputError(
-                f"{where}, line {at + 2 + there + 1}: the file is truncated: {count} atoms"
-                f" announced, {there} found"
-            )
-        frames.append(_extxyz_frame(lines[at + 1], rows, where, at + 3))
-        at += 2 + count
+    for frame in each_frame(path):
+        if isinstance(frame, InputError):
+            raise frame
+        frames.append(frame)
     return frames
+
+
+def each_frame(path: Path) -> Iterator[Frame | InputError]:
+    """The frames of a file one after the other, or what is wrong with one. Where its length is in
+    doubt the rest of the file cannot be told either, and is not read."""
+    lines = enumerate(lines_of(path), 1)
+    number = 0
+    for at, line in lines:
+        if not line.strip():
+            continue
+        number += 1
+        where = f"{path}, frame {number}"
+        try:
+            count = int(line)
+        except ValueError:
+            yield InputError(
+                f"{where}, line {at}: expected the number of atoms, found {line[:40]!r}"
+            )
+            return
+        if count < 1:
+            yield InputError(f"{where}, line {at}: {count} atoms")
+            return
+        rows = [text for _, text in islice(lines, 1 + count)]
+        there = next((k for k, row in enumerate(rows[1:]) if not row.strip()), len(rows) - 1)
+        if there < count:
+            yield InputError(
+                f"{where}, line {at + 2 + max(there, 0)}: the file is truncated: {count} atoms"
+                f" announced, {max(there, 0)} found"
+            )
+            return
+        try:
+            yield _extxyz_frame(rows[0], rows[1:], where, at + 2)
+        except InputError as error:
+            yield error
 
 
 def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) -> Frame:
     try:
         info = key_val_str_to_dict(comment) if "=" in comment else {}
     except Exception as error:  # ase raises many kinds here
+        if "properties=" not in comment.lower():  # a remark, not extended XYZ
+            return _atoms(rows, (0, 1, 4), {}, where, first_line)
         raise InputError(
             f"{where}, line {first_line - 1}: the comment line cannot be read ({error})"
         ) from error
 
-    species_at, position_at, width = _columns(
-        str(info.pop("Properties", "species:S:1:pos:R:3")), where, first_line - 1
-    )
+    columns = _columns(str(info.pop("Properties", "species:S:1:pos:R:3")), where, first_line - 1)
+    return _atoms(rows, columns, info, where, first_line)
+
+
+def _atoms(
+    rows: list[str], columns: tuple[int, int, int], info: dict, where: str, first_line: int
+) -> Frame:
+    species_at, position_at, width = columns
     species, positions = np.empty(len(rows), dtype=np.int64), np.empty((len(rows), 3))
     for k, row in enumerate(rows):
         place = f"{where}, line {first_line + k}"
@@ -102,7 +114,9 @@ def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) ->
                 f"{place}: {len(words)} columns where {width} are needed: {row.strip()[:60]!r}"
             )
         symbol = words[species_at]
-        species[k] = int(symbol) if symbol.isdigit() else atomic_numbers.get(symbol.capitalize(), 0)
+        species[k] = (
+            int(symbol) if symbol.isdecimal() else atomic_numbers.get(symbol.capitalize(), 0)
+        )
         if not 1 <= species[k] <= 118:
             raise InputError(f"{place}: unknown element {symbol!r}")
         try:

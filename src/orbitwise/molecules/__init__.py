@@ -5,7 +5,8 @@ from orbitwise.lazy import load_on_first_use
 # One line per name: name -> module inside this package.
 _WHERE = {
     "parse_smiles": "molecule",
-    "unspecified_stereo": "molecule",
+    "unspecified_stereo": "stereo.open",
+    "possible_atropisomers": "stereo.axes",
     "choose_isomer": "molecule",
     "embed": "molecule",
     "bond_orders": "molecule",

@@ -38,7 +38,6 @@ from orbitwise.molecules.molecule import embed as embed
 from orbitwise.molecules.molecule import from_batch as from_batch
 from orbitwise.molecules.molecule import parse_smiles as parse_smiles
 from orbitwise.molecules.molecule import to_batch as to_batch
-from orbitwise.molecules.molecule import unspecified_stereo as unspecified_stereo
 from orbitwise.molecules.molecule import with_conformers as with_conformers
 from orbitwise.molecules.network import MoleculeNetwork as MoleculeNetwork
 from orbitwise.molecules.openmm.energy import OpenMMEnergy as OpenMMEnergy
@@ -46,6 +45,8 @@ from orbitwise.molecules.openmm.peptides import alanine_peptide as alanine_pepti
 from orbitwise.molecules.search.stereo import KeepStereo as KeepStereo
 from orbitwise.molecules.search.stereo import Stereo as Stereo
 from orbitwise.molecules.search.torsion_move import TorsionMove as TorsionMove
+from orbitwise.molecules.stereo.axes import possible_atropisomers as possible_atropisomers
+from orbitwise.molecules.stereo.open import unspecified_stereo as unspecified_stereo
 
 __all__: list[str]
 _WHERE: dict[str, str]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.molecules.exchange import self_matches
+from orbitwise.molecules.stereo.axes import cumulenes
 
 _FOUR_COORDINATE = {5, 6, 7, 14, 15, 16, 32, 33, 34}  # tetrahedral with four neighbours
 _PYRAMIDAL = {15, 16, 33, 34}  # do not invert with three neighbours; nitrogen does and is left out
@@ -54,9 +55,10 @@ class StereoElements:
     """Labelled features that neither a rigid motion nor a torsion changes.
 
     ``centres: (C, 4)`` the neighbours of each tetrahedral atom in ascending order (three neighbours
-    and the atom itself for pyramidal P, S, As, Se); ``centre_atoms: (C,)``; ``bonds: (D, 4)`` rows
-    ``a i j b`` of double bonds ``i=j`` outside small rings, ``a`` and ``b`` the lowest-numbered
-    other neighbours.
+    and the atom itself for pyramidal P, S, As, Se; of an allene's middle atom the four at its
+    ends); ``centre_atoms: (C,)``; ``bonds: (D, 4)`` rows ``a i j b`` of double bonds ``i=j``
+    outside small rings and of cumulenes with an odd number of them, ``a`` and ``b`` the
+    lowest-numbered other neighbours.
     """
 
     centres: np.ndarray
@@ -120,6 +122,13 @@ def stereo_elements(mol: Chem.Mol) -> StereoElements:
         ]
         if doubles == [1, 1] and all(len(r) in (1, 2) for r in rest):
             bonds.append([rest[0][0], ends[0].GetIdx(), ends[1].GetIdx(), rest[1][0]])
+
+    for chain in cumulenes(mol):
+        if chain.chiral and len(chain.left) == len(chain.right) == 2:
+            centres.append(sorted(chain.left + chain.right))
+            atoms.append(chain.atoms[len(chain.atoms) // 2])
+        elif not chain.chiral:
+            bonds.append([chain.left[0], chain.atoms[0], chain.atoms[-1], chain.right[0]])
 
     as_rows = lambda rows: np.array(rows, dtype=np.int64).reshape(len(rows), 4)  # noqa: E731
     return StereoElements(as_rows(centres), np.array(atoms, dtype=np.int64), as_rows(bonds))

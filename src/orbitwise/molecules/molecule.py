@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
-from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 import torch
-from rdkit import Chem, rdBase
-from rdkit.Chem import AllChem
+from rdkit import Chem
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
 from orbitwise.errors import InputError
+from orbitwise.molecules.etkdg import as_conformer, captured_rdkit_log, run_etkdg, with_stereo_of
 from orbitwise.molecules.handedness import relabel
+from orbitwise.molecules.stereo.open import unspecified_stereo
 
 MAX_ATOMS = 250
 _ATTEMPTS = 4
-
-
-@contextlib.contextmanager
-def captured_rdkit_log() -> Iterator[list[str]]:
-    """Collect RDKit's messages of the block in a list instead of printing them."""
-    messages: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(re.sub(r"^\[\d+:\d+:\d+\] ", "", record.getMessage()).strip())
-
-    logger = logging.getLogger("rdkit")
-    handlers, propagate = logger.handlers, logger.propagate
-    logger.handlers, logger.propagate = [Collect()], False
-    rdBase.LogToPythonLogger()
-    try:
-        yield messages
-    finally:
-        rdBase.LogToCppStreams()
-        logger.handlers, logger.propagate = handlers, propagate
 
 
 def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
@@ -114,36 +93,31 @@ def _check_contents(mol: Chem.Mol, text: str) -> None:
                 f"the SMILES {text!r} has a placeholder (atom {atom.GetIdx() + 1}); name every"
                 " element"
             )
-        if atom.GetNumRadicalElectrons() and mol.GetNumAtoms() > 1:
-            raise InputError(
-                f"the SMILES {text!r} is a radical (atom {atom.GetIdx() + 1}, {atom.GetSymbol()},"
-                f" has {atom.GetNumRadicalElectrons()} unpaired electrons); only closed shells have"
-                " parameters"
-            )
     if mol.GetNumAtoms() == 1 and mol.GetAtomWithIdx(0).GetTotalNumHs() == 0:
         atom = mol.GetAtomWithIdx(0)
         kind = "ion" if atom.GetFormalCharge() else "atom"
         raise InputError(f"the SMILES {text!r} is a lone {kind}; it has no conformers")
+    for atom in mol.GetAtoms():
+        if unpaired := atom.GetNumRadicalElectrons():
+            _refuse_radical(
+                text,
+                f"atom {atom.GetIdx() + 1}, {atom.GetSymbol()}, has {unpaired} unpaired"
+                f" electron{'s' if unpaired > 1 else ''}",
+            )
+    if mol.GetNumAtoms() == 2 and all(_is_bare_chalcogen(atom) for atom in mol.GetAtoms()):
+        _refuse_radical(text, "two unpaired electrons, which its bonds do not show")
 
 
-def unspecified_stereo(mol: Chem.Mol) -> list[str]:
-    """Stereocentres and double bonds that the SMILES leaves open, in words; atoms count from 1 as
-    written."""
-    found = []
-    for item in Chem.FindPotentialStereo(mol):
-        if item.specified != Chem.StereoSpecified.Unspecified:
-            continue
-        if item.type == Chem.StereoType.Atom_Tetrahedral:
-            atom = mol.GetAtomWithIdx(item.centeredOn)
-            found.append(f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()}), written with @ or @@")
-        else:
-            bond = mol.GetBondWithIdx(item.centeredOn)
-            ends = [
-                f"{a.GetIdx() + 1} ({a.GetSymbol()})"
-                for a in (bond.GetBeginAtom(), bond.GetEndAtom())
-            ]
-            found.append(f"double bond {ends[0]}={ends[1]}, written with / or \\")
-    return found
+def _is_bare_chalcogen(atom: Chem.Atom) -> bool:
+    """As in O2, S2 and SO, whose ground states are triplets."""
+    bare = not atom.GetTotalNumHs() and not atom.GetFormalCharge()
+    return atom.GetAtomicNum() in (8, 16, 34, 52) and bare
+
+
+def _refuse_radical(text: str, reason: str) -> NoReturn:
+    raise InputError(
+        f"the SMILES {text!r} is a radical ({reason}); only closed shells have parameters"
+    )
 
 
 def choose_isomer(mol: Chem.Mol, seed: int = 0) -> Chem.Mol:
@@ -151,12 +125,7 @@ def choose_isomer(mol: Chem.Mol, seed: int = 0) -> Chem.Mol:
     it."""
     if not unspecified_stereo(mol):
         return Chem.Mol(mol)
-    chosen = Chem.Mol(mol)
-    chosen.RemoveAllConformers()
-    chosen.AddConformer(_conformer(chosen, _run_etkdg(chosen, 1, seed)[0]), assignId=True)
-    Chem.AssignStereochemistryFrom3D(chosen)
-    chosen.RemoveAllConformers()
-    return chosen
+    return with_stereo_of(mol, run_etkdg(mol, 1, seed)[0])
 
 
 def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
@@ -173,7 +142,7 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
         missing = n - len(kept)
         if missing <= 0:
             break
-        new = _run_etkdg(mol, missing if attempt == 0 else 2 * missing, seed + 7919 * attempt)
+        new = run_etkdg(mol, missing if attempt == 0 else 2 * missing, seed + 7919 * attempt)
         result = relabel(mol, new, kept[0] if len(kept) else new[0])
         kept = np.concatenate([kept, result.positions[result.same_isomer]])[:n]
     if len(kept) < n:
@@ -190,11 +159,11 @@ def etkdg(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     Fails to embed now and then; those are drawn again with another seed. Raises ``InputError`` when
     RDKit finds no geometry, or far too few.
     """
-    found = [_run_etkdg(mol, n, seed)]
+    found = [run_etkdg(mol, n, seed)]
     for attempt in range(1, 2 * _ATTEMPTS):
         if (missing := n - sum(map(len, found))) <= 0:
             break
-        found.append(_run_etkdg(mol, missing, seed + 7919 * attempt))
+        found.append(run_etkdg(mol, missing, seed + 7919 * attempt))
     every = np.concatenate(found)[:n]
     if len(every) < n:
         raise InputError(
@@ -203,43 +172,12 @@ def etkdg(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     return every
 
 
-def _run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
-    """At most ``n`` embeddings, at least one."""
-    work = Chem.Mol(mol)
-    parameters = AllChem.ETKDGv3()
-    # RDKit seeds conformer i with (i + 1) times this number: 0 would make all of them the same
-    parameters.randomSeed = 1 + int(seed) % 1_000_003
-    parameters.clearConfs = True
-    parameters.numThreads = 0  # all cores; the result does not depend on it
-    for parameters.useRandomCoords in (False, True):
-        with captured_rdkit_log() as log:
-            found = list(AllChem.EmbedMultipleConfs(work, n, parameters))
-        if any(
-            "Interrupted" in line for line in log
-        ):  # RDKit takes Ctrl-C for itself and returns nothing
-            raise KeyboardInterrupt
-        if found:
-            return np.array([work.GetConformer(i).GetPositions() for i in found])
-    raise InputError(
-        "RDKit (ETKDGv3) finds no three-dimensional geometry for"
-        f" {Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for"
-        " a combination that cannot exist in space"
-    )
-
-
-def _conformer(mol: Chem.Mol, positions: np.ndarray) -> Chem.Conformer:
-    conformer = Chem.Conformer(mol.GetNumAtoms())
-    conformer.SetPositions(np.asarray(positions, dtype=np.float64))
-    conformer.Set3D(True)
-    return conformer
-
-
 def with_conformers(mol: Chem.Mol, positions_angstrom: np.ndarray) -> Chem.Mol:
     """A copy of ``mol`` with the frames ``(F, N, 3)`` as its conformers."""
     mol = Chem.Mol(mol)
     mol.RemoveAllConformers()
     for x in positions_angstrom:
-        mol.AddConformer(_conformer(mol, x), assignId=True)
+        mol.AddConformer(as_conformer(x), assignId=True)
     return mol
 
 

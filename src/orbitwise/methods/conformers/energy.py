@@ -15,6 +15,7 @@ from orbitwise.errors import InputError
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
+from orbitwise.molecules.stereo.axes import possible_atropisomers
 from orbitwise.runs.named import load_named, made_by
 from orbitwise.training.device import device_for
 
@@ -155,17 +156,17 @@ def zwitterion_warning(mol: Chem.Mol, solvent: str | None = None) -> str | None:
 def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
     """Molecule and energy; warnings where the SMILES leaves stereochemistry open, and for a
     zwitterion in the gas phase."""
-    solvent: str | None = getattr(config, "solvent", None)
     mol = parse_smiles(config.smiles)
     warnings = [
         f"The SMILES leaves stereochemistry open ({what}); one isomer was chosen by the seed and"
         " kept."
         for what in unspecified_stereo(mol)
     ]
-    warnings += filter(None, [zwitterion_warning(mol, solvent)])
+    warnings += possible_atropisomers(mol)
+    warnings += filter(None, [zwitterion_warning(mol, config.solvent)])
     mol = choose_isomer(mol, config.seed)
 
-    energy = build_energy(mol, config.energy, config.temperature, solvent, config.workers)
+    energy = build_energy(mol, config.energy, config.temperature, config.solvent, config.workers)
     device, dtype = placed(energy, config.energy)
     energy = Counted(energy.to(device=device, dtype=dtype))
     return System(mol, energy, config.temperature, device, dtype), warnings

@@ -16,7 +16,8 @@ from orbitwise.data.extxyz import TOO_CLOSE, Frame, extxyz_frames, is_number, re
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import perceive_bonds
-from orbitwise.molecules.molecule import captured_rdkit_log
+from orbitwise.molecules.etkdg import captured_rdkit_log
+from orbitwise.molecules.files.physical import charge_of
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
             found = perceive_bonds(
                 first.species,
                 positions,
-                charge=int(first.info.get("charge", 0)),
+                charge=_one_charge(group),
                 smiles_mol=smiles_mol,
             )
         except InputError as error:
@@ -148,6 +149,15 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
         if is_number(value) and all(is_number(frame.info.get(name, np.nan)) for frame in group)
     }
     return Frames(mol, positions, source, tuple(frame.where for frame in group), numeric)
+
+
+def _one_charge(group: list[Frame]) -> int:
+    """Total charge of the frames of one molecule."""
+    charges = [charge_of(frame.info) for frame in group]
+    for frame, charge in zip(group, charges, strict=True):
+        if charge != charges[0]:
+            raise InputError(f"the charge is {charges[0]} here and {charge} in {frame.where}")
+    return charges[0] or 0
 
 
 def _sdf_frames(path: Path, skipped: list[str] | None = None) -> list[Frame]:

@@ -1,0 +1,1 @@
+"""Ensembles of many molecules: one folder each, one table of all."""

@@ -1,0 +1,1 @@
+"""Which stereoisomers a molecule can have: elements left open, cumulenes, hindered bonds."""
