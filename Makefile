@@ -2,9 +2,6 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Two threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: help install demo test test-all test-rounding lint bench bench-full docs release clean
 
 help:  ## what can be made
@@ -25,7 +22,8 @@ demo: install  ## SMILES of alanine dipeptide -> ensemble, judged against a long
 	$(BIN)/orbitwise conformers 'CC(=O)N[C@@H](C)C(=O)NC' --n 2000 --out ensembles/alanine_dipeptide \
 	  --reference benchmarks/references/alanine_dipeptide.npz
 
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadscope
+# Threads that sleep instead of spinning: on a loaded machine spinning makes small kernels many times slower.
+PYTEST = OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist loadscope
 
 # A file of a method's tests is meant to take less than 10 s of processor time. Load makes those seconds more:
 # the limit is twice as much, against growth and not against a busy machine.

@@ -2,15 +2,16 @@
 
     python -m benchmarks.references.reference_ensembles [NAME ...]
 
-The run for alanine dipeptide is ten times as long as the search of `make demo` on two cores (80,000
-steps of 16 chains at every temperature, another seed). Existing files are kept; remove one to
-compute it again.
+Replica exchange without learned moves and of another seed than what is judged, until the torsions
+are worth ten times the samples that the command asks for, or for ``MINUTES``. Existing files are
+kept; remove one to compute it again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,52 +22,53 @@ from benchmarks.tools.molecules import MOLECULES
 from benchmarks.tools.places import kept
 from benchmarks.tools.rows import commit_id
 from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.crew import Crew, threads
+from orbitwise.methods.conformers.effort import PlanSearch
 from orbitwise.methods.conformers.energy import build_system
-from orbitwise.methods.conformers.judge import angles, bond_lengths, mixing_of
-from orbitwise.methods.conformers.search import search
-from orbitwise.methods.conformers.system import Effort
+from orbitwise.methods.conformers.judge import bond_lengths
+from orbitwise.methods.conformers.mixing import Watched, angles, match_of
+from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.molecules.files.reference import Reference
-from orbitwise.molecules.metrics.conformers import find_conformers, matching, populations
+from orbitwise.molecules.metrics.conformers import find_conformers, populations
 from orbitwise.molecules.metrics.torsions import find_torsions
-from orbitwise.search.quench import minimise
+from orbitwise.runs.stages import Pipeline
 
 FOLDER = "benchmarks/references"
-STEPS = {"alanine_dipeptide": 80_000}
-SHORT = 20_000  # steps of the others
+PRECISION = 0.01 / 10**0.5  # of populations: ten times the samples of the command
+MINUTES = 20.0
+QUENCHED = 15_000  # frames behind the populations
 SEED = 1000  # the ensembles that are judged have others
 
 
 def compute(name: str) -> Reference:
-    """One molecule; the frames behind the histograms are thinned to about 100,000."""
+    """One molecule."""
     begin = time.monotonic()
-    config = ConformersConfig(smiles=MOLECULES[name], seed=SEED)
-    system, _ = build_system(config)
-    steps = STEPS.get(name, SHORT)
-    effort = Effort(
-        chains=16,
-        rungs=system.rungs(),
-        leapfrog=8,
-        search_steps=steps,
-        train_steps=1,
-        batch_size=1,
-        denoise_steps=2,
-        relax_steps=1,
+    config = ConformersConfig(
+        smiles=MOLECULES[name], seed=SEED, learner="none", budget=MINUTES, precision=PRECISION
     )
-    found = search(system, effort, SEED, frames=100_000)
-    match, torsions = matching(system.mol), find_torsions(system.mol)
-    kept = found.x[:: max(1, found.energy.numel() // 10_000)]
-    quenched = minimise(kept.flatten(0, 1), system.energy, tolerance=1.0, max_steps=200)
+    system, _ = build_system(config)
+    crew = Crew.of(config, system)
+    with threads(1), TemporaryDirectory() as folder:
+        pipe = Pipeline(folder, system.energy.counts, {})
+        pipe.run((PlanSearch(crew), Search(system, config, crew, 60 * MINUTES)))
+        found = pipe[Found]
+
+    torsions, chains = find_torsions(system.mol), found.energy.shape[1]
+    kept = found.x[:: max(1, found.energy.numel() // QUENCHED)]
+    quenched = crew.quench(kept.flatten(0, 1), 1.0, 200)
 
     def refine(x):
-        tight = minimise(x, system.energy, tolerance=0.05, max_steps=1000)
+        tight = crew.quench(x, 0.05, 1000)
         return tight.x, tight.energy
 
-    clusters = find_conformers(quenched.x, quenched.energy, match, refine=refine)
+    clusters = find_conformers(quenched.x, quenched.energy, match_of(system.mol), refine=refine)
     half = 2 * torch.arange(len(kept)) // len(kept)
     share = populations(
-        clusters.label, len(clusters), blocks=(half[:, None] * 16 + torch.arange(16)).flatten()
+        clusters.label,
+        len(clusters),
+        blocks=(half[:, None] * chains + torch.arange(chains)).flatten(),
     )
-    mixing = mixing_of(found.x, found.energy, torsions)
+    mixing = Watched.of(system.mol).mixing(found.x, found.energy)
     counts = system.energy.counts["search"]
     meta = {
         "name": name,
@@ -74,7 +76,8 @@ def compute(name: str) -> Reference:
         "energy": config.energy,
         "temperature": config.temperature,
         "seed": SEED,
-        "search_steps": steps,
+        "search_steps": found.steps,
+        "chains": chains,
         "rhat": mixing.rhat,
         "effective_samples": mixing.effective_samples,
         "energy_evaluations": counts.energy,
@@ -112,4 +115,4 @@ def main(names: Sequence[str] = tuple(MOLECULES)) -> None:
 
 
 if __name__ == "__main__":
-    benchmark(main, quick={"SHORT": 200, "names": ["butane"]})
+    benchmark(main, quick={"MINUTES": 0.1, "QUENCHED": 200, "names": ["butane"]})

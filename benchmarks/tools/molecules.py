@@ -11,4 +11,8 @@ MOLECULES = {
     "methylacetamide": "CC(=O)NC",
     "ibuprofen": "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O",
     "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+    "glucose": "OC[C@H]1O[C@@H](O)[C@H](O)[C@@H](O)[C@@H]1O",
+    "sildenafil": "CCCc1nn(C)c2c1nc([nH]c2=O)-c1cc(ccc1OCC)S(=O)(=O)N1CCN(C)CC1",
+    "lactone": "O=C1CCCCCCCCCCO1",
+    "biaryl": "COc1ccccc1-c1ccccc1",
 }

@@ -71,6 +71,7 @@ HEADINGS = {  # by the first part of a row's name
     "structure": "Folders and imports",
     "types": "Types",
     "import": "Importing",
+    "speed": "Cost of a step of the search",
     "crystal_target": "Targets: variance left, and time",
     "perov5": "Perov-5",
     "mp20_subset": "MP-20, a subset",

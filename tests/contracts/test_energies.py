@@ -7,6 +7,7 @@ tests here.
 import functools
 import inspect
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -123,6 +124,15 @@ def mmff94():
     return MMFF94(mol), points
 
 
+def aimnet2():
+    if find_spec("Auto3D") is None:  # never imported: only its file of weights is read
+        pytest.skip("needs orbitwise[dft]")
+    from orbitwise.molecules import AIMNet2
+
+    mol, points = molecule()
+    return AIMNet2(mol), points
+
+
 def ase_energy():
     from ase.calculators.morse import MorsePotential
 
@@ -164,6 +174,7 @@ CASES = {
     "AnnealingPath": annealing_path,
     "NoveltyEnergy": novelty_energy,
     "MMFF94": mmff94,
+    "AIMNet2": aimnet2,
     "ASEEnergy": ase_energy,
     "RayEnergy": ray_energy,
     "OpenMMEnergy": openmm_energy,

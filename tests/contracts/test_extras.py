@@ -102,6 +102,7 @@ def test_core_rooms_import_with_the_core_alone():
         ("ase", "energies", "ase"),
         ("ase", "molecules", "molecules"),
         ("openmm", "molecules", "openmm"),
+        ("Auto3D", "molecules", "dft"),
         ("tblite", "audit", "xtb"),
         ("matplotlib", "report", "report"),
         ("nothing_of_ours", "report", None),

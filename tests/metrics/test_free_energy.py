@@ -15,6 +15,7 @@ from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import Weighed, weigh, words, worth
 from orbitwise.metrics.free_energy import (
     agreement,
+    from_blocks,
     from_chains,
     from_populations,
     from_samples,
@@ -141,6 +142,22 @@ def test_equal_sets_agree_as_often_as_they_should_and_others_do_not():
     assert agreement(a, from_samples(torch.zeros(50, dtype=torch.long), 3)) is None
 
 
+def test_errors_from_the_scatter_between_blocks():
+    """Blocks whose members are equal are worth one sample each, whatever their weights are."""
+    g, scores = generator(), []
+    for _ in range(200):
+        of_block = draw(P, 400, g)
+        blocks = torch.arange(400).repeat_interleave(5)
+        weight = torch.tensor([1.0, 0.5, 2.0, 1.0, 0.5], dtype=torch.float64).repeat(400)
+        scores.append(from_blocks(of_block[blocks], 3, blocks, weight))
+    z = standard_scores(scores)
+    assert ((z.std(0) > 0.85) & (z.std(0) < 1.15)).all(), z.std(0)
+    apart = from_blocks(of_block, 3, torch.arange(400))
+    alike = from_samples(of_block, 3)
+    assert torch.allclose(apart.population, alike.population)
+    assert torch.allclose(apart.variance[1:], alike.variance[1:], rtol=0.02)
+
+
 def test_what_the_ensemble_inherits_from_the_search_is_in_its_error():
     """Search of 400 frames, a learner that draws from its frames, a relaxation that forgets in some
     of the samples."""
@@ -149,7 +166,7 @@ def test_what_the_ensemble_inherits_from_the_search_is_in_its_error():
         searched = draw(P, 400, g).view(50, 8)
         start = searched.flatten()[torch.randint(400, (1500,), generator=g)]
         end = torch.where(torch.rand(1500, generator=g) < kept, start, draw(P, 1500, g))
-        verdicts.append(judge_free_energies(end, start, searched, 3))
+        verdicts.append(judge_free_energies(end, start, from_chains(searched, 3), 3))
         remembered.append(memory(start, end, 3)[1:])
     assert (torch.stack(remembered).mean(0) - kept).abs().max() < 0.03
     z = standard_scores([v.ensemble for v in verdicts])
@@ -267,6 +284,6 @@ def test_weights_that_degenerate_are_told():
     weighed = Weighed(torch.zeros(500, 3, 3), wide, wide + 64, 500)
     result = worth(weighed, 300.0)
     assert not result.usable and result.effective < 50
-    assert "degenerate" in words(weighed, result) and "relaxed ensemble" in words(weighed, result)
+    assert "degenerate" in words(weighed, result) and "No populations" in words(weighed, result)
     none = Weighed(torch.zeros(1, 3, 3), wide[:1], wide, 500)
     assert not worth(none, 300.0).usable and "fewer than two" in words(none, worth(none, 300.0))

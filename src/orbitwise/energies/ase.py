@@ -145,6 +145,7 @@ def xtb(
     temperature: float = 300.0,
     multiplicity: int | None = None,
     accuracy: float = 0.1,
+    solvent: str | None = None,
 ) -> ASEEnergy:
     """GFN2-xTB (Bannwarth et al., J. Chem. Theory Comput. 15, 1652 (2019)) through tblite, on one
     thread.
@@ -152,9 +153,15 @@ def xtb(
     ``system`` is an RDKit molecule with explicit hydrogens (its formal charge is the default
     ``charge``), an ``ase.Atoms`` or atomic numbers. ``accuracy`` is tblite's: smaller converges the
     self-consistent field more tightly; 0.1 leaves a relative error of about 1e-6 in the gradient.
-    Raises ``MissingExtraError`` without tblite, ``InputError`` for implicit hydrogens.
+    ``solvent``: None for the gas phase, or the name of one that ALPB has parameters for, an
+    implicit solvent (Ehlert, Stahn, Spicher and Grimme, J. Chem. Theory Comput. 17, 4250 (2021)).
+    Raises ``MissingExtraError`` without tblite, ``InputError`` for implicit hydrogens or an unknown
+    solvent.
     """
     from tblite.ase import TBLite
+
+    if solvent is not None:
+        check_solvent(solvent)
 
     if hasattr(system, "GetAtoms"):  # an RDKit molecule, without importing RDKit for the others
         if any(a.GetTotalNumHs() > 0 for a in system.GetAtoms()):
@@ -164,6 +171,27 @@ def xtb(
         charge = sum(a.GetFormalCharge() for a in system.GetAtoms()) if charge is None else charge
         system = [a.GetAtomicNum() for a in system.GetAtoms()]
     calculator = TBLite(
-        method="GFN2-xTB", charge=charge, multiplicity=multiplicity, accuracy=accuracy, verbosity=0
+        method="GFN2-xTB",
+        charge=charge,
+        multiplicity=multiplicity,
+        accuracy=accuracy,
+        solvation=solvent and ("alpb", solvent),
+        verbosity=0,
     )
     return ASEEnergy(system, calculator, temperature, threads=1)
+
+
+def check_solvent(name: str) -> None:
+    """``InputError`` for a solvent that GFN2-xTB has no ALPB parameters for."""
+    from tblite.interface import Calculator
+
+    hydrogen = Calculator("GFN2-xTB", np.array([1, 1]), np.array([[0.0, 0, 0], [0, 0, 1.4]]))
+    hydrogen.set("verbosity", 0)
+    try:
+        hydrogen.add("alpb-solvation", name)
+    except RuntimeError as error:
+        raise InputError(
+            f"xtb does not know the solvent {name!r}; it knows water, methanol, ethanol, acetone,"
+            " acetonitrile, dmso, dmf, thf, ether, chcl3, ch2cl2, benzene, toluene, hexane, octanol"
+            " and some more of tblite's ALPB solvents"
+        ) from error

@@ -46,6 +46,12 @@ class Counted(Energy):
         finally:
             self._stage = before
 
+    def add(self, spent: Count) -> None:
+        """Count what another process has evaluated under the stage of the moment."""
+        count = self.counts[self._stage]
+        count.energy += spent.energy
+        count.gradient += spent.gradient
+
     def _size(self, x: Tensor) -> int:
         return x.shape[: x.ndim - len(self.event_shape)].numel()
 

@@ -119,6 +119,28 @@ def from_chains(label: Tensor, count: int) -> FreeEnergies:
     return _made(p, torch.maximum(variance, (1 / p + 1 / p[0]) / frames), float(first[0]))
 
 
+def from_blocks(
+    label: Tensor, count: int, blocks: Tensor, weight: Tensor | None = None
+) -> FreeEnergies:
+    """Of samples with ``label: (n,)`` and ``weight: (n,)`` (default alike) of which those of one
+    block (``blocks: (n,)``, from 0) belong together: the variance of each influence is that of the
+    scatter between blocks, at least that of as many independent samples."""
+    n, size = len(label), int(blocks.max()) + 1
+    w = torch.full((n,), 1 / n, dtype=torch.float64) if weight is None else weight.double()
+    w = (w / w.sum()).to(label.device)
+    share = w.new_zeros(size * count).index_add_(0, blocks.to(label.device) * count + label, w)
+    share = share.view(size, count)
+    p = share.sum(0)
+    relative = torch.nan_to_num(share / p, nan=0.0)
+    influence = relative - relative[:, :1]  # (B, C), of sum zero
+    variance = influence.square().sum(0) * size / max(1, size - 1)
+
+    own = share[:, 0] - share.sum(1) * p[0]
+    error = (own.square().sum() * size / max(1, size - 1)).clamp_min(1e-30)
+    independent = float((p[0] * (1 - p[0]) / error).clamp(1.0, n))
+    return _made(p, torch.maximum(variance, (1 / p + 1 / p[0]) / n), independent)
+
+
 def from_populations(population: Tensor, error: Tensor) -> FreeEnergies:
     """Of populations with standard errors ``(C,)``, correlated as multinomial counts are."""
     p = population.double()
@@ -226,17 +248,17 @@ class FreeEnergyVerdict:
 def judge_free_energies(
     label: Tensor,
     start: Tensor,
-    searched: Tensor,
+    search: FreeEnergies,
     count: int,
     *,
     weights: FreeEnergies | None = None,
     reference: FreeEnergies | None = None,
 ) -> FreeEnergyVerdict:
     """From the labels of the relaxed samples ``(n,)``, of where the first of them started ``(m,)``
-    (-1: nowhere known), and of the search ``(S, C)``. The learner has its populations from the
+    (-1: nowhere known), and what the search says. The learner has its populations from the
     search: what the relaxation has not forgotten carries the search's error, so it widens the
     ensemble's own and is left out of their difference."""
-    own, search = from_samples(label, count), from_chains(searched, count)
+    own = from_samples(label, count)
     kept = memory(start, label[: len(start)], count)
     ensemble = own.with_share(search, kept)
     return FreeEnergyVerdict(

@@ -30,6 +30,7 @@ _WHERE = {
     "write_sdf": "files.structures",
     "write_extxyz": "files.structures",
     "MMFF94": "mmff.energy",
+    "AIMNet2": "aimnet2.energy",
     "OpenMMEnergy": "openmm.energy",
     "alanine_peptide": "openmm.peptides",
     "Torsion": "metrics.torsions",

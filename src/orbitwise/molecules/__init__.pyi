@@ -1,4 +1,5 @@
 # The names that __init__.py loads on first use. Written by tests/stubs.py.
+from orbitwise.molecules.aimnet2.energy import AIMNet2 as AIMNet2
 from orbitwise.molecules.batch import ConformerData as ConformerData
 from orbitwise.molecules.batch import MoleculeBatch as MoleculeBatch
 from orbitwise.molecules.bonds import perceive_bonds as perceive_bonds

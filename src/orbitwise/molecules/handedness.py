@@ -33,10 +33,15 @@ def signed_values(x: Tensor, centres: Tensor, bonds: Tensor) -> Tensor:
     Of a tetrahedron its volume (six times), of ``a, i, j, b`` the product of the parts of i→a and
     j→b that are perpendicular to the bond: positive for cis.
     """
-    u, v, w = (x[..., centres[:, :3], :] - x[..., centres[:, 3:], :]).unbind(-2)
-    volume = (u * torch.linalg.cross(v, w)).sum(-1)
+    # coordinate by coordinate, (*B, 3, 4, C)
+    corners = x.mT.contiguous().index_select(-1, centres.T.flatten()).unflatten(-1, (4, -1))
+    edges = corners[..., :3, :] - corners[..., 3:, :]
+    (u0, v0, w0), (u1, v1, w1), (u2, v2, w2) = (e.unbind(-2) for e in edges.unbind(-3))
+    volume = u0 * (v1 * w2 - v2 * w1) + u1 * (v2 * w0 - v0 * w2) + u2 * (v0 * w1 - v1 * w0)
+    if not len(bonds):
+        return volume
 
-    a, i, j, b = x[..., bonds, :].unbind(-2)
+    a, i, j, b = (x.index_select(-2, column) for column in bonds.T)
     axis = torch.nn.functional.normalize(j - i, dim=-1)
     left = a - i
     left = left - (left * axis).sum(-1, keepdim=True) * axis

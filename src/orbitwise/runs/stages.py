@@ -94,6 +94,14 @@ class Stages:
         self.reused.append(name)
         return Stage(tensors, json.loads(meta["info"]))
 
+    def made_otherwise(self, name: str, key: dict) -> bool:
+        """Whether there is such a stage, readable, of other settings."""
+        try:
+            with safe_open(self.folder / f"{name}.safetensors", framework="pt") as file:
+                return (file.metadata() or {}).get("key") != self.digest(key)
+        except (OSError, SafetensorError):
+            return False
+
     def save(self, name: str, key: dict, tensors: dict[str, Tensor], info: dict) -> Stage:
         """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
         path = self.folder / f"{name}.safetensors"
@@ -129,6 +137,8 @@ class Step(Generic[Result]):
 
     name: str
     makes: type[Result]
+    # work that nobody would like to see replaced because a setting was changed
+    precious: ClassVar[bool] = False
 
     @property
     def key(self) -> dict:
@@ -142,6 +152,11 @@ class Step(Generic[Result]):
 
     def make(self, pipe: Pipeline) -> Result:
         raise NotImplementedError
+
+    def finished(self, result: Result) -> bool:
+        """Whether a result from the disk is all that is asked for; else ``make`` goes on from it
+        (it is ``pipe[self.makes]`` by then)."""
+        return True
 
     def keep(self, result: Result) -> Stage:
         return result.stage()
@@ -168,9 +183,15 @@ class Pipeline:
         self.stages, self.counts, self.key, self.device = Stages(folder), counts, key, device
         self.seconds: dict[str, float] = {}
         self._results: dict[type, object] = {}
+        self._before: dict[str, tuple[int, int]] = {}
+        self._begin = time.monotonic()
 
     def __getitem__(self, kind: type[Result]) -> Result:
         return self._results[kind]
+
+    def get(self, kind: type[Result]) -> Result | None:
+        """The latest result of a type, or None where no stage has left one."""
+        return self._results.get(kind)
 
     @property
     def digest(self) -> str:
@@ -185,29 +206,40 @@ class Pipeline:
     def take(self, step: Step[Result]) -> Result:
         """The result of one stage, computed unless it is there; later stages depend on this one."""
         self.key |= step.key
+        self._before, self._begin = self._spent(), time.monotonic()
         stage = self.stages.load(step.name, self.key)
+        if step.precious and self.stages.made_otherwise(step.name, self.key):
+            raise InputError(
+                f"{self.stages.folder.parent} holds a finished {step.name} of other settings or of"
+                " another version, which would be lost; choose another folder with --out"
+            )
 
-        if stage is None:
-            stage = self._made(step)
-        else:
+        if stage is not None:
             for k, (energy, gradient) in stage.info["evaluations"].items():
                 count = self.counts[k]
                 self.counts[k] = Count(count.energy + energy, count.gradient + gradient)
+            self.seconds[step.name] = stage.info["seconds"]
+            self._results[step.makes] = step.restore(stage.to(self.device), self)
+
+        if stage is None or not step.finished(self._results[step.makes]):
+            stage = self.save(step, step.make(self))
+            self._results[step.makes] = step.restore(stage.to(self.device), self)
 
         self.seconds[step.name] = stage.info["seconds"]
-        result = step.restore(stage.to(self.device), self)
-        self._results[step.makes] = result
+        result = self._results[step.makes]
         self.key |= step.settles(result)
         return result
 
-    def _made(self, step: Step) -> Stage:
-        before = {k: (c.energy, c.gradient) for k, c in self.counts.items()}
-        begin = time.monotonic()
-        made = step.keep(step.make(self))
-
+    def save(self, step: Step[Result], result: Result) -> Stage:
+        """Keep what a stage has so far, with its time and its evaluations."""
+        made, before = step.keep(result), self._before
         spent = {
-            k: (c.energy - before.get(k, (0, 0))[0], c.gradient - before.get(k, (0, 0))[1])
-            for k, c in self.counts.items()
+            k: (energy - before.get(k, (0, 0))[0], gradient - before.get(k, (0, 0))[1])
+            for k, (energy, gradient) in self._spent().items()
         }
-        info = made.info | {"seconds": time.monotonic() - begin, "evaluations": spent}
+        seconds = self.seconds.get(step.name, 0.0) + time.monotonic() - self._begin
+        info = made.info | {"seconds": seconds, "evaluations": spent}
         return self.stages.save(step.name, self.key, made.tensors, info)
+
+    def _spent(self) -> dict[str, tuple[int, int]]:
+        return {k: (c.energy, c.gradient) for k, c in self.counts.items()}

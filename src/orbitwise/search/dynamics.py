@@ -56,11 +56,11 @@ def leapfrog(
     """
     begin = x
     drift = mass.velocity(h)
-    p = p - 0.5 * h * grad
+    p = torch.addcmul(p, h, grad, value=-0.5)
     for i in range(steps):
-        x = x + drift * p
+        x = torch.addcmul(x, drift, p)
         value, grad = energy.value_and_grad(x)
-        p = p - (h if i < steps - 1 else 0.5 * h) * grad
+        p = torch.addcmul(p, h, grad, value=-1.0 if i < steps - 1 else -0.5)
     if (
         energy.zero_com
     ):  # with unequal masses the centroid moves against the centre of mass; U does not see it

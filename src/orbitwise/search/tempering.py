@@ -184,19 +184,25 @@ class ReplicaExchange:
         shift = torch.zeros_like(state.replica)
         shift[low] = accepted.long()
         shift[high] = -accepted.long()
-        source = shift + torch.arange(rows, device=shift.device).view(-1, *[1] * (shift.ndim - 1))
-        leg = state.leg.take_along_dim(source, 0)
+        chains = shift[0].numel()
+        place = torch.arange(shift.numel(), device=shift.device)
+        source = place + chains * shift.flatten()
+
+        def exchanged(t: Tensor) -> Tensor:
+            flat = t.reshape(rows * chains, *t.shape[shift.ndim :])
+            return flat.index_select(0, source).view(t.shape)
+
+        leg = exchanged(state.leg)
         home = leg[0] == 2
         leg[0] = 1
         if rows > 1:  # a single row is no journey
             leg[-1] = leg[-1].masked_fill(leg[-1] == 1, 2)
-        source_x = per_chain(source, state.x)
         state = replace(
             state,
-            x=state.x.take_along_dim(source_x, 0),
-            energy=state.energy.take_along_dim(source, 0),
-            grad=state.grad.take_along_dim(source_x, 0),
-            replica=state.replica.take_along_dim(source, 0),
+            x=exchanged(state.x),
+            energy=exchanged(state.energy),
+            grad=exchanged(state.grad),
+            replica=exchanged(state.replica),
             leg=leg,
             round_trips=state.round_trips + home,
             parity=1 - state.parity,

@@ -15,7 +15,8 @@ from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods.conformers import draw, learner, page, relax, search, weights
 from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
 from orbitwise.methods.conformers.energy import build_system
-from orbitwise.methods.conformers.judge import angles, bond_lengths, compare
+from orbitwise.methods.conformers.judge import bond_lengths, compare
+from orbitwise.methods.conformers.mixing import angles
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.torsions import find_torsions
@@ -33,17 +34,25 @@ EFFORT = Effort(
     denoise_steps=8,
     relax_steps=20,
     weigh_paths=30,
+    quenched=200,
 )
 
 SHORT = EFFORT.model_copy(update={"search_steps": 40, "train_steps": 40, "relax_steps": 8})
 
-STAGES = {"search": search, "learn": learner, "weigh": weights, "draw": draw, "relax": relax}
+STAGES = {"search": search.Search, "learn": learner, "weigh": weights, "draw": draw, "relax": relax}
 
 
 def config(folder, smiles="O[C@H](F)Cl", **changes) -> ConformersConfig:
-    return ConformersConfig(
-        **{"smiles": smiles, "n": 20, "effort": EFFORT, "out": folder, **changes}
-    )
+    """With the diffusion model, which has the most stages."""
+    given = {"smiles": smiles, "n": 20, "effort": EFFORT, "out": folder, "learner": "diffusion"}
+    return ConformersConfig(**{**given, "processes": 1, **changes})
+
+
+def forbid(patch, names, action) -> None:
+    """``action`` in place of what these stages compute."""
+    for name in names:
+        module = STAGES[name]
+        patch.setattr(module, "make" if name == "search" else name, action)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,9 +96,9 @@ def interrupted(tmp_path_factory, in_short):
     def stages_now() -> dict[str, int]:
         return {p.stem: p.stat().st_mtime_ns for p in (folder / "stages").glob("*.safetensors")}
 
-    for stage, module in STAGES.items():
+    for stage in STAGES:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(module, stage, stop)
+            forbid(patch, [stage], stop)
             run(methanol(folder))
         written.append(stages_now())
     return run(methanol(folder)).result, [*written, stages_now()]
@@ -99,26 +108,26 @@ def test_files_and_numbers(finished):
     folder, outcome = finished
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == json.loads(json.dumps(outcome.result))
-    assert {p.name for p in folder.iterdir()} >= {
-        "ensemble.sdf",
-        "ensemble.extxyz",
-        "report.html",
-        "picture.png",
-    }
-    assert sum(row["population"] for row in summary["conformers"]) == pytest.approx(1)
-    assert sum(row["search_population"] for row in summary["conformers"]) == pytest.approx(1)
+    files = {"conformers.sdf", "ensemble.sdf", "ensemble.extxyz", "report.html", "picture.png"}
+    assert {p.name for p in folder.iterdir()} >= files
+    for name in ("population", "search_population", "learned_population"):
+        assert sum(row[name] for row in summary["conformers"]) == pytest.approx(1)
     populations = [row["population"] for row in summary["conformers"]]
     assert populations == sorted(populations, reverse=True)
-    assert summary["samples"] == len(
-        Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False)
-    )
-    # HMC asks for 6 gradients a step, the torsion move for 1, on 5 x 4 replicas
-    assert summary["evaluations"]["search"]["gradient"] >= EFFORT.search_steps * 5 * 4 * 7
-    chains = round(summary["drawn"] * summary["usable_share"])
+
+    samples = list(Chem.SDMolSupplier(str(folder / "ensemble.sdf"), removeHs=False))
+    share = [float(mol.GetProp("weight")) for mol in samples]
+    assert summary["samples"] == 20 and sum(share) == pytest.approx(1)
+    assert all(round(20 * w, 6) == round(20 * w) for w in share)
+    # HMC asks for 6 gradients a step, on 5 x 4 replicas
+    assert summary["evaluations"]["search"]["gradient"] >= EFFORT.search_steps * 5 * 4 * 6
+    learned = summary["learned"]
+    chains = round(learned["drawn"] * learned["usable_share"])
     # the torsion move looks at one proposal a step, and both kernels look at the start
     assert summary["evaluations"]["relaxation"]["gradient"] == chains * (EFFORT.relax_steps * 7 + 2)
     assert summary["evaluations"]["weighing"] == {"energy": 30, "gradient": 0}
-    assert set(summary["seconds"]) == {"plan", "search", "learn", "weigh", "draw", "relax", "judge"}
+    stages = {"plan", "search", "plan_learner", "learn", "weigh", "draw", "relax", "judge"}
+    assert set(summary["seconds"]) == stages
     assert summary["seed"] == 0 and summary["versions"]["torch"] == torch.__version__
 
 
@@ -127,8 +136,10 @@ def test_free_energies_and_weights(finished):
     summary, kt = outcome.result, 0.0019872042586408316 * 300
     first, *rest = summary["conformers"]
     assert first["relative_free_energies"]["ensemble"]["kT"] == 0
+    sources = {"ensemble": "population", "search": "search_population", "learned": None}
     for row in rest:
-        for source, population in (("ensemble", "population"), ("search", "search_population")):
+        for source, name in sources.items():
+            population = name or "learned_population"
             free = row["relative_free_energies"][source]
             if row[population] and first[population]:
                 assert free["kT"] == pytest.approx(-np.log(row[population] / first[population]))
@@ -136,10 +147,10 @@ def test_free_energies_and_weights(finished):
             assert free["error_kT"] is None or free["independent_samples"] >= 10
         assert row["weighted_population"] is None
     # trained for seconds: the weights say that they are worth nothing, in words
-    told = summary["weights"]
+    told = summary["learned"]["weights"]
     assert told["paths"] == 30 and not told["usable"] and told["effective_paths"] < 50
-    assert sum("relaxed ensemble is the answer" in line for line in outcome.lines) == 1
-    assert sum(line.startswith("free energies: ensemble and search") for line in outcome.lines) == 1
+    assert sum("No populations" in line for line in outcome.lines) == 1
+    assert sum(line.startswith("free energies: diffusion model") for line in outcome.lines) == 1
 
 
 def test_stereochemistry_is_that_of_the_smiles(finished):
@@ -163,31 +174,32 @@ def test_energies_in_the_file_are_those_of_the_positions(finished):
     assert lowest == pytest.approx(0, abs=1e-6) and float(written.min()) > 0
 
 
+def forbidden(*_):
+    raise AssertionError("a finished stage ran again")
+
+
 def test_repeating_reuses_every_stage(finished, monkeypatch):
     folder, outcome = finished
-
-    def forbidden(*_):
-        raise AssertionError("a finished stage ran again")
-
-    for name, module in STAGES.items():
-        monkeypatch.setattr(module, name, forbidden)
+    forbid(monkeypatch, STAGES, forbidden)
     again = report(folder)
-    for key in ("conformers", "evaluations", "samples", "weights", "free_energies"):
+    for key in ("conformers", "samples", "learned", "delivered"):
         assert again.result[key] == outcome.result[key]
+    for stage, count in outcome.result["evaluations"].items():  # clustering is done again
+        assert stage == "clustering" or again.result["evaluations"][stage] == count
 
 
 def test_more_samples_reuse_search_and_learner(finished, monkeypatch):
     folder, _ = finished
-    for name in ("search", "learn", "weigh"):
-        monkeypatch.setattr(STAGES[name], name, None)
+    forbid(monkeypatch, ("search", "learn", "weigh"), forbidden)
     monkeypatch.setattr(page, "write", lambda *_: None)
     assert run(config(folder, n=30)).result["samples"] == 30
 
 
 def test_an_interruption_keeps_what_was_finished(interrupted):
     result, written = interrupted
-    order = ["plan", *STAGES]
-    for k, (before, after) in enumerate(itertools.pairwise(written), 1):
+    order = ["plan", "search", "plan_learner", "learn", "weigh", "draw", "relax"]
+    there = [1, 3, 4, 5, 6]  # the second plan is made with the learner
+    for k, (before, after) in zip(there, itertools.pairwise(written), strict=True):
         assert set(before) == set(order[:k])
         assert all(after[name] == before[name] for name in before)
     assert set(written[-1]) >= set(order) and result["samples"] > 2
@@ -236,10 +248,11 @@ def test_open_stereochemistry_is_told(tmp_path):
 
 
 def test_the_plan_follows_the_budget(tmp_path):
-    small = plan(config(tmp_path, smiles="CO", effort=None, budget=0.2))
-    large = plan(config(tmp_path, smiles="CO", effort=None, budget=2.0))
-    assert 2 < large.energy_calls / small.energy_calls < 40
-    assert small.parameters == large.parameters > 10_000
+    given = {"smiles": "CO", "effort": None}
+    small = plan(config(tmp_path, **given, budget=0.5))
+    assert small.parameters > 10_000
+    assert plan(config(tmp_path, **given, budget=0.5, learner="none")).parameters == 0
+    assert not (tmp_path / "stages").exists()
 
 
 def test_a_comparison_does_not_depend_on_the_labels_of_equal_atoms():
@@ -255,5 +268,5 @@ def test_a_comparison_does_not_depend_on_the_labels_of_equal_atoms():
     )  # the two methyl groups exchange their labels
     moved = torch.as_tensor(x)[:, swap]
     assert not np.allclose(angles(moved, torsions).numpy(), theta, atol=0.5)
-    result = compare(mol, moved, torch.zeros(60), torsions, reference)
+    result = compare(mol, moved, 0.0, torsions, reference)
     assert result.js.value < 1e-9 and result.bond_angstrom < 1e-9

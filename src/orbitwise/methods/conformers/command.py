@@ -1,44 +1,50 @@
-"""A Boltzmann ensemble of a molecule from its SMILES: search, learn, weigh, draw, relax, judge,
-report.
+"""A Boltzmann ensemble of a molecule from its SMILES: search, judge, deliver, report.
 
-The search is replica exchange (its samples are right in the long run), the learner a diffusion
-model with exact SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890; its samples are
-independent), and the relaxation a short Markov chain from each sample. Free energies of the three
-are compared with each other, and the learner's paths are weighed: where their importance weights
-hold, they give populations that need neither search nor relaxation.
+The search is replica exchange, with moves that it learns from itself; the samples of all
+temperatures are put together (MBAR). Beside it, where asked for, runs the published pipeline of a
+diffusion model with exact SO(3) x Aut targets (Orbit Diffusion, arXiv 2502.09890): learn, weigh,
+draw, relax. What is delivered is never worse than the best of the stages (``deliver.choose``), and
+whatever happens after the search, there is a report of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from filelock import FileLock, Timeout
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from orbitwise.data.folder import replacing
-from orbitwise.errors import InputError
+from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.methods.conformers import page
 from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.draw import Draw, Drawn
-from orbitwise.methods.conformers.effort import PlanEffort
+from orbitwise.methods.conformers.effort import PlanLearner, PlanSearch, Time, plan_search
 from orbitwise.methods.conformers.energy import opened
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.learner import NETWORK, Learn, network_size
 from orbitwise.methods.conformers.relax import Relax, Relaxed
 from orbitwise.methods.conformers.search import Found, Search
-from orbitwise.methods.conformers.summary import Case, lines, summary
+from orbitwise.methods.conformers.summary import Case, summary
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import Weigh, Weighed
+from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.runs.config import Plan, load_run, save_run
 from orbitwise.runs.outcome import Outcome
-from orbitwise.runs.stages import Pipeline, Step, timed
+from orbitwise.runs.stages import Pipeline, timed
 
 # What finished stages are kept by; another one makes all of them be computed again.
 STAGES = "0.1.0"
+USABLE = 0.2  # of the learner's paths, below which it is not drawn from
 
 
 def default_folder(config: ConformersConfig) -> Path:
@@ -50,97 +56,199 @@ def default_folder(config: ConformersConfig) -> Path:
 
 def plan(config: ConformersConfig) -> Plan:
     """What the run will take: parameters of the network, expected energy evaluations."""
-    with opened(config) as (system, _):
-        effort = PlanEffort(system, config.budget, config.n, config.seed, config.effort).make()
-    return Plan(parameters=network_size(), energy_calls=effort.energy_calls(config.n))
+    with opened(config) as (system, _), threads(1):
+        effort = config.effort or plan_search(Crew.of(config, system))
+    parameters = network_size() if config.learner == "diffusion" else 0
+    return Plan(parameters=parameters, energy_calls=effort.energy_calls(config.n))
 
 
-def run(config: ConformersConfig) -> Outcome:
+def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
     """Run what is missing, write the ensemble, ``summary.json`` and ``report.html``.
 
-    Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used; finished stages
-    are kept.
+    Raises ``OrbitwiseError`` for a SMILES, energy or folder that cannot be used, or a folder that
+    holds another job or is being worked on; finished stages are kept. ``earlier``: the folder is
+    one of version 0.1.0, which had another pipeline.
     """
     with opened(config) as (system, warnings):
         folder = config.out or default_folder(config)
         reference = known_reference(config, system.mol)
-        key = {
-            "version": STAGES,
-            "network": NETWORK,
-            **config.model_dump(
-                mode="json", exclude={"out", "reference", "budget", "n", "workers"}
-            ),
-        }
+        crew, wide = Crew.of(config, system), torch.get_num_threads()
 
-        pipe = Pipeline(folder, system.energy.counts, key, system.device)
-        save_run(config, folder)
-        pipe.run(pipeline(config, system, folder))
+        with alone_in(folder), threads(1):
+            refuse_other_job(folder, config)
+            pipe = Pipeline(folder, system.energy.counts, stage_key(config, earlier), system.device)
+            save_run(config, folder)
+            pipe.take(PlanSearch(crew, whole=earlier))
+            pipe.take(Search(system, config, crew, Time.of(config).search))
+            failed = None
+            if config.learner == "diffusion":
+                failed = learn_beside(pipe, config, system, folder, wide=wide, earlier=earlier)
 
-        with timed(pipe.seconds, "judge"):
-            verdict = judge(
-                system.mol,
-                system.energy,
-                found=pipe[Found],
-                weighed=pipe[Weighed],
-                drawn=pipe[Drawn],
-                relaxed=pipe[Relaxed],
+            found, effort = pipe[Found], pipe[Effort]
+            with timed(pipe.seconds, "judge"):
+                verdict = judge(
+                    system.mol,
+                    crew,
+                    found=found,
+                    weighed=pipe.get(Weighed),
+                    drawn=pipe.get(Drawn),
+                    relaxed=pipe.get(Relaxed),
+                    failed=failed,
+                    reference=reference,
+                    n=config.n,
+                    quenched=effort.quenched or 6000,
+                    seed=config.seed,
+                )
+            if not effort.search_steps:
+                effort = effort.model_copy(update={"search_steps": found.steps})
+            case = Case(
+                config=config,
+                system=system,
+                effort=effort,
+                found=found,
+                weighed=pipe.get(Weighed),
+                drawn=pipe.get(Drawn),
+                relaxed=pipe.get(Relaxed),
+                verdict=verdict,
                 reference=reference,
+                seconds=pipe.seconds,
+                warnings=tuple(warnings),
+                folder=folder,
             )
+            return write(case)
 
-        case = Case(
-            config=config,
-            system=system,
-            effort=pipe[Effort],
-            found=pipe[Found],
-            weighed=pipe[Weighed],
-            drawn=pipe[Drawn],
-            relaxed=pipe[Relaxed],
-            verdict=verdict,
-            reference=reference,
-            seconds=pipe.seconds,
-            warnings=tuple(warnings),
-            folder=folder,
+
+def stage_key(config: ConformersConfig, earlier: bool) -> dict:
+    """The settings that every stage depends on."""
+    names = {"smiles", "temperature", "energy", "seed"}
+    key = {"version": STAGES, "network": NETWORK, **config.model_dump(mode="json", include=names)}
+    if earlier:
+        given = config.effort
+        return key | {"effort": None if given is None else given.model_dump(exclude_none=True)}
+    if config.solvent is not None:
+        key["solvent"] = config.solvent
+    return key | {"moves": config.learner == "torsions"}
+
+
+def learn_beside(
+    pipe: Pipeline,
+    config: ConformersConfig,
+    system: System,
+    folder: Path,
+    *,
+    wide: int,
+    earlier: bool,
+) -> str | None:
+    """The diffusion model's stages as far as they pay and work; why they ended before the last.
+
+    It computes with ``wide`` threads. A learner of whose paths fewer than a fifth end at a sound
+    molecule is not drawn from.
+    """
+    seed = config.seed
+    try:
+        with threads(wide):
+            if not earlier:
+                pipe.take(PlanLearner(system, config))
+            pipe.take(Learn(system, seed, folder))
+            weighed = pipe.take(Weigh(system, seed + 3))
+            share = len(weighed.x) / max(1, weighed.paths)
+            if share < USABLE and not earlier:
+                return f"{100 * share:.0f} % of its paths end at a sound molecule"
+            pipe.take(Draw(system, config.n, seed + 1))
+            pipe.take(Relax(system, config.n, seed + 2))
+    except (OrbitwiseError, ArithmeticError, torch.linalg.LinAlgError) as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The folder belongs to this process inside; ``InputError`` where another one works in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"another process works in {folder}; wait for it or choose another folder with --out"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the output folder {folder} ({error.strerror}); choose another with"
+            " --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
+    """``InputError`` where the folder holds another run."""
+    if not (folder / "config.yaml").exists():
+        return
+    there = load_run(folder)
+    if not isinstance(there, ConformersConfig):
+        raise InputError(
+            f"{folder} holds a run of another method; choose another folder with --out"
         )
-        return write(case)
 
+    def job(c: ConformersConfig) -> dict:
+        return c.model_dump(include={"smiles", "temperature", "energy", "solvent", "seed"})
 
-def pipeline(config: ConformersConfig, system: System, folder: Path) -> tuple[Step, ...]:
-    """The stages in order, each with what it needs."""
-    n, seed = config.n, config.seed
-    return (
-        PlanEffort(system, config.budget, n, seed, config.effort),
-        Search(system, seed),
-        Learn(system, seed, folder),
-        Weigh(system, seed + 3),
-        Draw(system, n, seed + 1),
-        Relax(system, n, seed + 2),
-    )
+    mine, theirs = job(config), job(there)
+    other = {k: v for k, v in theirs.items() if v != mine[k]}
+    if other:
+        told = ", ".join(f"{k} {v}" for k, v in other.items())
+        raise InputError(
+            f"{folder} holds another job ({told}); choose another folder with --out, or remove it"
+        )
 
 
 def write(case: Case) -> Outcome:
-    """``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html`` and the picture of
-    the map."""
-    folder, relaxed = case.folder, case.relaxed
-    kcal = case.kcal(relaxed.energy)
-    label = case.verdict.clusters.label[: len(kcal)].tolist()
-    values = {
-        "energy_kcal_mol": [round(float(e), 4) for e in kcal],
-        "conformer": [k + 1 for k in label],
-    }
-    positions = relaxed.x.cpu().double().numpy()
-    write_sdf(folder / "ensemble.sdf", case.system.mol, positions, values)
-    write_extxyz(folder / "ensemble.extxyz", case.system.mol, positions, values)
-
-    told = summary(case)
+    """``conformers.sdf``, ``ensemble.sdf``, ``ensemble.extxyz``, ``summary.json``, ``report.html``
+    and the picture of the map."""
+    folder, mol, verdict = case.folder, case.system.mol, case.verdict
+    told = summary(case, warnings_of(case))
     with replacing(folder / "summary.json") as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n")
+
+    rows, times = verdict.samples.unique(return_counts=True)
+    where = rows.to(verdict.delivered.x.device)
+    positions = verdict.delivered.x[where].cpu().double().numpy()
+    samples = {
+        "energy_kcal_mol": case.kcal(verdict.delivered.energy[where]).round(4).tolist(),
+        "conformer": (verdict.label[rows] + 1).tolist(),
+        "weight": (times.double() / len(verdict.samples)).tolist(),
+    }
+    write_sdf(folder / "ensemble.sdf", mol, positions, samples)
+    write_extxyz(folder / "ensemble.extxyz", mol, positions, samples)
+
+    shown = [told["conformers"][k] for k in case.numbers]
+    free = [row["relative_free_energies"]["ensemble"] for row in shown]
+    values = {
+        "conformer": [row["conformer"] for row in shown],
+        "delta_E_kcal_mol": [round(row["minimum_energy_kcal_mol"], 4) for row in shown],
+        "delta_G_kcal_mol": [f["kcal_mol"] for f in free],
+        "delta_G_error_kcal_mol": [f["error_kcal_mol"] for f in free],
+        "population": [row["population"] for row in shown],
+        "population_error": [row["population_error"] for row in shown],
+        "degeneracy": [row["degeneracy"] for row in shown],
+    }
+    minima = verdict.clusters.x[case.numbers].cpu().double().numpy()
+    write_sdf(folder / "conformers.sdf", mol, minima, values)
+
     page.write(case, told)
-    return Outcome(folder, told, lines(case, told))
+    return Outcome(folder, told, lines(case, told), exit_code(verdict))
 
 
 def report(folder: str | Path) -> Outcome:
     """The ensemble and its report again, from the finished stages in ``folder``."""
-    return run(load_run(folder).model_copy(update={"out": Path(folder)}))
+    config, folder = load_run(folder), Path(folder)
+    learned = (folder / "stages" / "learn.safetensors").exists()
+    earlier = learned and "learner" not in config.model_fields_set
+    changed = {"out": folder} | ({"learner": "diffusion"} if earlier else {})
+    return run(config.model_copy(update=changed), earlier=earlier)
 
 
 def known_reference(config: ConformersConfig, mol: Chem.Mol) -> Reference | None:

@@ -12,16 +12,26 @@ from orbitwise.runs.config import Config
 
 
 class ConformersConfig(Config):
-    """``budget`` in minutes; ``effort`` replaces what the budget would decide, to repeat a run
-    elsewhere; ``workers`` share a slow energy out and do not change what it gives."""
+    """A molecule, what its ensemble is to be, and how much may be spent.
+
+    ``budget`` in minutes of wall clock; the search ends before where populations are known to
+    ``precision`` (their standard error). ``effort`` replaces what the budget would decide, to
+    repeat a run elsewhere. ``learner``: mixtures of torsions as moves of the search, the published
+    pipeline with a diffusion model beside it, or none. ``processes`` share the search (all cores
+    where None), ``workers`` a slow energy; neither changes what comes out.
+    """
 
     smiles: str
     n: int = Field(1000, ge=10, le=100_000)
     temperature: float = Field(300.0, ge=50, le=2000)
-    energy: Literal["mmff94", "mmff94s", "xtb"] = "mmff94"
+    energy: str = "mmff94"
+    solvent: str | None = None
     budget: float = Field(6.0, gt=0)
+    precision: float = Field(0.01, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
     out: Path | None = None
     reference: Path | None = None
     workers: int = Field(1, ge=1)
+    processes: int | None = Field(None, ge=1)
     effort: Effort | None = None
+    learner: Literal["torsions", "diffusion", "none"] = "torsions"

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
+from orbitwise.methods.conformers.columns import begin
+from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.learner import build_learner
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.methods.conformers.weights import network_evaluations
 from orbitwise.molecules.molecule import embed, to_batch
@@ -22,75 +26,166 @@ from orbitwise.runs.stages import Pipeline, Stage, Step
 from orbitwise.training import TrainConfig, estimate_step_seconds
 
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
+COLUMNS = 16  # of the replica exchange in a shard
+QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
+QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
 
-def plan_effort(system: System, budget_minutes: float, n: int, seed: int) -> Effort:
-    """Share the budget for ``n`` samples out: a fifth of it searches, an eighth relaxes, a tenth
-    weighs, most of the rest learns and draws."""
-    rungs, chains, leapfrog, batch_size, denoise_steps = system.rungs(), 16, 8, 64, 12
-    x = torch.as_tensor(embed(system.mol, 1, seed), device=system.device, dtype=system.dtype)
-    x = x.expand(rungs * chains, -1, -1)
+@dataclass(frozen=True)
+class Time:
+    """Seconds of wall clock for each part of a run, from its budget in minutes."""
+
+    search: float
+    learn: float
+
+    @staticmethod
+    def of(config: ConformersConfig) -> Time:
+        """The end (counting conformers, the page) gets a tenth and at least 12 s; the diffusion
+        model, where it is asked for, two thirds of the rest."""
+        whole = 60.0 * config.budget
+        rest = whole - min(max(12.0, 0.1 * whole), 0.5 * whole)
+        search = rest / 3 if config.learner == "diffusion" else rest
+        return Time(search, rest - search)
+
+
+def plan_search(crew: Crew) -> Effort:
+    """How many replicas the search has, how long its warm-up is, and how many of its frames are
+    quenched, from what a step costs here and now."""
+    system, config, shards = crew.system, crew.config, crew.processes
+    rungs, chains, leapfrog = system.rungs(), COLUMNS * shards, 8
+    x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
+    x = x.expand(rungs * COLUMNS, -1, -1)
 
     with system.energy.stage("planning"):
         one = seconds_of(lambda: system.energy.value_and_grad(x[:1]))
         # a calculator without batches: do not ask it for a whole batch
-        slow = one * rungs * chains > 2.0
-        many = one * rungs * chains if slow else seconds_of(lambda: system.energy.value_and_grad(x))
+        many = one * len(x)
+        if many <= 2.0:
+            many = seconds_of(lambda: system.energy.value_and_grad(x))
 
-    budget = 60.0 * budget_minutes
-    steps = 0.2 * budget / (OVERHEAD * many * (leapfrog + 1))
-    # a slow energy: fewer chains rather than chains that go nowhere
-    while steps < 400 and chains > 2:
+        step = OVERHEAD * many * (leapfrog + 2)
+        effort = Effort(
+            chains=chains, rungs=rungs, leapfrog=leapfrog, search_steps=0, shards=shards
+        )
+        if step < 0.5:  # a short pilot sees how busy the machine is
+            step = max(step, pilot(crew, effort, x[:COLUMNS]))
+
+    seconds = Time.of(config).search
+    steps = seconds / step
+    # a slow energy: fewer columns rather than columns that go nowhere
+    while steps < 400 and chains > 2 * shards:
         chains, steps = chains // 2, steps * 2
-    relax = 0.12 * budget / (OVERHEAD * many / x.shape[0] * (leapfrog + 1) * n)
 
-    step = Probe.of(system, x[:batch_size].cpu()).train_seconds(batch_size)
-    evaluation = step / (3 * batch_size)  # a step is some three forward passes
-    drawing = n * (2 * denoise_steps - 1) * evaluation
-    paths = int(0.1 * budget / evaluation / network_evaluations(1000) * 1000)
-    affordable = 0.05 * budget / (many / x.shape[0])  # a slow energy: few paths
-
-    return Effort(
-        chains=chains,
-        rungs=rungs,
-        leapfrog=leapfrog,
-        search_steps=rounded(steps, 40, 40_000),
-        train_steps=rounded(max(0.25 * budget, 0.53 * budget - drawing) / step, 50, 20_000),
-        batch_size=batch_size,
-        denoise_steps=denoise_steps,
-        relax_steps=rounded(relax, 4, 400),
-        weigh_paths=rounded(min(max(paths, 200), affordable), 20, 2000),
+    quenched = 0.15 * seconds * shards / (QUENCH_CALLS * many / len(x))
+    return effort.model_copy(
+        update={
+            "chains": chains,
+            "warm_steps": 3 * rounded(0.15 * steps / 3, 10, 500),
+            "quenched": rounded(quenched, FEWEST, QUENCHED),
+        }
     )
 
 
-@dataclass(frozen=True)
-class PlanEffort(Step[Effort]):
-    """The effort as a stage: ``effort`` where it is given, else what ``budget`` decides. Later
-    stages depend on the effort, whatever budget it came from."""
+def pilot(crew: Crew, effort: Effort, starts: Tensor, steps: int = 6) -> float:
+    """Seconds that a step of all shards takes, by the wall clock."""
+    parts = [(effort, starts, crew.config.seed, steps)] * crew.processes
+    crew.map(begin, parts)  # processes start, kernels are compiled
+    before = time.perf_counter()
+    crew.map(begin, parts)
+    return (time.perf_counter() - before) / (steps + 2)  # the kernels look at the start, too
 
-    system: System
-    budget: float
-    n: int
-    seed: int
-    effort: Effort | None = None
 
-    name, makes = "plan", Effort
+def plan_learner(system: System, effort: Effort, found: Found, seconds: float, n: int) -> Effort:
+    """What ``seconds`` buy of the diffusion model for ``n`` samples, from what a training step and
+    an energy cost now: an eighth relaxes, a tenth weighs, most of the rest learns and draws."""
+    frames = found.x.flatten(0, 1)[:512]
+    with system.energy.stage("planning"):
+        call = seconds_of(lambda: system.energy.value_and_grad(frames)) / len(frames)
 
-    @property
-    def key(self) -> dict:
-        return {"budget": self.budget}
+    step = Probe.of(system, frames[: effort.batch_size].cpu()).train_seconds(effort.batch_size)
+    evaluation = step / (3 * effort.batch_size)  # a step is some three forward passes
+    drawing = n * (2 * effort.denoise_steps - 1) * evaluation
+    paths = int(0.1 * seconds / evaluation / network_evaluations(1000) * 1000)
+    affordable = 0.05 * seconds / call  # a slow energy: few paths
+    relax = 0.12 * seconds / (OVERHEAD * call * (effort.leapfrog + 1) * n)
+    train = max(0.35 * seconds, 0.7 * seconds - drawing) / step
+    return effort.model_copy(
+        update={
+            "train_steps": rounded(train, 50, 20_000),
+            "relax_steps": rounded(relax, 4, 400),
+            "weigh_paths": rounded(min(max(paths, 200), affordable), 20, 2000),
+        }
+    )
+
+
+class EffortStep(Step[Effort]):
+    """A stage that decides the effort; later stages depend on the effort, whatever budget it came
+    from."""
+
+    makes = Effort
 
     def settles(self, result: Effort) -> dict:
-        return {"effort": result.model_dump(), "budget": None}
-
-    def make(self, pipe: Pipeline | None = None) -> Effort:
-        return self.effort or plan_effort(self.system, self.budget, self.n, self.seed)
+        return {"effort": result.model_dump(exclude_none=True), "budget": None}
 
     def keep(self, result: Effort) -> Stage:
-        return Stage({}, {"effort": result.model_dump()})
+        return Stage({}, {"effort": result.model_dump(exclude_none=True)})
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
         return Effort(**stage.info["effort"])
+
+
+@dataclass(frozen=True)
+class PlanSearch(EffortStep):
+    """``plan_search``, unless the effort is given. A search that was begun keeps its plan whatever
+    the budget is now: a longer one goes on with it. ``whole``: as version 0.1.0 did, which planned
+    all stages at once."""
+
+    crew: Crew
+    whole: bool = False
+
+    name = "plan"
+
+    @property
+    def key(self) -> dict:
+        return {"budget": self.crew.config.budget} if self.whole else {"effort": self._given}
+
+    @property
+    def _given(self) -> dict | None:
+        given = self.crew.config.effort
+        return None if given is None else given.of_search()
+
+    def settles(self, result: Effort) -> dict:
+        return super().settles(result) if self.whole else {"effort": result.of_search()}
+
+    def make(self, pipe: Pipeline | None = None) -> Effort:
+        return self.crew.config.effort or plan_search(self.crew)
+
+    def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
+        return self.crew.config.effort or super().restore(stage, pipe)
+
+
+@dataclass(frozen=True)
+class PlanLearner(EffortStep):
+    """``plan_learner``, unless the effort says it all."""
+
+    system: System
+    config: ConformersConfig
+
+    name = "plan_learner"
+
+    @property
+    def key(self) -> dict:
+        return {"n": self.config.n, "budget": self.config.budget}
+
+    def settles(self, result: Effort) -> dict:
+        return super().settles(result) | {"n": None}
+
+    def make(self, pipe: Pipeline) -> Effort:
+        effort = pipe[Effort]
+        if effort.train_steps:
+            return effort
+        seconds = Time.of(self.config).learn
+        return plan_learner(self.system, effort, pipe[Found], seconds, self.config.n)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

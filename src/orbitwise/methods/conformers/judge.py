@@ -1,28 +1,39 @@
-"""What the ensemble of `orbitwise conformers` is worth: populations, comparison with the search and
-a reference."""
+"""What the ensemble of `orbitwise conformers` is worth: conformers, populations of every stage,
+which of them is delivered, comparison with a reference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rdkit import Chem
 from torch import Tensor
 
-from orbitwise.energies.counted import Counted
+from orbitwise.methods.conformers.crew import Crew
+from orbitwise.methods.conformers.deliver import (
+    Choice,
+    Delivered,
+    choose,
+    fewer,
+    of_search,
+    of_weights,
+)
 from orbitwise.methods.conformers.draw import Drawn
+from orbitwise.methods.conformers.mixing import Mixing, Watched, angles, match_of
 from orbitwise.methods.conformers.relax import Relaxed
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.search import Found, Pooled
 from orbitwise.methods.conformers.weights import Weighed, Worth, worth
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.free_energy import (
+    Agreement,
+    FreeEnergies,
     FreeEnergyVerdict,
+    agreement,
+    from_blocks,
     from_populations,
     from_samples,
     judge_free_energies,
 )
-from orbitwise.metrics.mixing import effective_sample_size, split_rhat
-from orbitwise.metrics.torus import dihedral
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.metrics.conformers import (
@@ -31,26 +42,16 @@ from orbitwise.molecules.metrics.conformers import (
     Populations,
     assign,
     find_conformers,
-    matching,
     populations,
+    symmetric_rmsd,
 )
 from orbitwise.molecules.metrics.torsions import Torsion, find_torsions, map_pair
-from orbitwise.search.quench import Minimum, minimise
 
 RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over
 # the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
 PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """Of the search: split R-hat and effective sample size of the slowest torsion (and of the
-    energy)."""
-
-    rhat: float
-    effective_samples: float
 
 
 @dataclass(frozen=True)
@@ -64,32 +65,53 @@ class Against:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What the diffusion model came to: its relaxed samples' ``populations`` and ``free_energies``
+    beside the search, those of its weighted paths where they are usable, and what these are
+    ``worth``."""
+
+    populations: Populations | None
+    free_energies: FreeEnergyVerdict | None
+    weighted: Populations | None
+    worth: Worth | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """With a reference: its ``population`` and ``error`` by our conformers ``(C,)``, ``basins``
+    above 1 % found, of how many; each stage against it (None where there was none)."""
+
+    population: Tensor
+    error: Tensor
+    basins: tuple[int, int]
+    final: Against
+    search: Against
+    learned: Against | None
+    before: Against | None
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """``clusters`` and ``ensemble`` populations of the final samples, ``searched`` those of the
-    search (same conformers, chains as blocks), ``weighted`` those of the learner's paths by their
-    weights where these are usable, free-energy differences from all of them, reference populations
-    ``(C,)`` or None, the share of the reference's basins above 1 % that were found, and the
-    comparisons before and after relaxation."""
+    """``clusters``: the conformers, the most populated first, with ``degeneracy: (C,)`` (in how
+    many ways their equal atoms can be labelled). ``delivered``: the final ensemble by ``choice``,
+    of conformers ``label: (m,)``, with ``samples: (n,)``, the rows of it to be written; ``final``
+    and ``searched`` populations; free energies by source; mean energy in kT with its error."""
 
     torsions: tuple[Torsion, ...]
     clusters: Clusters
-    ensemble: Populations
+    degeneracy: Tensor
+    choice: Choice
+    delivered: Delivered
+    label: Tensor
+    samples: Tensor
+    mean_energy: tuple[float, float]
+    final: Populations
     searched: Populations
-    weighted: Populations | None
-    worth: Worth
-    free_energies: FreeEnergyVerdict
+    learned: Learned
+    free_energies: dict[str, FreeEnergies]
+    against_reference: Agreement | None
     mixing: Mixing
-    reference_population: Tensor | None
-    reference_error: Tensor | None
-    basins: tuple[int, int] | None
-    before: Against | None
-    after: Against | None
-    search: Against | None
-
-
-def angles(x: Tensor, torsions: tuple[Torsion, ...]) -> Tensor:
-    """``(*B, N, 3) -> (*B, D)`` radians."""
-    return dihedral(x, torch.tensor([t.atoms for t in torsions], dtype=torch.long).reshape(-1, 4))
+    reference: Compared | None
 
 
 def bond_lengths(mol: Chem.Mol, x: Tensor) -> Tensor:
@@ -100,25 +122,15 @@ def bond_lengths(mol: Chem.Mol, x: Tensor) -> Tensor:
     return (x[..., ends[:, 0], :] - x[..., ends[:, 1], :]).norm(dim=-1)
 
 
-def mixing_of(x: Tensor, energy: Tensor, torsions: tuple[Torsion, ...]) -> Mixing:
-    """``x: (S, C, N, 3)``, ``energy: (S, C)``. Angles enter by sine and cosine; the worst series
-    counts."""
-    theta = angles(x, torsions)
-    series = torch.cat([theta.sin(), theta.cos(), energy[..., None]], -1).double()  # (S, C, 2D+1)
-    spread = series.flatten(0, 1).std(0) > 1e-3  # a frozen angle has no mixing to speak of
-    chains = series[..., spread].transpose(0, 1)  # (C, S, D')
-    return Mixing(float(split_rhat(chains).max()), float(effective_sample_size(chains).min()))
-
-
 def compare(
     mol: Chem.Mol,
     x: Tensor,
-    energy: Tensor,
+    mean_energy: float,
     torsions: tuple[Torsion, ...],
     reference: Reference,
 ) -> Against:
-    """The map of two torsions (or the histogram of one), energies and bond lengths against the
-    reference.
+    """The map of two torsions (or the histogram of one), mean energy (kT) and bond lengths of
+    samples ``x: (n, N, 3)`` against the reference.
 
     Which of two equal groups carries which label is a matter of the embedding, and torsions are
     told by labels: the samples are renumbered as the reference's atoms are.
@@ -135,16 +147,27 @@ def compare(
         )
 
     bonds = bond_lengths(mol, x).double().mean(0).cpu() - torch.as_tensor(reference.bond_mean)
-    return Against(
-        js, float(energy.double().mean()) - float(reference.energy.mean()), float(bonds.abs().max())
-    )
+    return Against(js, mean_energy - float(reference.energy.mean()), float(bonds.abs().max()))
 
 
-def by_population(clusters: Clusters, n: int) -> Clusters:
-    """Conformer 1 is the most populated one among the first ``n`` labels; ties keep the order of
-    energy."""
-    count = torch.bincount(clusters.label[:n], minlength=len(clusters))
-    order = count.argsort(descending=True, stable=True)
+def degeneracies(clusters: Clusters, match: Matching) -> Tensor:
+    """In how many ways the equal atoms of each conformer can be labelled so that no rotation undoes
+    it, ``(C,)``: exchanges of the graph over those that lie on the conformer itself."""
+    counts = []
+    for x in clusters.x[:, match.atoms.to(clusters.x.device)]:
+        images = x[match.permutations.to(x.device)]
+        one = Matching(torch.arange(x.shape[0]), torch.arange(x.shape[0])[None])
+        own = int((symmetric_rmsd(images, x[None], one)[:, 0] < SAME_RMSD).sum())
+        counts.append(len(images) // max(1, own))
+    return torch.tensor(counts)
+
+
+def by_population(clusters: Clusters, weight: Tensor) -> Clusters:
+    """Conformer 1 is the most populated one among the structures with a ``weight: (m,)``, which
+    come first; ties keep the order of energy."""
+    share = torch.zeros(len(clusters), dtype=torch.float64, device=clusters.label.device)
+    share.index_add_(0, clusters.label[: len(weight)], weight.to(share))
+    order = share.argsort(descending=True, stable=True)
     rank = order.argsort()
     mirror = clusters.mirror[order]
     mirror = torch.where(mirror < 0, mirror, rank[mirror.clamp_min(0)])
@@ -153,89 +176,144 @@ def by_population(clusters: Clusters, n: int) -> Clusters:
 
 def judge(
     mol: Chem.Mol,
-    energy: Counted,
+    crew: Crew,
     *,
     found: Found,
-    weighed: Weighed,
-    drawn: Drawn,
-    relaxed: Relaxed,
-    reference: Reference | None,
+    weighed: Weighed | None = None,
+    drawn: Drawn | None = None,
+    relaxed: Relaxed | None = None,
+    failed: str | None = None,
+    reference: Reference | None = None,
+    n: int = 1000,
+    quenched: int = 6000,
+    seed: int = 0,
 ) -> Verdict:
-    """Quench, cluster and count the samples; the same conformers in the search, before relaxation
-    and, where their weights are usable, among the learner's paths; compare with the reference."""
-    match, torsions = matching(mol), find_torsions(mol)
+    """Choose what is delivered; quench, cluster and count it, and the other stages by the same
+    conformers; compare with the reference. ``n`` samples are chosen to be written, about
+    ``quenched`` of the search are looked at. ``failed``: why the learner left nothing."""
+    energy, match, torsions = crew.system.energy, match_of(mol), find_torsions(mol)
+    mixing = Watched.of(mol).mixing(found.x, found.energy)
+    value = None if weighed is None else worth(weighed, mixing.effective_samples)
+    choice = choose(mixing, value, failed)
 
-    def quench(x: Tensor, tolerance: float, steps: int) -> Minimum:
-        return minimise(x, energy, tolerance=tolerance, max_steps=steps)
-
-    frames, chains = found.x.shape[:2]
-    kept = found.x[:: max(1, frames * chains // 4000)]
-    mixing = mixing_of(found.x.cpu(), found.energy.cpu(), torsions)
-    value = worth(weighed, mixing.effective_samples)
-
+    pooled = found.pooled()
+    searched = of_search(pooled, max(n, quenched))
+    final = searched
     with energy.stage("clustering"):
-        mine = quench(relaxed.x, 1.0, 200)
-        theirs = quench(kept.flatten(0, 1), 1.0, 200)
-        n = len(mine.x)
-        both = find_conformers(
-            torch.cat([mine.x, theirs.x]),
-            torch.cat([mine.energy, theirs.energy]),
-            match,
-            refine=lambda x: (lambda m: (m.x, m.energy))(quench(x, 0.05, 1000)),
-            rmsd=SAME_RMSD,
-            deviation=SAME_ATOM,
-        )
-        both = by_population(both, n)
+        if choice.source == "weights":
+            final = of_weights(weighed, energy(weighed.x), max(n, quenched))
+        sets = {"final": final.x}
+        if final is not searched:
+            sets["search"] = searched.x
+        if relaxed is not None:
+            sets["learned"] = relaxed.x
+        clusters, labels = conformers_of(sets, crew, match, final.weight)
 
         def belong(x: Tensor) -> Tensor:
-            return assign(quench(x, 1.0, 200).x, both, match, rmsd=SAME_RMSD)
+            return assign(crew.quench(x, 1.0, 200).x, clusters, match, rmsd=SAME_RMSD)
 
-        start = belong(drawn.x[relaxed.start[:PAIRS]])
-        ends = belong(weighed.x) if value.usable else None
+        start = belong(drawn.x[relaxed.start[:PAIRS]]) if relaxed is not None else None
+        ends = belong(weighed.x) if value is not None and value.usable else None
 
-    half = 2 * torch.arange(len(kept)) // max(1, len(kept))  # two blocks per chain
-    blocks = (half[:, None] * chains + torch.arange(chains)).flatten().to(both.label.device)
-    ensemble = populations(both.label[:n], len(both))
-    searched = populations(both.label[n:], len(both), blocks=blocks)
+    count = len(clusters)
+    by_search = labels.get("search", labels["final"])
 
-    weighted = by_weights = None
+    def told(label: Tensor, of: Delivered) -> tuple[Populations, FreeEnergies]:
+        blocks = of.block.unique(return_inverse=True)[1]
+        return (
+            populations(label, count, log_weights=of.log_weight, blocks=blocks),
+            from_blocks(label, count, blocks, of.weight),
+        )
+
+    search_populations, search_free = told(by_search, searched)
+    final_populations, final_free = told(labels["final"], final)
+    free = {"ensemble": final_free, "search": search_free}
+
+    learned = Learned(None, None, None, value)
+    if relaxed is not None:
+        verdict = judge_free_energies(labels["learned"], start, search_free, count)
+        own = populations(labels["learned"], count)
+        learned = replace(learned, populations=own, free_energies=verdict)
+        free["learned"] = verdict.ensemble
     if ends is not None and bool((ends >= 0).any()):
         seen, log_weights = ends[ends >= 0], weighed.log_weight[ends >= 0]
-        weighted = populations(seen, len(both), log_weights=log_weights)
-        by_weights = from_samples(seen, len(both), log_weights)
+        by_weights = populations(seen, count, log_weights=log_weights)
+        learned = replace(learned, weighted=by_weights)
+        free["weights"] = from_samples(seen, count, log_weights)
 
-    known = before = after = search = None
+    mean = pooled.mean_energy() if final is searched else mean_of(final)
+    compared = against = None
     if reference is not None:
-        known = known_populations(reference, both, ensemble, match)
-        finite = torch.isfinite(drawn.energy)
-        before = compare(mol, drawn.x[finite], drawn.energy[finite], torsions, reference)
-        after = compare(mol, relaxed.x, relaxed.energy, torsions, reference)
-        search = compare(mol, found.x.flatten(0, 1), found.energy.flatten(), torsions, reference)
+        known = known_populations(reference, clusters, final_populations, match)
+        compared = Compared(
+            population=known.population,
+            error=known.error,
+            basins=known.basins,
+            final=compare(mol, repeated(final), mean[0], torsions, reference),
+            search=compare(mol, repeated(searched), pooled.mean_energy()[0], torsions, reference),
+            learned=None if relaxed is None else compare_set(mol, relaxed, torsions, reference),
+            before=None if drawn is None else compare_set(mol, drawn, torsions, reference),
+        )
+        free["reference"] = from_populations(known.population.cpu(), known.error.cpu())
+        against = agreement(final_free, free["reference"])
 
-    free_energies = judge_free_energies(
-        both.label[:n],
-        start,
-        both.label[n:].view(-1, chains),
-        len(both),
-        weights=by_weights,
-        reference=None if known is None else from_populations(known.population, known.error),
-    )
     return Verdict(
         torsions=torsions,
-        clusters=both,
-        ensemble=ensemble,
-        searched=searched,
-        weighted=weighted,
-        worth=value,
-        free_energies=free_energies,
+        clusters=clusters,
+        degeneracy=degeneracies(clusters, match),
+        choice=choice,
+        delivered=final,
+        label=labels["final"],
+        samples=fewer(final, n, seed),
+        mean_energy=mean,
+        final=final_populations,
+        searched=search_populations,
+        learned=learned,
+        free_energies=free,
+        against_reference=against,
         mixing=mixing,
-        reference_population=None if known is None else known.population,
-        reference_error=None if known is None else known.error,
-        basins=None if known is None else known.basins,
-        before=before,
-        after=after,
-        search=search,
+        reference=compared,
     )
+
+
+def conformers_of(
+    sets: dict[str, Tensor], crew: Crew, match: Matching, weight: Tensor
+) -> tuple[Clusters, dict[str, Tensor]]:
+    """The conformers of all ``sets`` of structures, the most populated by ``weight: (m,)`` of the
+    first set first, and the conformer of every structure."""
+
+    def refine(x: Tensor) -> tuple[Tensor, Tensor]:
+        tight = crew.quench(x, 0.05, 1000)
+        return tight.x, tight.energy
+
+    loose = crew.quench(torch.cat(list(sets.values())), 1.0, 200)
+    clusters = find_conformers(
+        loose.x, loose.energy, match, refine=refine, rmsd=SAME_RMSD, deviation=SAME_ATOM
+    )
+    clusters = by_population(clusters, weight)
+    labels = clusters.label.cpu().split([len(x) for x in sets.values()])
+    return clusters, dict(zip(sets, labels, strict=True))
+
+
+def mean_of(final: Delivered) -> tuple[float, float]:
+    """Mean energy in kT of independent weighted samples, with its error."""
+    whole = Pooled(final.x, final.energy, final.log_weight, torch.arange(len(final.x)))
+    return whole.mean_energy()
+
+
+def repeated(final: Delivered) -> Tensor:
+    """Structures as often as they weigh, ``(n, N, 3)``."""
+    times = (final.weight / final.weight.min()).round().long()
+    return final.x.repeat_interleave(times.to(final.x.device), 0)
+
+
+def compare_set(
+    mol: Chem.Mol, samples: Drawn | Relaxed, torsions: tuple[Torsion, ...], reference: Reference
+) -> Against:
+    """Samples that are worth the same, those of finite energy."""
+    finite = torch.isfinite(samples.energy)
+    mean = float(samples.energy[finite].double().mean())
+    return compare(mol, samples.x[finite], mean, torsions, reference)
 
 
 @dataclass(frozen=True)
@@ -249,7 +327,7 @@ class Known:
 
 
 def known_populations(
-    reference: Reference, clusters: Clusters, ensemble: Populations, match: Matching
+    reference: Reference, clusters: Clusters, final: Populations, match: Matching
 ) -> Known:
     """The reference told by the conformers that were found here."""
     where = clusters.x.device
@@ -266,6 +344,6 @@ def known_populations(
     variance.index_add_(0, mine, torch.where(inside, square, 0.0))
 
     large = weight > RESOLVED
-    seen = inside & (ensemble.count[mine] > 0)
+    seen = inside & (final.count[mine] > 0)
     basins = (int((seen & large).sum()), int(large.sum()))
     return Known(population, variance.sqrt(), basins)

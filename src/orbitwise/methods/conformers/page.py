@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from orbitwise.methods.conformers.judge import angles
-from orbitwise.methods.conformers.summary import Case, agreements, checks
+from orbitwise.methods.conformers.mixing import angles
+from orbitwise.methods.conformers.summary import Case
 from orbitwise.methods.conformers.weights import STEPS
 from orbitwise.methods.conformers.weights import words as weight_words
+from orbitwise.methods.conformers.words import agreements, answer, checks
 from orbitwise.molecules.metrics.torsions import Torsion, map_pair, torsion_word
 from orbitwise.report import (
     Checks,
@@ -35,7 +36,12 @@ from orbitwise.report import (
 )
 from orbitwise.runs import provenance
 
-ENERGIES = {"mmff94": "MMFF94", "mmff94s": "MMFF94s", "xtb": "GFN2-xTB"}
+ENERGIES = {
+    "mmff94": "MMFF94",
+    "mmff94s": "MMFF94s",
+    "xtb": "GFN2-xTB",
+    "aimnet2": "AIMNet2 (ωB97M-D3)",
+}
 STAGES = {  # stage: its name for people, and the heading its evaluations are counted under
     "plan": ("plan", "planning"),
     "search": ("search (replica exchange)", "search"),
@@ -43,31 +49,47 @@ STAGES = {  # stage: its name for people, and the heading its evaluations are co
     "weigh": ("weigh (paths of the learner)", "weighing"),
     "draw": ("draw samples", "samples"),
     "relax": ("relax", "relaxation"),
-    "judge": ("cluster and compare", "clustering"),
+    "judge": ("quench, count and compare", "clustering"),
 }
-CITATIONS = (
-    Citation(
-        "Tong et al., Rao-Blackwell Gradient Estimators for Equivariant Denoising Diffusion (2025)",
-        "https://arxiv.org/abs/2502.09890",
-    ),
+ORBIT_DIFFUSION = Citation(
+    "Tong et al., Rao-Blackwell Gradient Estimators for Equivariant Denoising Diffusion (2025)",
+    "https://arxiv.org/abs/2502.09890",
+)
+MIXTURES = Citation(
+    "Swanson, Williams, Jonas, Von Mises Mixture Distributions for Molecular Conformation"
+    " Generation (ICML 2023)",
+    "https://arxiv.org/abs/2306.07472",
+)
+EXCHANGE = (
     Citation(
         "Syed et al., Non-reversible parallel tempering, J. R. Stat. Soc. B 84, 321 (2022)",
         "https://arxiv.org/abs/1905.02939",
+    ),
+    Citation(
+        "Shirts, Chodera, Statistically optimal analysis of samples from multiple equilibrium"
+        " states, J. Chem. Phys. 129, 124105 (2008)",
+        "https://arxiv.org/abs/0801.1426",
     ),
 )
 FORCE_FIELD = Citation(
     "Halgren, Merck molecular force field I-V, J. Comput. Chem. 17, 490-641 (1996)"
 )
 XTB = Citation("Bannwarth, Ehlert, Grimme, GFN2-xTB, J. Chem. Theory Comput. 15, 1652 (2019)")
+AIMNET2 = Citation(
+    "Anstine, Zubatyuk, Isayev, AIMNet2: a neural network potential to meet your neutral, charged,"
+    " organic, and elemental-organic needs, Chem. Sci. 16, 10228 (2025)"
+)
 NOTE = (
     "Mirror images are listed apart. Errors are one standard error; those of populations are of"
     " independent samples, those of free energies hold what the ensemble inherits from the search."
     " Conformers with fewer than ten independent samples have a 95 % interval or limit instead."
 )
 FILES = (
+    ("conformers.sdf", "a minimised structure of each conformer with ΔE, ΔG and population"),
     (
         "ensemble.sdf",
-        "all samples, energies in kcal/mol above the lowest minimum, conformer number",
+        "thermal samples with weights, energies in kcal/mol above the lowest minimum, conformer"
+        " numbers",
     ),
     ("ensemble.extxyz", "the same for ASE and other tools"),
     ("summary.json", "every number on this page"),
@@ -87,21 +109,27 @@ def page(case: Case, told: dict, shown: Ensemble) -> Page:
     return Page(
         title=f"Conformers of {told['formula']}",
         kind="Conformer ensemble",
-        subtitle=f"{ENERGIES[config.energy]}, gas phase, {config.temperature:g} K",
+        subtitle=(
+            f"{ENERGIES.get(config.energy, config.energy)}, {config.solvent or 'gas phase'},"
+            f" {config.temperature:g} K"
+        ),
         drawing=Drawing(told["isomer"], shown.numbered),
         key_figures=key_figures(case, rows),
         blocks=(
-            Text(words(case, rows), warnings=tuple(told["warnings"])),
+            Text(words(case), warnings=tuple(told["warnings"])),
             shown,
             Checks(checks(case.verdict)),
             Cost(stage_rows(case)),
             Method(
                 method(case),
-                citations=(*CITATIONS, XTB if config.energy == "xtb" else FORCE_FIELD),
+                citations=citations(case),
             ),
             Provenance(
                 files=FILES,
-                settings={k.replace("_", " "): v for k, v in case.effort.model_dump().items()},
+                settings={
+                    k.replace("_", " "): v
+                    for k, v in case.effort.model_dump(exclude_none=True).items()
+                },
                 versions=told["versions"],
                 seed=config.seed,
                 commit=told["commit"] or "",
@@ -114,7 +142,7 @@ def page(case: Case, told: dict, shown: Ensemble) -> Page:
 def ensemble(case: Case, rows: tuple[ConformerRow, ...]) -> Ensemble:
     """The molecule's part of the page, and what the picture is drawn from."""
     mol, reference = case.system.mol, case.reference
-    drawn = case.drawn.energy
+    drawn = None if case.drawn is None else case.drawn.energy
     return Ensemble(
         numbers=np.array([a.GetAtomicNum() for a in mol.GetAtoms()]),
         temperature_kelvin=case.config.temperature,
@@ -124,9 +152,8 @@ def ensemble(case: Case, rows: tuple[ConformerRow, ...]) -> Ensemble:
         torsions=torsion_panels(case),
         map_pair=map_pair(case.verdict.torsions),
         energies_kcal=Distributions(
-            samples=case.kcal(case.relaxed.energy),
-            before=case.kcal(drawn[torch.isfinite(drawn)]),
-            searcher=case.kcal(case.found.energy.flatten()),
+            samples=case.kcal(case.verdict.delivered.energy[case.verdict.samples]),
+            before=None if drawn is None else case.kcal(drawn[torch.isfinite(drawn)]),
             reference=None if reference is None else case.kcal(reference.energy),
         ),
     )
@@ -210,11 +237,12 @@ def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
     """Every torsion in every ensemble that there is."""
     torsions = case.verdict.torsions
     kinds = {
-        "samples": case.relaxed.x,
-        "before": case.drawn.x,
-        "searcher": case.found.x.flatten(0, 1),
+        "samples": case.verdict.delivered.x[case.verdict.samples],
+        "before": None if case.drawn is None else case.drawn.x,
     }
-    found = {k: angles(x, torsions).cpu().double().numpy() for k, x in kinds.items()}
+    found = {
+        k: angles(x.cpu(), torsions).double().numpy() for k, x in kinds.items() if x is not None
+    }
     if case.reference is not None:
         found["reference"] = case.reference.torsions
     return tuple(
@@ -234,7 +262,11 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
             f"{100 * rows[0].population:.1f} %",
             f"± {100 * rows[0].population_error:.1f} %",
         ),
-        KeyFigure("samples", f"{len(case.relaxed.x):,}", f"of {len(case.drawn.x):,} drawn"),
+        KeyFigure(
+            "effective samples",
+            f"{case.verdict.mixing.effective_samples:,.0f}",
+            f"split R-hat {case.verdict.mixing.rhat:.3f}",
+        ),
         KeyFigure(
             "energy evaluations",
             f"{calls / 1e6:.1f} M" if calls > 1e6 else f"{calls:,}",
@@ -248,63 +280,73 @@ def stage_rows(case: Case) -> tuple[StageRow, ...]:
     """Where the time and the evaluations went."""
     rows = []
     for key, (name, counted) in STAGES.items():
-        count = case.system.energy.counts.get(counted)
-        calls = (count.energy, count.gradient) if count else (0, 0)
-        rows.append(StageRow(name, case.seconds.get(key, 0.0), *calls))
+        if key in case.seconds:
+            count = case.system.energy.counts.get(counted)
+            calls = (count.energy, count.gradient) if count else (0, 0)
+            rows.append(StageRow(name, case.seconds[key], *calls))
     return tuple(rows)
+
+
+def citations(case: Case) -> tuple[Citation, ...]:
+    """Papers behind what was done."""
+    energies = {"mmff94": FORCE_FIELD, "mmff94s": FORCE_FIELD, "xtb": XTB, "aimnet2": AIMNET2}
+    found = [*EXCHANGE]
+    found += [MIXTURES] if case.found.mixture is not None else []
+    found += [ORBIT_DIFFUSION] if case.weighed is not None else []
+    found += [energies[case.config.energy]] if case.config.energy in energies else []
+    return tuple(found)
 
 
 def method(case: Case) -> tuple[str, ...]:
     """What was done, in words with numbers."""
     info, effort = case.found.info, case.effort
-    return (
-        (
-            f"Search: replica exchange over {effort.rungs} temperatures from"
-            f" {case.config.temperature:g} to {info['temperatures'][-1]:.0f} K with {effort.chains}"
-            f" chains each, Hamiltonian Monte Carlo and torsion moves; {info['steps']} steps after"
-            f" warm-up, {info['round_trips']} round trips, {info['stereo_rejections']} moves"
-            " refused because they would have changed the stereochemistry."
-        ),
-        (
-            "Learner: an SO(3)-equivariant diffusion model trained on the frames of the search; the"
-            " target of every training pair is the exact posterior mean over rotations and the"
-            " molecule's automorphisms."
-        ),
-        (
-            f"Weights: {case.weighed.paths:,} paths of the learner in {STEPS} steps, each with its"
-            f" importance weight, and {len(case.weighed.backward):,} paths back from frames of the"
-            " search. Variances of the steps are fitted to frames of the search; the weights are"
-            " exact for any variances."
-        ),
-        (
-            f"Relaxation: {effort.relax_steps} Markov steps at the target temperature from each"
-            " sample."
-        ),
-    )
-
-
-def words(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[str, ...]:
-    """The result in two or three sentences."""
-    top = rows[0]
-    share = f"{100 * top.population:.1f} ± {100 * top.population_error:.1f} %"
-    at = f"At {case.config.temperature:g} K the molecule has"
-    if len(rows) == 1:
-        text = [f"{at} one conformer."]
-    else:
-        rest = sum(r.population > 0.01 for r in rows[1:])
-        text = [
-            f"{at} {len(rows)} distinct conformers; the most populated one holds {share}, and"
-            f" {rest} more {'is' if rest == 1 else 'are'} above 1 %."
+    moves = "Hamiltonian Monte Carlo and torsion moves"
+    if case.found.mixture is not None:
+        moves += (
+            ", among them independent torsions from mixtures of von Mises distributions that were"
+            " fitted to the warm-up"
+        )
+    text = [
+        f"Search: replica exchange over {effort.rungs} temperatures from"
+        f" {case.config.temperature:g} to {info['temperatures'][-1]:.0f} K with {effort.chains}"
+        f" chains each, {moves}; {info['steps']} steps after"
+        f" warm-up, {info['round_trips']} round trips, {info['stereo_rejections']} moves"
+        " refused because they would have changed the stereochemistry.",
+        "Populations: frames of all temperatures, weighted for the target (multistate Bennett"
+        " acceptance ratio), quenched and counted; errors from the scatter between chains.",
+    ]
+    if case.weighed is not None:
+        text += [
+            "Diffusion model: SO(3)-equivariant, trained on the frames of the search; the target of"
+            " every training pair is the exact posterior mean over rotations and the molecule's"
+            " automorphisms.",
+            f"Its weights: {case.weighed.paths:,} paths in {STEPS} steps, each with its importance"
+            f" weight, and {len(case.weighed.backward):,} paths back from frames of the search."
+            " Variances of the steps are fitted to frames of the search; the weights are exact for"
+            " any variances.",
         ]
+    if case.relaxed is not None:
+        text.append(
+            f"Its relaxation: {effort.relax_steps} Markov steps at the target temperature from each"
+            " sample."
+        )
+    return tuple(text)
 
-    if case.verdict.after is not None:
-        found, known = case.verdict.basins
+
+def words(case: Case) -> tuple[str, ...]:
+    """The result in a few sentences."""
+    verdict = case.verdict
+    text = [answer(case)]
+    if verdict.choice.converged:
+        text.append(verdict.choice.reason)
+    if verdict.reference is not None:
+        found, known = verdict.reference.basins
         text.append(
             f"Against the reference run {found} of {known} basins above 1 % were found, and the"
-            f" mean energy is off by {case.verdict.after.energy_kT:+.2f} kT."
+            f" mean energy is off by {verdict.reference.final.energy_kT:+.2f} kT."
         )
-    if len(rows) > 1:
-        line = agreements(case.verdict)
+    if (line := agreements(verdict)) is not None:
         text.append(f"{line[0].upper()}{line[1:]}.")
-    text.append(weight_words(case.weighed, case.verdict.worth))
+    if case.weighed is not None:
+        text.append(weight_words(case.weighed, verdict.learned.worth))
     return tuple(text)

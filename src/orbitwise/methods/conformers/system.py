@@ -21,8 +21,14 @@ HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 
 
 class Effort(BaseModel):
-    """How much of everything: decided once from the budget and the measured speed, then kept with
-    the results."""
+    """How much of everything: decided from the budget and the measured speed, then kept with the
+    results and accepted back.
+
+    Search: ``shards`` (independent parts, which processes share) of ``chains / shards`` columns of
+    ``rungs`` replicas; ``warm_steps`` that are thrown away and ``search_steps`` in all (0: until
+    the populations are precise or the budget is spent), of whose frames ``quenched`` are. Learner:
+    the other fields; 0 training steps are planned once the search is there.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,18 +36,31 @@ class Effort(BaseModel):
     rungs: int
     leapfrog: int
     search_steps: int
-    train_steps: int
-    batch_size: int
-    denoise_steps: int
-    relax_steps: int
+    train_steps: int = 0
+    batch_size: int = 64
+    denoise_steps: int = 12
+    relax_steps: int = 0
     weigh_paths: int = 500
+    shards: int | None = None
+    warm_steps: int | None = None
+    quenched: int | None = None
+
+    @property
+    def warm(self) -> int:
+        """Steps of the search before those that count."""
+        return self.search_steps // 4 if self.warm_steps is None else self.warm_steps
+
+    def of_search(self) -> dict:
+        """What the search depends on, apart from its length."""
+        names = {"chains", "rungs", "leapfrog", "shards", "warm_steps"}
+        return self.model_dump(include=names, exclude_none=True) | {"warm_steps": self.warm}
 
     def energy_calls(self, n: int) -> int:
         """Expected evaluations of search, relaxation and weights; clustering adds some 50 a
         structure."""
         step = self.leapfrog + 1
         moves = step * (self.search_steps * self.rungs * self.chains + self.relax_steps * n)
-        return moves + self.weigh_paths + 50 * (n + 4500)
+        return moves + self.weigh_paths + 50 * (n + 6000)
 
 
 @dataclass(frozen=True)
@@ -54,11 +73,14 @@ class System:
     device: torch.device
     dtype: torch.dtype
 
-    def kernel(self, stereo: Stereo, leapfrog: int) -> Kernel:
-        """HMC, and torsion jumps where a bond can turn; both keep the stereo class."""
+    def kernel(self, stereo: Stereo, leapfrog: int, learned: Kernel | None = None) -> Kernel:
+        """HMC, torsion jumps where a bond can turn, and ``learned`` moves; all keep the stereo
+        class."""
         moves: list[Kernel] = [KeepStereo(HMC(0.015, leapfrog, jitter=0.2), stereo)]
         if rotatable_bonds(self.mol):
             moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
+        if learned is not None:
+            moves.append(KeepStereo(learned, stereo))
         return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
 
     @property

@@ -145,7 +145,7 @@ def words(weighed: Weighed, result: Worth) -> str:
     if found is None:
         return (
             f"Of {weighed.paths} paths of the learner fewer than two ended at a molecule: its"
-            " importance weights say nothing, and the relaxed ensemble is the answer."
+            " importance weights say nothing."
         )
     share = (
         f"{result.effective:.1f} effective of {found.paths:,} paths (ESS {100 * found.ess:.2g} %)"
@@ -155,7 +155,7 @@ def words(weighed: Weighed, result: Worth) -> str:
         return f"The learner's importance weights are usable: {share}; {gap}."
     return (
         f"The learner's importance weights degenerate: {share}; {gap}. No populations are made of"
-        " them: the relaxed ensemble is the answer."
+        " them."
     )
 
 

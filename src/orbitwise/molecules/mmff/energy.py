@@ -4,121 +4,44 @@ T. A. Halgren, J. Comput. Chem. 17, 490-519 (1996): bond stretching (eq 2), angl
 4), stretch-bend (eq 5), out-of-plane (eq 6), torsion (eq 7), buffered 14-7 van der Waals (eq 8) and
 buffered electrostatics (eq 13, constant dielectric 1). No cutoff.
 
-How it is evaluated: the batch is the last, contiguous axis and every term is a row, so one torch
-operation does a kind of term for the whole batch. Each angle has one unit normal, from which both
-its bend and all its torsions follow (see ``MMFFParameters``); the chain rule back to the atoms is
-taken once for all of them.
+On a CPU it is evaluated by machine code (``compiled.py``), which is made in a quarter of a second
+at the first call. On other devices, and without llvmlite, torch does it: the batch is the last,
+contiguous axis and every term is a row, so one operation does a kind of term for the whole batch.
+Each angle has one unit normal, from which both its bend and all its torsions follow (see
+``MMFFParameters``); the chain rule back to the atoms is taken once for all of them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from orbitwise.energies.analytic import AnalyticEnergy
 from orbitwise.errors import InputError
-from orbitwise.molecules.mmff.parameters import MMFFParameters, mmff_parameters
+from orbitwise.molecules.mmff.parameters import mmff_parameters
+from orbitwise.molecules.mmff.tables import (
+    BUFFER_CHARGE,
+    BUFFER_R,
+    BUFFER_RHO7,
+    Tables,
+    tables,
+)
+from orbitwise.molecules.mmff.terms import Terms, pack
 from orbitwise.units import KCAL_PER_MOL_K
 
 if TYPE_CHECKING:
     from rdkit import Chem
 
-MDYNE_A = 143.9325  # kcal/mol in 1 md Å
-COULOMB = 332.0716  # kcal/mol Å/e²
-DEGREE = math.pi / 180.0
-CUBIC_BEND = -0.006981317 / DEGREE  # 1/radian
-CUBIC_STRETCH = -2.0  # 1/Å
-BUFFER_CHARGE = 0.05  # Å
-# Eq 8 with ρ' = ρ / 1.12^(1/7) and both of its constants moved into the two factors' denominators.
-RHO_SCALE = 1.12 ** (-1.0 / 7.0)
-BUFFER_R = 0.07 * RHO_SCALE
-BUFFER_RHO7 = 0.12 / 1.12
-VDW_SCALE = (1.07 * RHO_SCALE) ** 7
+    from orbitwise.molecules.mmff.compiled import Kernel
+
 # Bytes of one array (rows × batch): what stays in a CPU's cache between operations; what a GPU has
 # room for.
 CHUNK, CHUNK_GPU = 1 << 19, 1 << 27
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """The parameters as columns ``(rows, 1)`` of one dtype on one device, energies in kT.
-
-    The *variables* are the rows [bond stretches (Å), bends (rad), cos φ of torsions]; each has an
-    energy that is a polynomial of degree at most four (eqs 2, 3 and 7).
-    """
-
-    tail: Tensor  # atoms of all displacements: bonds first, then non-bonded pairs
-    head: Tensor
-    angle_bonds: Tensor  # (2 na,): first bonds, then second bonds
-    angle_sign: Tensor
-    bond_r0: Tensor
-    bend_theta0: Tensor
-    power: tuple[Tensor, Tensor, Tensor, Tensor]  # energy / variable = Σ_n power[n] variable^n
-    slope: tuple[Tensor, Tensor, Tensor, Tensor]  # derivative = Σ_n slope[n] variable^n
-    torsion_constant: float
-    bend_bonds: Tensor  # (2 n_bent,)
-    stretch_bend: Tensor  # (2, n_bent, 1)
-    linear_k: Tensor
-    oop_k: Tensor
-    torsion_angles: Tensor  # (2 nt,): first angles, then second angles
-    torsion_partner: Tensor  # (2 nt,): the other angle of each torsion
-    torsion_sign: Tensor
-    vdw_inv_r: Tensor
-    vdw_epsilon: Tensor
-    vdw_slope: Tensor
-    charge: Tensor
-
-
-def _tables(p: MMFFParameters, kt: float, dtype: torch.dtype, device: torch.device) -> _Tables:
-    def column(a: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(a))[..., None].to(device, dtype)
-
-    def index(*parts: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts)).to(device)
-
-    bent = len(p.angles) - p.n_linear
-    tail, head = np.concatenate([p.bonds, p.nonbonded])[:, ::-1].T
-    first, second = p.angle_bonds.T
-    before, after = p.torsion_angles.T
-    stretch, bend = 0.5 * MDYNE_A * p.bond_k, 0.5 * MDYNE_A * p.angle_k[:bent]
-    v1, v2, v3 = p.torsion_v.T
-    none = (0.0 * stretch, 0.0 * bend, 0.0 * v1)
-    # ½ [V1 (1 + cos φ) + V2 (1 - cos 2φ) + V3 (1 + cos 3φ)] in powers of cos φ
-    power = np.stack(
-        [
-            np.concatenate([none[0], none[1], 0.5 * v1 - 1.5 * v3]),
-            np.concatenate([stretch, bend, -v2]),
-            np.concatenate([CUBIC_STRETCH * stretch, CUBIC_BEND * bend, 2.0 * v3]),
-            np.concatenate([7.0 / 12.0 * CUBIC_STRETCH**2 * stretch, none[1], none[2]]),
-        ]
-    )
-    return _Tables(
-        tail=index(tail),
-        head=index(head),
-        angle_bonds=index(first, second),
-        angle_sign=column(p.angle_sign),
-        bond_r0=column(p.bond_r0),
-        bend_theta0=column(DEGREE * p.angle_theta0[:bent]),
-        power=column(power / kt).unbind(),
-        slope=column(power / kt * np.arange(1, 5)[:, None]).unbind(),
-        torsion_constant=float((0.5 * (v1 + v3) + v2).sum() / kt),
-        bend_bonds=index(first[:bent], second[:bent]),
-        stretch_bend=column(MDYNE_A * p.stretch_bend[:bent].T / kt),
-        linear_k=column(MDYNE_A * p.angle_k[bent:] / kt),
-        oop_k=column(0.5 * MDYNE_A * p.oop_k / kt),
-        torsion_angles=index(before, after),
-        torsion_partner=index(after, before),
-        torsion_sign=column(p.torsion_sign),
-        vdw_inv_r=column(RHO_SCALE / p.vdw_r),
-        vdw_epsilon=column(VDW_SCALE * p.vdw_epsilon / kt),
-        vdw_slope=column(-7.0 * VDW_SCALE * RHO_SCALE * p.vdw_epsilon / p.vdw_r / kt),
-        charge=column(COULOMB * p.charge_product / kt),
-    )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -139,7 +62,7 @@ def _horner(v: Tensor, coefficients: tuple[Tensor, Tensor, Tensor, Tensor]) -> T
     return torch.addcmul(c0, v, p)
 
 
-def _nonbonded(t: _Tables, r: Tensor) -> tuple[Tensor, Tensor]:
+def _nonbonded(t: Tables, r: Tensor) -> tuple[Tensor, Tensor]:
     """Eqs 8 and 13 for distances ``(np, B)``: energies ``(B)`` and (dE/dr)/r ``(np, B)``."""
     rho = r * t.vdw_inv_r
     rho6 = rho * rho
@@ -157,7 +80,7 @@ def _nonbonded(t: _Tables, r: Tensor) -> tuple[Tensor, Tensor]:
     return energy, slope.addcdiv_(coulomb, buffered, value=-1.0).div_(r)
 
 
-def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor]:
+def _out_of_plane(t: Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor]:
     """Eq 6 from the three cosines ``(3, nc, B)`` at each centre: energies ``(B)``, dE/dcosθ ``(3,
     nc, B)``.
 
@@ -177,7 +100,7 @@ def _out_of_plane(t: _Tables, c: Tensor, inv_s2: Tensor) -> tuple[Tensor, Tensor
     return chi.mul_(scaled).sum((0, 1)), (gap * slope.sum(0)).addcmul_(slope.mul_(w), c).mul_(2.0)
 
 
-def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluate(t: Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     """Energies ``(B)`` [kT] and gradients ``(N, 3, B)`` for positions ``(N, 3, B)``.
 
     Sums over terms are ``index_add_``, not products with 0/1 matrices: they keep full precision
@@ -249,6 +172,20 @@ def _evaluate(t: _Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     return energy.add_(t.torsion_constant), grad
 
 
+@cache
+def _kernel(dtype: torch.dtype) -> Kernel | None:
+    """The machine code, or None where there is no compiler or no leave to run what it makes."""
+    try:
+        from orbitwise.molecules.mmff.compiled import Kernel
+
+        return Kernel(dtype)
+    except ImportError:
+        return None
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"MMFF94 is evaluated by torch, about 20 times slower: {error}", stacklevel=3)
+        return None
+
+
 class MMFF94(AnalyticEnergy):
     """The MMFF94 or MMFF94s energy of an RDKit molecule, in kT at ``temperature`` [K], for
     positions in Å.
@@ -263,8 +200,8 @@ class MMFF94(AnalyticEnergy):
     ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that
     energy. NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is
     not finite: kernels reject both. Autograd goes through once; asking for second derivatives
-    raises. Long runs may use ``torch.compile(energy.value_and_grad)``: about twice as fast, once it
-    has compiled for some 20 seconds.
+    raises. On a GPU long runs may use ``torch.compile(energy.value_and_grad)``: about twice as
+    fast, once it has compiled for some 20 seconds.
 
     Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown
     variant, a temperature that is not positive, or ``x`` of the wrong shape or dtype;
@@ -282,26 +219,38 @@ class MMFF94(AnalyticEnergy):
         self.variant = variant
         self.kcal_per_kT = KCAL_PER_MOL_K * self.temperature
         self.event_shape = (self.parameters_kcal.n_atoms, 3)
-        self._cache: dict[tuple[torch.dtype, torch.device], _Tables] = {}
+        self._cache: dict[tuple[torch.dtype, torch.device], Tables] = {}
+        self._terms: dict[torch.dtype, Terms] = {}
 
     def extra_repr(self) -> str:
         return f"{self.variant}, {self.event_shape[0]} atoms, {self.temperature:g} K"
 
-    def _tables(self, x: Tensor) -> _Tables:
+    def _tables(self, x: Tensor) -> Tables:
         key = (x.dtype, x.device)
         if key not in self._cache:
-            self._cache[key] = _tables(self.parameters_kcal, self.kcal_per_kT, x.dtype, x.device)
+            self._cache[key] = tables(self.parameters_kcal, self.kcal_per_kT, x.dtype, x.device)
         return self._cache[key]
 
     @torch.no_grad()
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x)
-        tables = self._tables(x)
+        kernel = None
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            kernel = _kernel(x.dtype)
+        if kernel is None:
+            return self._by_torch(x)
+
+        if x.dtype not in self._terms:
+            self._terms[x.dtype] = pack(self._tables(x), self.event_shape[0])
+        return kernel(self._terms[x.dtype], x.detach())
+
+    def _by_torch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        own = self._tables(x)
         batch = x.shape[:-2]
         columns = x.detach().reshape(-1, *self.event_shape).permute(1, 2, 0)
         room = CHUNK if x.device.type == "cpu" else CHUNK_GPU
-        pieces = math.ceil(columns.shape[-1] * len(tables.tail) * x.element_size() / room) or 1
-        parts = [_evaluate(tables, part.contiguous()) for part in columns.chunk(pieces, dim=-1)]
+        pieces = math.ceil(columns.shape[-1] * len(own.tail) * x.element_size() / room) or 1
+        parts = [_evaluate(own, part.contiguous()) for part in columns.chunk(pieces, dim=-1)]
         energy = torch.cat([e for e, _ in parts])
         grad = torch.cat([g.permute(2, 0, 1) for _, g in parts])
         return energy.view(batch), grad.reshape(x.shape)

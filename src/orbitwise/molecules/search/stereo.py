@@ -64,7 +64,8 @@ class Stereo:
 
     def keeps(self, x: Tensor) -> Tensor:
         """Whether each geometry has all signs of the reference: ``(*B, N, 3)`` -> ``(*B)`` bool."""
-        return (self.signs(x) == self.reference.to(x)).all(-1)
+        # a value of 0 or NaN has no sign, and is not above 0 either
+        return (signed_values(x, self.centres, self.bonds) * self.reference.to(x) > 0).all(-1)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class KeepStereo:
     ) -> tuple[State, StereoInfo]:
         new, info = self.kernel.step(state, energy, generator)
         kept = self.stereo.keeps(new.x)
+        if kept.all():  # nearly always: nothing to undo
+            return new, StereoInfo(info.accepted, info.log_accept, ~kept, info)
         fields = {
             "x": choose(kept, new.x, state.x),
             "energy": torch.where(kept, new.energy, state.energy),

@@ -28,12 +28,14 @@ def rotate_about_bond(x: Tensor, axis: Tensor, moving: Tensor, angle: Tensor) ->
     ends = x.take_along_dim(axis.unsqueeze(-1), -2)
     origin = ends[..., :1, :]
     unit = torch.nn.functional.normalize(ends[..., 1:, :] - origin, dim=-1)
-    v = x - origin
+    # Rodrigues' formula, for the three unit vectors: their images are the rows of the matrix
+    basis = torch.eye(3, dtype=x.dtype, device=x.device).expand(*unit.shape[:-2], 3, 3)
     cos, sin = angle.cos()[..., None, None], angle.sin()[..., None, None]
-    along = (v * unit).sum(-1, keepdim=True) * unit
-    # Rodrigues' formula
-    turned = origin + along + cos * (v - along) + sin * torch.linalg.cross(unit.expand_as(v), v)
-    return torch.where(moving.unsqueeze(-1), turned, x)
+    along = unit.mT * unit
+    images = along + cos * (basis - along) + sin * torch.linalg.cross(unit.expand_as(basis), basis)
+    turned = origin + (x - origin) @ images
+    # a mask in full: torch broadcasts the last axis of one slowly
+    return torch.where(torch.stack([moving] * 3, -1), turned, x)
 
 
 @dataclass(frozen=True, eq=False)

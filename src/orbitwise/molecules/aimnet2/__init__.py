@@ -1,0 +1,1 @@
+"""AIMNet2, a neural-network potential near density-functional theory, as a batched torch energy."""
