@@ -46,7 +46,14 @@ class ConformerEnsemble:
 
     ``converged``: whether the run trusts its populations; ``warnings`` say what to know before
     using it. ``effective_samples``: of the search, independent ones. ``folder`` of the run, None
-    where it was a temporary one.
+    where it was a temporary one; ``summary``: its summary.json.
+
+    >>> import numpy as np
+    >>> import orbitwise as ow
+    >>> methanol = ow.sample_conformers("CO", minutes=0.05, n=50, processes=1)
+    >>> bond = methanol.average(lambda x: np.linalg.norm(x[0] - x[1]))
+    >>> round(float(bond.value), 1)
+    1.4
     """
 
     mol: Chem.Mol

@@ -37,6 +37,11 @@ def sample_conformers(
     Raises ``InputError`` for what cannot be used, an unknown option with the nearest name included,
     and ``EnergyError`` for a molecule without parameters. A search that has not converged is no
     error: see ``.converged`` and ``.warnings`` of the ensemble.
+
+    >>> import orbitwise as ow
+    >>> methanol = ow.sample_conformers("CO", minutes=0.05, n=50, processes=1)
+    >>> methanol.positions.shape[1:], len(methanol.populations)
+    ((6, 3), 1)
     """
     from rdkit import Chem
 
