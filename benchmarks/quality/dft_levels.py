@@ -39,8 +39,8 @@ SMILES = {
     "difluoroethane": "FCCF",
 }
 DIRECT = ("butane", "ethanol", "difluoroethane")
-PARTICLES, SEED, TEMPERATURE = 512, 0, 300.0
-CHAINS, STEPS, SEARCH_STEPS = 64, 300, 1600
+PARTICLES, SEED, TEMPERATURE = 384, 0, 300.0
+CHAINS, STEPS, SEARCH_STEPS = 32, 240, 1600
 
 
 def system(smiles: str, name: str) -> System:
