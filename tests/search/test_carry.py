@@ -191,6 +191,25 @@ def test_time_is_over():
     assert not stopped.complete and 0.3 < stopped.levels[-2] < 1
 
 
+def test_little_time_makes_fewer_levels(monkeypatch):
+    """Every move takes a second of this clock."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def tick(share: float) -> None:
+        now[0] += 1.0
+
+    whole = harmonic(5, moves=1, seconds=1e6, observe=tick)
+    took = now[0]
+    assert len(whole.levels) == took > 15
+    now[0] = 0.0
+    short = harmonic(5, moves=1, seconds=10.0, observe=tick)
+    assert short.complete and 5 <= len(short.levels) == now[0] <= 10
+    torch.testing.assert_close(
+        short.levels.diff(prepend=torch.zeros(1)).sum(), torch.tensor(1.0).double()
+    )
+
+
 def test_same_seed_same_result():
     a, b = harmonic(7), harmonic(7)
     assert torch.equal(a.x, b.x) and torch.equal(a.log_weight, b.log_weight)
