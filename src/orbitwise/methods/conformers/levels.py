@@ -80,9 +80,9 @@ def carry_up(
 
     Samples of one chain belong together in ``x``: its contiguous parts are carried apart, and their
     scatter is the error. ``particles`` is rounded down to a multiple of 8. ``seconds`` limits the
-    time: what is left of the path then is weighed without moves. Costs ``particles · (1 + 16 L)``
-    gradients and some for torsion moves of either energy for L levels, 15 to 40 of them for a small
-    molecule; evaluations are counted under ``levels``.
+    time: the path is taken in fewer levels, which costs effective samples. Costs ``particles · (1 +
+    18 L)`` gradients of either energy for L levels (16 L where no bond can turn), 5 to 15 levels
+    from MMFF94 to AIMNet2 for a small molecule; evaluations are counted under ``levels``.
 
     Raises ``InputError`` for systems that do not belong together and ``EnergyError`` where no
     sample has a finite energy at the better level.
