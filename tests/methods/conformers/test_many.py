@@ -131,6 +131,11 @@ def test_what_is_no_list(tmp_path):
         run_many(one, {"reference": "x.npz"}, tmp_path)
     with pytest.raises(InputError, match="jobs"):
         run_many(one, {}, tmp_path, 0)
+    with pytest.raises(InputError, match="there is no energy 'dft'"):
+        run_many(one, {"energy": "dft"}, tmp_path)
+    with pytest.raises(InputError, match="no solvent can be added"):
+        run_many(one, {"solvent": "water"}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_do_not_depend_on_the_list(tmp_path):
