@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _ROWS, _OPEN, _FEW, _TORSIONS = 500, 15, 12, 12  # in the table, shown at once, drawn
-_COLUMNS = 4  # of torsions; one less for each ensemble beside
+_COLUMNS = 4  # of torsions; one less for each ensemble beside, and for long names
+_LONG = 24  # characters
 
 
 def view(block: Ensemble) -> dict:
     """Rows of text, figures by name and the data of the viewer."""
     rows = block.conformers[:_ROWS]
     names = others(rows)
-    shown = table_torsions(block, max(1, _COLUMNS - len(names)))
+    long = any(len(r.name) > _LONG for r in rows)
+    shown = table_torsions(block, max(1, _COLUMNS - len(names) - long))
     torsions = range(min(len(block.torsions), _TORSIONS))
     left_out = len(block.torsions) - _TORSIONS
     return {
@@ -41,6 +43,7 @@ def view(block: Ensemble) -> dict:
         "figures": _figures(block),
         "legend": _legend(block),
         "map_caption": _map_caption(block),
+        "maps": len(figures.map_panels(*block.pair)) if block.pair else 0,
         "torsion_figures": [f"torsion-{k}" for k in torsions],
         "torsions_left_out": f"{left_out} more torsions are not drawn." if left_out > 0 else "",
         "energies_beyond": (

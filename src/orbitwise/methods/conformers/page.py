@@ -13,6 +13,7 @@ from orbitwise.methods.conformers.summary import Case
 from orbitwise.methods.conformers.weights import STEPS
 from orbitwise.methods.conformers.weights import words as weight_words
 from orbitwise.methods.conformers.words import (
+    SHORT,
     above,
     agreements,
     answer,
@@ -304,7 +305,7 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
         KeyFigure(
             "most populated",
             f"{share} %",
-            f"conformer 1: {first.name}" if first.name else "conformer 1",
+            f"conformer 1: {first.name}" if 0 < len(first.name.split()) <= SHORT else "conformer 1",
         ),
         KeyFigure("conformers above 1 %", str(above(case)), f"of {len(rows)} found"),
         KeyFigure(

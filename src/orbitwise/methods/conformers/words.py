@@ -19,6 +19,7 @@ from orbitwise.report.numbers import between, with_error
 
 GOALS = {"js": 0.05, "energy": 0.5, "bond": 0.01}
 NOT_CONVERGED, GOALS_MISSED = 3, 4  # exit codes
+SHORT = 5  # words of a conformer's name that a sentence can hold
 MORE = "Give it more time with --budget: it goes on from what there is."
 
 
@@ -57,7 +58,7 @@ def answer(case: Case) -> str:
     first, many = shown[0], above(case)
     how_many = "all" if many == len(shown) else "none" if not many else str(many)
     name = conformer_name(minimum_torsions(case.verdict)[first], case.verdict.torsions)
-    which = f"conformer 1 ({name})" if name else "conformer 1"
+    which = f"conformer 1 ({name})" if 0 < len(name.split()) <= SHORT else "conformer 1"
     share = with_error(float(final.population[first]), float(final.error[first]), 100)
     return (
         f"{at} {len(shown)} distinct conformers, {how_many} of them above 1 %; the most populated,"
@@ -128,10 +129,10 @@ def learner_gap(case: Case) -> float | None:
     makes them unusable."""
     if case.relaxed is None:
         return None
-    quarter = max(1, len(case.relaxed.trend) // 4)
-    ended = float(case.relaxed.trend[-quarter:].double().mean())
-    gap = ended - float(case.found.energy.double().mean())
-    return None if abs(gap) <= 0.5 else gap
+    ended = case.relaxed.energy.double()
+    gap = float(ended.mean()) - float(case.found.energy.double().mean())
+    error = float(ended.std()) / math.sqrt(len(ended))
+    return None if abs(gap) <= GOALS["energy"] + 2 * error else gap
 
 
 def checks(verdict: Verdict) -> tuple[CheckRow, ...]:
