@@ -4,9 +4,10 @@
 
 For molecules of the OpenFF set that nothing was trained on here (its test split): the energies of
 their conformers, B3LYP-D3BJ/DZVP minima, relative to one another, and how far above the best
-conformer the one is that a method thinks best. Errors are over molecules (bootstrap). AIMNet2 was
-fitted to ωB97M-D3BJ, a better functional, so that a part of its deviation is that of B3LYP. Then
-how much a batch of geometries gains over one after the other. Reads ../shared/data.
+conformer the one is that a method thinks best; of all sizes, and of at most 40 atoms. Errors are
+over molecules (bootstrap). AIMNet2 was fitted to ωB97M-D3BJ with a larger basis, so that a part of
+its deviation is the reference's own. Then how much a batch of geometries gains over one after the
+other. Reads ../shared/data.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ SUBJECTS = {
     "library": "The library itself",
 }
 HEADINGS = {  # by the first part of a row's name
+    "dft": "Energies near density-functional theory",
     "toy": "The two-point toy",
     "orbit_diffusion": "rMD17 frames of one molecule",
     "path_batching": "All states of all paths in one network call",

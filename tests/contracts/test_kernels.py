@@ -11,7 +11,9 @@ import torch
 from discovery import classes
 from orbitwise.energies import Counted, GaussianMixture
 from orbitwise.energies.base import Energy
-from orbitwise.molecules import KeepStereo, Stereo, TorsionMove
+from orbitwise.molecules import KeepStereo, MixtureMove, Rotors, Stereo, TorsionMove
+from orbitwise.molecules.search.mixture_move import TorsionProposal
+from orbitwise.processes import ProductMixture
 from orbitwise.search import (
     HMC,
     MALA,
@@ -48,6 +50,15 @@ def torsions():
     return TorsionMove(axes, moving)
 
 
+def mixtures():
+    axes, atoms = torch.tensor([[1, 2], [2, 3]]), torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]])
+    moving = torch.tensor([[False, False, False, True, True], [False, False, False, False, True]])
+    means = torch.tensor([[[0.5, -1.0], [2.0, 2.5]]])
+    law = ProductMixture(torch.zeros(1, 2), means, torch.full_like(means, 0.8))
+    both = TorsionProposal(torch.tensor([[0, 1]]), law)
+    return MixtureMove(Rotors(axes, moving, atoms), (both,))
+
+
 def right_handed():
     return Stereo(torch.tensor([[1, 2, 3, 4]]), torch.zeros(0, 4, dtype=torch.long), torch.ones(1))
 
@@ -72,6 +83,7 @@ CASES = {
     "OrbitMove": lambda: Case(OrbitMove(rotations()), 3, 0, proposes=False),
     "ApproximateOrbitMove": lambda: Case(ApproximateOrbitMove(rotations()), 3, 1),
     "TorsionMove": lambda: Case(torsions(), 10, 1),
+    "MixtureMove": lambda: Case(mixtures(), 10, 1),
     "Cycle": lambda: Case(Cycle((HMC(0.4, 3), torsions()), (1, 2)), 10, 5),
     "KeepStereo": lambda: Case(KeepStereo(HMC(0.4, 3), right_handed()), 15, 3),
     "ReplicaExchange": lambda: Case(ReplicaExchange(HMC(0.4, 3), LADDER), 15, 3),
@@ -287,7 +299,8 @@ def test_what_is_not_finite_is_rejected_and_stays_out(name, kind):
     if case.proposes and name not in (
         "ApproximateOrbitMove",
         "TorsionMove",
-    ):  # those two keep point 0 near
+        "MixtureMove",
+    ):  # those keep point 0 near
         assert rejected > 0
 
 
@@ -319,7 +332,7 @@ def test_the_centroid_stays_where_the_energy_ignores_it(name):
     assert (state.x.mean(-2) - x.mean(-2)).abs().max() < 1e-10
     if hasattr(state, "momentum"):
         assert state.momentum.sum(-2).abs().max() < 1e-10
-    if name in ("OrbitMove", "ApproximateOrbitMove", "TorsionMove"):
+    if name in ("OrbitMove", "ApproximateOrbitMove", "TorsionMove", "MixtureMove"):
         return  # these alone reach only a part of the space
     # Equipartition in 3(N-1) = 12 dimensions, from a start that is not in equilibrium.
     value = (state.energy * LADDER[:, None]).mean(0) if name == "ReplicaExchange" else state.energy

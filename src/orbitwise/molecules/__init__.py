@@ -48,6 +48,8 @@ _WHERE = {
     "Coverage": "metrics.coverage",
     "coverages": "metrics.coverage",
     "heavy_matching": "metrics.conformers",
+    "MixtureMove": "search.mixture_move",
+    "Rotors": "search.rotors",
     "TorsionMove": "search.torsion_move",
     "Stereo": "search.stereo",
     "KeepStereo": "search.stereo",

@@ -42,6 +42,8 @@ from orbitwise.molecules.molecule import with_conformers as with_conformers
 from orbitwise.molecules.network import MoleculeNetwork as MoleculeNetwork
 from orbitwise.molecules.openmm.energy import OpenMMEnergy as OpenMMEnergy
 from orbitwise.molecules.openmm.peptides import alanine_peptide as alanine_peptide
+from orbitwise.molecules.search.mixture_move import MixtureMove as MixtureMove
+from orbitwise.molecules.search.rotors import Rotors as Rotors
 from orbitwise.molecules.search.stereo import KeepStereo as KeepStereo
 from orbitwise.molecules.search.stereo import Stereo as Stereo
 from orbitwise.molecules.search.torsion_move import TorsionMove as TorsionMove

@@ -14,6 +14,9 @@ from rdkit.Chem import AllChem
 from orbitwise.errors import InputError
 
 
+_PATIENCE = 60  # seconds for one geometry, after which there is taken to be none
+
+
 @contextlib.contextmanager
 def captured_rdkit_log() -> Iterator[list[str]]:
     """Collect RDKit's messages of the block in a list instead of printing them."""
@@ -43,6 +46,8 @@ def run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
     parameters.randomSeed = 1 + int(seed) % 1_000_003
     parameters.clearConfs = True
     parameters.numThreads = 0  # all cores; the result does not depend on it
+    if hasattr(parameters, "timeout"):  # younger than the oldest RDKit that is supported
+        parameters.timeout = _PATIENCE
     for parameters.useRandomCoords in (False, True):
         with captured_rdkit_log() as log:
             found = list(AllChem.EmbedMultipleConfs(work, n, parameters))

@@ -17,7 +17,7 @@ from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.stereo.open import unspecified_stereo
 
 MAX_ATOMS = 250
-_ATTEMPTS = 4
+_ATTEMPTS = 8
 
 
 def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
@@ -137,7 +137,7 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     when RDKit finds no geometry.
     """
     mol = choose_isomer(mol, seed)
-    kept = np.empty((0, mol.GetNumAtoms(), 3))
+    kept, seen = np.empty((0, mol.GetNumAtoms(), 3)), 0
     for attempt in range(_ATTEMPTS):
         missing = n - len(kept)
         if missing <= 0:
@@ -145,10 +145,17 @@ def embed(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
         new = run_etkdg(mol, missing if attempt == 0 else 2 * missing, seed + 7919 * attempt)
         result = relabel(mol, new, kept[0] if len(kept) else new[0])
         kept = np.concatenate([kept, result.positions[result.same_isomer]])[:n]
+        seen += len(new)
     if len(kept) < n:
+        name = Chem.MolToSmiles(Chem.RemoveHs(mol))
+        if len(kept) == seen:
+            raise InputError(
+                f"RDKit (ETKDGv3) embeds {name} {seen} times where {n} are needed; it may be too"
+                " crowded"
+            )
         raise InputError(
-            f"only {len(kept)} of {n} embeddings of {Chem.MolToSmiles(Chem.RemoveHs(mol))} have one"
-            " handedness; the molecule has isomers that its SMILES cannot tell apart"
+            f"only {len(kept)} of {seen} embeddings of {name} have one handedness, where {n} are"
+            " needed; the molecule has isomers that its SMILES cannot tell apart"
         )
     return kept
 
@@ -160,7 +167,7 @@ def etkdg(mol: Chem.Mol, n: int, seed: int = 0) -> np.ndarray:
     RDKit finds no geometry, or far too few.
     """
     found = [run_etkdg(mol, n, seed)]
-    for attempt in range(1, 2 * _ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS):
         if (missing := n - sum(map(len, found))) <= 0:
             break
         found.append(run_etkdg(mol, missing, seed + 7919 * attempt))

@@ -11,6 +11,10 @@ from orbitwise.processes.sampling import edm_grid as edm_grid
 from orbitwise.processes.sampling import sample as sample
 from orbitwise.processes.sampling import snr_grid as snr_grid
 from orbitwise.processes.sampling import uniform_grid as uniform_grid
+from orbitwise.processes.von_mises import ProductMixture as ProductMixture
+from orbitwise.processes.von_mises import VonMisesMixture as VonMisesMixture
+from orbitwise.processes.von_mises_fit import fit_products as fit_products
+from orbitwise.processes.von_mises_fit import fit_von_mises as fit_von_mises
 
 __all__: list[str]
 _WHERE: dict[str, str]

@@ -31,6 +31,8 @@ _WHERE = {
     "pilot": "schedule",
     "anneal": "annealing",
     "Annealed": "annealing",
+    "carry": "carry",
+    "Carried": "carry",
     "Novelty": "novelty",
     "NoveltyEnergy": "novelty",
     "Coordinates": "novelty",

@@ -4,6 +4,8 @@ from orbitwise.search.annealing import anneal as anneal
 from orbitwise.search.base import Info as Info
 from orbitwise.search.base import Kernel as Kernel
 from orbitwise.search.base import State as State
+from orbitwise.search.carry import Carried as Carried
+from orbitwise.search.carry import carry as carry
 from orbitwise.search.cycle import Cycle as Cycle
 from orbitwise.search.explore import Explored as Explored
 from orbitwise.search.explore import explore as explore

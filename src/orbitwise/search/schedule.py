@@ -138,7 +138,7 @@ def pilot(
         if betas is not None:
             following = betas[len(found)].item()
         else:
-            following = min(1.0, beta + _widest(delta, cess, 1.0 - beta))
+            following = min(1.0, beta + widest(delta, cess, 1.0 - beta))
         log_weight = -(following - beta) * delta
         beta = following
         if effective(log_weight) > 0:
@@ -193,14 +193,18 @@ def drop(prior: Prior, x: Tensor, clean: Clean) -> Tensor:
     return clean.energy.double() - prior.value_and_grad(x)[0].double()
 
 
-def _widest(delta: Tensor, cess: float, room: float) -> float:
+def widest(delta: Tensor, cess: float, room: float, weight: Tensor | None = None) -> float:
     """The widest step in β ≤ ``room`` that keeps the conditional effective size at ``cess``, by
-    bisection."""
-    delta = delta[torch.isfinite(delta)]
+    bisection; ``weight: (C,)`` that the chains have already, in any unit."""
+    finite = torch.isfinite(delta)
+    weight = torch.ones_like(delta) if weight is None else weight
+    delta, log_share = delta[finite], (weight / weight[finite].sum())[finite].log()
     delta = delta - delta.min()
 
     def kept(step: float) -> float:
-        return effective(-step * delta) / len(delta)
+        first = (log_share - step * delta).logsumexp(0)
+        second = (log_share - 2 * step * delta).logsumexp(0)
+        return (2 * first - second).exp().item()
 
     if kept(room) >= cess:
         return room
