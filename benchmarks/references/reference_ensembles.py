@@ -35,7 +35,7 @@ from orbitwise.runs.stages import Pipeline
 
 FOLDER = "benchmarks/references"
 PRECISION = 0.01 / 10**0.5  # of populations: ten times the samples of the command
-MINUTES = 20.0
+MINUTES = 12.0
 QUENCHED = 15_000  # frames behind the populations
 SEED = 1000  # the ensembles that are judged have others
 
@@ -50,7 +50,7 @@ def compute(name: str) -> Reference:
     crew = Crew.of(config, system)
     with threads(1), TemporaryDirectory() as folder:
         pipe = Pipeline(folder, system.energy.counts, {})
-        pipe.run((PlanSearch(crew), Search(system, config, crew, 60 * MINUTES)))
+        pipe.run((PlanSearch(crew, 60 * MINUTES), Search(system, config, crew, 60 * MINUTES)))
         found = pipe[Found]
 
     torsions, chains = find_torsions(system.mol), found.energy.shape[1]

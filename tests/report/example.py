@@ -8,6 +8,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolTransforms
 
 from orbitwise.report import (
+    Beside,
     CheckRow,
     Checks,
     Citation,
@@ -60,9 +61,7 @@ def ensemble(smiles: str, torsions=(), reference: bool = True, samples: int = 40
 
     (a, ea), (b, eb), (r, er) = draw(samples, 0.15), draw(samples, 0.25), draw(3 * samples, 0.15)
     panels = tuple(
-        TorsionPanel(
-            f"T{k}", Distributions(a[:, k], b[:, k], None, r[:, k] if reference else None), t
-        )
+        TorsionPanel(f"T{k}", Distributions(a[:, k], b[:, k], r[:, k] if reference else None), t)
         for k, t in enumerate(torsions)
     )
     rows = tuple(
@@ -74,8 +73,7 @@ def ensemble(smiles: str, torsions=(), reference: bool = True, samples: int = 40
             energy_kcal=energies[k],
             positions_angstrom=positions[k],
             torsions=tuple(angles[k]),
-            reference_population=weights[k] if reference else None,
-            reference_population_error=0.004 if reference else None,
+            beside={"Reference": Beside(weights[k], 0.004)} if reference else {},
         )
         for k in order
     )
@@ -86,7 +84,7 @@ def ensemble(smiles: str, torsions=(), reference: bool = True, samples: int = 40
         conformers=rows,
         torsions=panels,
         map_pair=(0, 1) if len(torsions) > 1 else None,
-        energies_kcal=Distributions(ea, eb + 3, None, er if reference else None),
+        energies_kcal=Distributions(ea, eb + 3, er if reference else None),
     )
 
 
@@ -100,7 +98,10 @@ def page(smiles: str, shown: Ensemble, reference: bool = True) -> Page:
         blocks=(
             Text(("A few words.",), warnings=("Populations below 1 % are rough.",)),
             shown,
-            *([Checks((CheckRow("JS divergence", "0.03", "0.20", "≤ 0.05", True),))] * reference),
+            *(
+                [Checks((CheckRow("JS divergence", "0.03", "≤ 0.05", True, {"Learned": "0.2"}),))]
+                * reference
+            ),
             Cost((StageRow("Search", 61.0, 400_000, 400_000), StageRow("Learning", 182.4))),
             Method(citations=(Citation.arxiv("A paper.", "2502.09890"),)),
             Provenance(

@@ -48,17 +48,20 @@ def test_table():
     assert lines(table) == ["Found", "a", "b", "x", "1", "y", "2", "A note."]
 
 
-def test_checks_show_what_was_before_where_any_row_has_it():
+def test_checks_show_what_stands_beside_where_any_row_has_it():
     plain = CheckRow("bond", "1.5", target="1.6")
     assert lines(Checks((plain,))) == [
         *("Agreement with the reference", "Quantity", "Samples", "Target"),
         *("bond", "1.5", "1.6"),
     ]
-    rows = (CheckRow("js", "0.1", "0.4", "0.2", True), CheckRow("gap", "9", "", "1", False))
-    assert lines(Checks(rows, title="C")) == [
-        *("C", "Quantity", "Samples", "Before relaxation", "Target"),
+    rows = (
+        CheckRow("js", "0.1", "0.2", True, {"Learned": "0.4"}),
+        CheckRow("gap", "9", "1", False),
+    )
+    assert lines(Checks(rows, title="C", head="Final", target="Goal")) == [
+        *("C", "Quantity", "Final", "Learned", "Goal"),
         *("js", "0.1", "0.4", "0.2", "reached"),
-        *("gap", "9", "1", "missed"),
+        *("gap", "9", "1", "MISSED"),
     ]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from orbitwise.report import Distributions, Ensemble, Page
+from orbitwise.report import Beside, Distributions, Ensemble, Page
 from orbitwise.report.ensemble import FreeEnergy
 from orbitwise.report.ensemble_view import difference, table_torsions
-from orbitwise.report.figures import energies_beyond
+from orbitwise.report.figures import energies_beyond, marks
 from orbitwise.report.page import render
 from orbitwise.report.viewer import superpose, viewer_data
 from report.example import MOLECULES, Tags, ensemble
@@ -112,25 +112,47 @@ def test_conformer_only_in_the_reference_and_many_conformers():
         free_energy_kcal=math.inf,
         free_energy_error_kcal=math.inf,
     )
-    many = replace(data, conformers=(row,) * 40 + (missing,))
-    text = drawn(many)
-    assert "and 11 more conformers with" in text
-    assert len(re.findall(r"<button", text)) == 12
+    many = replace(data, conformers=(row,) * 510 + (missing,))
+    assert "and 11 more conformers with" in drawn(many)
     assert "<td>–</td>" in drawn(replace(data, conformers=(row, missing)))
 
 
-def test_without_a_reference_the_search_stands_beside():
+def test_every_row_opens_in_the_viewer_and_the_later_ones_are_folded():
+    data = ensemble(*BUTANE)
+    page = Tags(drawn(replace(data, conformers=data.conformers[:1] * 40)))
+    rows = [a for t, a in page.tags if t == "tr" and "data-structure" in a]
+    assert [int(a["data-structure"]) for a in rows] == list(range(40))
+    assert [k for k, a in enumerate(rows) if "folded" in a["class"]] == list(range(15, 40))
+    view = next(json.loads(s) for s in page.scripts if s.lstrip().startswith('{"symbols"'))
+    assert len(view["structures"]) == 40
+    buttons = [a.get("aria-label", "more") for t, a in page.tags if t == "button"]
+    assert buttons.count("more") == 1 and len(buttons) == 1 + 12 + 2  # of more, before and after
+    few = Tags(drawn(replace(data, conformers=data.conformers[:1] * 18)))  # none worth folding
+    assert not [a for _, a in few.tags if "folded" in a.get("class", "")]
+
+
+def test_other_ensembles_have_columns_in_their_order():
     data = ensemble(*BUTANOL, reference=False)
-    panels = [
-        replace(p, angles=replace(p.angles, searcher=p.angles.samples[::2])) for p in data.torsions
-    ]
-    rows = [
-        replace(r, search_population=0.123, search_population_error=0.01) for r in data.conformers
-    ]
-    text = drawn(replace(data, torsions=tuple(panels), conformers=tuple(rows)))
-    assert "<th>Search<br>" in text and "12.3 ± 1.0" in text and '"text":"Search"' in text
-    with_both = drawn(replace(ensemble(*BUTANOL), torsions=tuple(panels)))
-    assert "<th>Reference<br>" in with_both
+    free = FreeEnergy(0.714, 0.05, (0.6, 0.8))
+    beside = {"Search": Beside(0.123, 0.01, free), "Reference": Beside(0.2, None)}
+    rows = tuple(replace(r, beside=beside, degeneracy=6) for r in data.conformers)
+    text = drawn(replace(data, conformers=rows, head="Final"))
+    head = re.findall(r"<th[^>]*>(.*?)</th>", text.split("</thead>")[0])
+    plain = [re.sub("<[^>]+>", " ", cell).split()[0].replace("&shy;", "") for cell in head]
+    assert plain[-4:] == ["Final", "Search", "Reference", "Degeneracy"]
+    assert "ΔE" in re.sub("<[^>]+>", "", head[-6]) and "ΔG" in re.sub("<[^>]+>", "", head[-5])
+    assert '<td title="ΔG 0.71 ± 0.05 kcal/mol">12.3 ± 1.0</td><td>20.00</td><td>6</td>' in text
+    assert "<th>Population<br>" in drawn(data) and "<th>Final<br>" not in drawn(data)
+
+
+def test_numbers_on_the_map_do_not_cover_each_other():
+    data = ensemble(*BUTANOL)
+    rows = tuple(
+        replace(data.conformers[0], torsions=tuple(np.radians(at)))
+        for at in ((179, 0), (-176, 5), (150, 0))
+    )
+    x, y, text = marks(replace(data, conformers=rows))
+    assert text == ["1", "3"] and x == pytest.approx([179, 150]) and y == pytest.approx([0, 0])
 
 
 def test_broken_samples_do_not_break_the_page():
@@ -139,13 +161,15 @@ def test_broken_samples_do_not_break_the_page():
     panels = tuple(
         replace(
             p,
-            angles=replace(p.angles, before=np.where(np.arange(400) < 50, np.nan, p.angles.before)),
+            angles=replace(
+                p.angles, learned=np.where(np.arange(400) < 50, np.nan, p.angles.learned)
+            ),
         )
         for p in data.torsions
     )
-    energies = replace(data.energies_kcal, before=np.full(400, np.inf))
+    energies = replace(data.energies_kcal, learned=np.full(400, np.inf))
     text = drawn(replace(data, torsions=panels, energies_kcal=energies))
-    assert "100 % of before relaxation" in text and "NaN" not in Tags(text).scripts[0]
+    assert "100 % of learned samples" in text and "NaN" not in Tags(text).scripts[0]
     # samples far above the reference do not squeeze it into one bar
     far = Distributions(np.linspace(100, 1e4, 300), reference=np.linspace(0, 20, 300))
     assert energies_beyond(far) == "Not on the axis: 100 % of samples."

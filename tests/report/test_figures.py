@@ -38,9 +38,7 @@ def test_energies_off_the_axis_are_said():
     good = np.linspace(1, 20, 500)
     wild = np.concatenate([good[:300], [1e6] * 100, [np.inf] * 60, [np.nan] * 40])
     assert energies_beyond(Distributions(good)) == ""
-    assert (
-        energies_beyond(Distributions(good, wild)) == "Not on the axis: 40 % of before relaxation."
-    )
+    assert energies_beyond(Distributions(good, wild)) == "Not on the axis: 40 % of learned samples."
 
 
 @pytest.mark.parametrize("smiles, torsions", MOLECULES.items())

@@ -84,6 +84,8 @@ def test_user_text_cannot_become_markup():
         )
         return Page(
             title=text,
+            banner=text,
+            lead=text,
             kind=text,
             subtitle=text,
             drawing=Drawing(text),
@@ -93,7 +95,7 @@ def test_user_text_cannot_become_markup():
                 Text((text,), warnings=(text,), title=text),
                 block,
                 Table(text, (text,), ((text,),), text),
-                Checks((CheckRow(text, text, text, text),), title=text),
+                Checks((CheckRow(text, text, text, beside={text: text}),), text, text, text),
                 Cost((StageRow(text, 1.0, note=text),)),
                 Meanings(((text, text),)),
                 Method((text,), (Citation(text, "https://doi.org/10.1000/1"),)),

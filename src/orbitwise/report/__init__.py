@@ -4,6 +4,7 @@ first use."""
 from orbitwise.lazy import load_on_first_use
 
 _WHERE = {
+    "Beside": "ensemble",
     "CellRow": "cells",
     "Cells": "cells",
     "CheckRow": "blocks",

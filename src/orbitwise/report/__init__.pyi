@@ -14,6 +14,7 @@ from orbitwise.report.blocks import Text as Text
 from orbitwise.report.cells import CellRow as CellRow
 from orbitwise.report.cells import Cells as Cells
 from orbitwise.report.drawing import Drawing as Drawing
+from orbitwise.report.ensemble import Beside as Beside
 from orbitwise.report.ensemble import ConformerRow as ConformerRow
 from orbitwise.report.ensemble import Distributions as Distributions
 from orbitwise.report.ensemble import Ensemble as Ensemble

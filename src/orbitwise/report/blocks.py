@@ -60,21 +60,29 @@ class Picture:
 @dataclass(frozen=True)
 class CheckRow:
     """One comparison with the reference, as text ready to read; ``good`` colours it (None: no
-    judgement)."""
+    judgement). ``beside``: the same of other ensembles, by their names."""
 
     what: str
     samples: str
-    before: str = ""
     target: str = ""
     good: bool | None = None
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Checks:
-    """Comparisons with a reference, one a row."""
+    """Comparisons with a reference, one a row; ``head`` names what is compared, ``target`` what it
+    is held against."""
 
     rows: tuple[CheckRow, ...]
     title: str = "Agreement with the reference"
+    head: str = "Samples"
+    target: str = "Target"
+
+    @property
+    def beside(self) -> list[str]:
+        """The other ensembles of any row, in order."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.beside))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ of one. Parts that are None or empty leave their section out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,17 +16,16 @@ import numpy as np
 @dataclass(frozen=True)
 class Distributions:
     """The same quantity, one value per structure, in the ensembles that exist: the final
-    ``samples``, the samples ``before`` relaxation, what the ``searcher`` visited, and an
-    independent long ``reference`` run."""
+    ``samples``, those of a ``learned`` model beside them, and an independent long ``reference``
+    run."""
 
     samples: np.ndarray
-    before: np.ndarray | None = None
-    searcher: np.ndarray | None = None
+    learned: np.ndarray | None = None
     reference: np.ndarray | None = None
 
     def present(self) -> list[tuple[str, np.ndarray]]:
         """Name and values of each that there is, in the order they are drawn."""
-        found = [(k, getattr(self, k)) for k in ("samples", "searcher", "before", "reference")]
+        found = [(k, getattr(self, k)) for k in ("samples", "learned", "reference")]
         return [
             (k, np.asarray(v, dtype=float).ravel()) for k, v in found if v is not None and len(v)
         ]
@@ -52,12 +51,22 @@ class FreeEnergy:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What another ensemble says of the same conformer: its population and the standard error
+    (None where it has none), and its free-energy difference."""
+
+    population: float | None
+    error: float | None = None
+    free_energy: FreeEnergy | None = None
+
+
+@dataclass(frozen=True)
 class ConformerRow:
     """One distinct conformer: population and free energy with standard errors, the energy of its
     minimum, a representative geometry, its torsions (parallel to ``Ensemble.torsions``; None where
-    not defined).
+    not defined), and in how many ways its equal atoms can be labelled (``degeneracy``).
 
-    Population and free energy in a reference run or else those in the search are shown beside."""
+    ``beside``: the same conformer in other ensembles, by their names."""
 
     population: float
     population_error: float
@@ -67,13 +76,9 @@ class ConformerRow:
     positions_angstrom: np.ndarray
     torsions: tuple[float | None, ...] = ()
     name: str = ""
-    reference_population: float | None = None
-    reference_population_error: float | None = None
-    search_population: float | None = None
-    search_population_error: float | None = None
     free_energy_interval_kcal: tuple[float, float] | None = None
-    reference_free_energy: FreeEnergy | None = None
-    search_free_energy: FreeEnergy | None = None
+    degeneracy: int | None = None
+    beside: Mapping[str, Beside] = field(default_factory=dict)
 
     @property
     def free_energy(self) -> FreeEnergy:
@@ -83,34 +88,29 @@ class ConformerRow:
             self.free_energy_kcal, error, self.free_energy_interval_kcal or open_ended
         )
 
-    def free_energy_in(self, other: str) -> FreeEnergy | None:
-        """That in ``"reference"`` or ``"search"``."""
-        return getattr(self, f"{other}_free_energy")
-
     def population_in(self, other: str) -> tuple[float | None, float | None]:
-        """Population and error in ``"reference"`` or ``"search"``."""
-        return getattr(self, f"{other}_population"), getattr(self, f"{other}_population_error")
+        """Population and error in another ensemble."""
+        found = self.beside.get(other, Beside(None))
+        return found.population, found.error
 
 
-def beside(rows: Sequence[ConformerRow]) -> str | None:
-    """What the populations can be compared with: ``"reference"``, else ``"search"``, else
-    nothing."""
-    for other in ("reference", "search"):
-        if any(r.population_in(other)[0] is not None for r in rows):
-            return other
-    return None
+def others(rows: Sequence[ConformerRow]) -> list[str]:
+    """The ensembles that stand beside, in the order of the rows."""
+    return list(dict.fromkeys(name for row in rows for name in row.beside))
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """Structures of one molecule at ``temperature_kelvin``. ``numbers: (N,)`` atomic numbers and
     ``bonds`` of the structures; ``map_pair`` says which two torsions are drawn against each other
-    (None: no map); ``note`` stands below the table of the conformers."""
+    (None: no map); ``head`` names the population of the rows themselves where others stand beside
+    it, ``note`` stands below the table of the conformers."""
 
     numbers: np.ndarray
     temperature_kelvin: float
     bonds: tuple[tuple[int, int], ...] = ()
     conformers: tuple[ConformerRow, ...] = ()
+    head: str = "Samples"
     note: str = ""
     torsions: tuple[TorsionPanel, ...] = ()
     map_pair: tuple[int, int] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,25 +15,22 @@ from orbitwise.report.ensemble import (
     Distributions,
     Ensemble,
     TorsionPanel,
-    beside,
+    others,
 )
 from orbitwise.units import KCAL_PER_MOL_K
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Contour, Figure, Scatter
 
-SAMPLES, REFERENCE, SEARCHER, BEFORE = "#1f6fb4", "#1c2430", "#e08214", "#8e63b0"
-COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "searcher": SEARCHER, "before": BEFORE}
+SAMPLES, REFERENCE, LEARNED = "#1f6fb4", "#1c2430", "#e08214"
+COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "learned": LEARNED}
+BESIDE = ["#9aa5b4", "#e0b07a", "#5b6675"]  # bars of other ensembles
 INK, GRID = "#3b4656", "#e6eaf0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # deep blue at the minimum, white where nothing was seen
 DEPTHS = ["#0b2559", "#1a4d8f", "#2c7fb8", "#41b6c4", "#7fcdbb", "#c7e9b4", "#f4fbd9"]
-NAMES = {
-    "samples": "samples",
-    "before": "before relaxation",
-    "searcher": "searcher",
-    "reference": "reference",
-}
+NAMES = {"samples": "samples", "learned": "learned samples", "reference": "reference"}
+_DISC = 14  # degrees on the map that a number covers
 TICKS = [-180, -120, -60, 0, 60, 120, 180]
 
 
@@ -128,10 +126,8 @@ def map_figure(ensemble: Ensemble) -> Figure:
 
     # the whole turn is always shown: no margins, square panels
     turn = {"range": [-180, 180], "tickvals": TICKS, "constrain": "domain"}
-    fig.update_xaxes(**turn, showgrid=False, mirror=True)
+    fig.update_xaxes(**turn, showgrid=False, mirror=True, scaleanchor="y")
     fig.update_yaxes(**turn, showgrid=False, mirror=True)
-    for k in range(len(panels)):
-        fig.update_yaxes(scaleanchor=f"x{k + 1 if k else ''}", row=1, col=k + 1)
     fig.update_yaxes(title_text=f"{second.label} (°)", row=1, col=1)
     return fig
 
@@ -187,14 +183,14 @@ def _numbers(x: list[float], y: list[float], text: list[str]) -> Scatter:
     )
 
 
-def population_figure(rows: Sequence[ConformerRow]) -> Figure:
-    """Populations with error bars, samples beside the reference (or else the search)."""
+def population_figure(rows: Sequence[ConformerRow], head: str = "Samples") -> Figure:
+    """Populations with error bars, and those of the ensembles beside."""
     fig = _figure(height=260)
     numbers = [str(i) for i in range(1, len(rows) + 1)]
-    sets = [("samples", [r.population for r in rows], [r.population_error for r in rows], SAMPLES)]
-    if other := beside(rows):
+    sets = [(head, [r.population for r in rows], [r.population_error for r in rows], SAMPLES)]
+    for other, colour in zip(others(rows), cycle(BESIDE), strict=False):
         values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
-        sets.append((other, values, errors, "#9aa5b4"))
+        sets.append((other, values, errors, colour))
 
     for name, values, errors, colour in sets:
         y = [None if v is None else 100 * v for v in values]
@@ -216,30 +212,29 @@ def population_figure(rows: Sequence[ConformerRow]) -> Figure:
 def map_panels(
     first: TorsionPanel, second: TorsionPanel
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """``(title, a, b)`` of each map: samples, the reference (or else the search), before
-    relaxation."""
-    titles = {
-        "samples": "Samples",
-        "reference": "Reference",
-        "searcher": "Search",
-        "before": "Before relaxation",
-    }
+    """``(title, a, b)`` of each map: samples, reference, learned samples."""
+    titles = {"samples": "Samples", "reference": "Reference", "learned": "Learned samples"}
     a, b = dict(first.angles.present()), dict(second.angles.present())
-    if "reference" in a and "reference" in b:
-        del titles["searcher"]
     return [(title, a[key], b[key]) for key, title in titles.items() if key in a and key in b]
 
 
 def marks(ensemble: Ensemble, limit: int = 9) -> tuple[list[float], list[float], list[str]]:
-    """Where the minima of the first conformers lie on the map, in degrees, and their numbers."""
+    """Where the minima of the first conformers lie on the map, in degrees, and their numbers; one
+    that would cover the number of an earlier one is left out."""
     i, j = ensemble.map_pair
-    marks = [
-        (math.degrees(row.torsions[i]), math.degrees(row.torsions[j]), str(k))
-        for k, row in enumerate(ensemble.conformers[:limit], 1)
-        if len(row.torsions) > max(i, j) and None not in (row.torsions[i], row.torsions[j])
-    ]
-    x, y, text = zip(*marks, strict=True) if marks else ((), (), ())
-    return list(x), list(y), list(text)
+    marks: list[tuple[float, float, str]] = []
+    for k, row in enumerate(ensemble.conformers[:limit], 1):
+        if len(row.torsions) <= max(i, j) or None in (row.torsions[i], row.torsions[j]):
+            continue
+        x, y = math.degrees(row.torsions[i]), math.degrees(row.torsions[j])
+        if all(math.hypot(_turn(x - a), _turn(y - b)) > _DISC for a, b, _ in marks):
+            marks.append((x, y, str(k)))
+    return [x for x, _, _ in marks], [y for _, y, _ in marks], [text for _, _, text in marks]
+
+
+def _turn(degrees: float) -> float:
+    """The shorter way round."""
+    return (degrees + 180) % 360 - 180
 
 
 def depth(kt: float) -> float:
@@ -249,7 +244,7 @@ def depth(kt: float) -> float:
 
 
 def _steps(fig: Figure, key: str, edges: np.ndarray, height: np.ndarray) -> None:
-    dash = "dot" if key == "before" else "solid"
+    dash = "dot" if key == "learned" else "solid"
     fill = {"fill": "tozeroy", "fillcolor": "rgba(31,111,180,0.30)"} if key == "samples" else {}
     fig.add_scatter(
         x=edges,

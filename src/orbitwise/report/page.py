@@ -48,13 +48,16 @@ def now() -> str:
 @dataclass(frozen=True)
 class Page:
     """A title with ``blocks`` below it, drawn in their order. The head holds, above the title, what
-    ``kind`` of page this is, below it a ``subtitle`` and the ``key_figures``, and beside it the
-    ``drawing`` of a molecule."""
+    ``kind`` of page this is, below it a ``subtitle``, the answer in a sentence (``lead``) and the
+    ``key_figures``, and beside it the ``drawing`` of a molecule; above everything a ``banner``:
+    what has to be known before anything is read."""
 
     title: str
     blocks: tuple[Block, ...] = ()
     kind: str = ""
     subtitle: str = ""
+    banner: str = ""
+    lead: str = ""
     key_figures: tuple[KeyFigure, ...] = ()
     drawing: Drawing | None = None
     created: str = field(default_factory=now)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orbitwise.report.canvas import PALE, canvas, depths, legend, save, stairs, styled
-from orbitwise.report.ensemble import ConformerRow, Ensemble, beside
+from orbitwise.report.canvas import canvas, depths, legend, save, stairs, styled
+from orbitwise.report.ensemble import ConformerRow, Ensemble, others
 from orbitwise.report.figures import (
+    BESIDE,
     INK,
     NAMES,
     SAMPLES,
@@ -37,7 +39,7 @@ def main_picture(ensemble: Ensemble, path: str | Path) -> Path:
     histogram; with none the energies. Populations stand beside it.
     """
     pair = ensemble.pair
-    panels = [p for p in map_panels(*pair) if p[0] != "Before relaxation"] if pair else []
+    panels = [p for p in map_panels(*pair) if p[0] != "Learned samples"] if pair else []
     left = len(panels) or 1
     rows = ensemble.conformers[:10]
 
@@ -50,7 +52,7 @@ def main_picture(ensemble: Ensemble, path: str | Path) -> Path:
     else:
         _histogram(axes[0], ensemble)
     if rows:
-        _populations(axes[-1], rows)
+        _populations(axes[-1], rows, ensemble.head)
     return save(fig, path)
 
 
@@ -110,20 +112,23 @@ def _histogram(axis: Axes, ensemble: Ensemble) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _populations(axis: Axes, rows: Sequence[ConformerRow]) -> None:
+def _populations(axis: Axes, rows: Sequence[ConformerRow], head: str) -> None:
     """Bars with errors, of the samples and of what stands beside them."""
     place = np.arange(len(rows))
-    other = beside(rows)
-    width = 0.6 if other is None else 0.38
+    names = others(rows)
+    width = 0.6 if not names else 0.76 / (1 + len(names))
     style = {"error_kw": {"lw": 0.9, "ecolor": INK}, "capsize": 1.8, "width": width}
 
-    y, error = [100 * r.population for r in rows], [100 * r.population_error for r in rows]
-    aside = 0.0 if other is None else 0.2
-    axis.bar(place - aside, y, color=SAMPLES, label="samples", yerr=error, **style)
-    if other is not None:
-        values, errors = zip(*(r.population_in(other) for r in rows), strict=True)
-        y, error = [100 * (v or 0) for v in values], [100 * (e or 0) for e in errors]
-        axis.bar(place + aside, y, color=PALE, label=other, yerr=error, **style)
+    sets = [(head, [(r.population, r.population_error) for r in rows], SAMPLES)]
+    sets += [
+        (name, [r.population_in(name) for r in rows], colour)
+        for name, colour in zip(names, cycle(BESIDE), strict=False)
+    ]
+    for k, (name, pairs, colour) in enumerate(sets):
+        values, errors = ([100 * (v or 0) for v in column] for column in zip(*pairs, strict=True))
+        aside = (k - (len(sets) - 1) / 2) * (width + 0.02)
+        axis.bar(place + aside, values, color=colour, label=name, yerr=errors, **style)
+    if names:
         legend(axis)
 
     axis.set_xticks(place, [str(k + 1) for k in place])

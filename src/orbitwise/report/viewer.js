@@ -89,6 +89,7 @@
     // one molecule in many shapes, or crystals that each have their own atoms
     const items = model.items || model.structures.map((positions) => ({ ...model, positions }));
     const choices = section.querySelectorAll("[data-structure]");
+    let shown = 0;
     const ball = sphere(Math.max(...items.map((item) => item.symbols.length)) > 120 ? 1 : 2);
     const hidden = { visible: false, range: [-r, r], showspikes: false };
     const layout = {
@@ -103,6 +104,7 @@
     const solid = !!(canvas.getContext("webgl2") || canvas.getContext("webgl"));
     function show(n) {
       const item = items[n], at = item.positions;
+      shown = n;
       mark(n);
       if (!solid) {
         target.innerHTML = flat(item, at, r);
@@ -137,6 +139,16 @@
     }
     choices.forEach((node) => {
       node.addEventListener("click", () => show(Number(node.dataset.structure)));
+    });
+    section.querySelectorAll("[data-step]").forEach((node) => {
+      const step = Number(node.dataset.step);
+      node.addEventListener("click", () => show((shown + step + items.length) % items.length));
+    });
+    section.querySelectorAll(".more button").forEach((node) => {
+      node.addEventListener("click", () => {
+        section.querySelectorAll("tr.folded").forEach((row) => row.classList.remove("folded"));
+        node.parentElement.remove();
+      });
     });
     show(0);
   }

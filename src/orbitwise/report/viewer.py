@@ -8,7 +8,7 @@ from orbitwise.report.atoms import colour_of, radius_of
 from orbitwise.report.ensemble import Ensemble
 
 
-def viewer_data(ensemble: Ensemble, limit: int = 12) -> dict | None:
+def viewer_data(ensemble: Ensemble, limit: int = 500) -> dict | None:
     """What ``viewer.js`` draws: symbols, colours and ball radii of atoms, bonds, and up to
     ``limit`` structures, superposed on the first over heavy atoms, its longest extent along x and
     its shortest along the line of sight. None without conformers."""

@@ -27,6 +27,7 @@ from orbitwise.training import TrainConfig, estimate_step_seconds
 
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 COLUMNS = 16  # of the replica exchange in a shard
+CARRY_CALLS = 700  # of the better energy, for a sample that is carried to it
 QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
@@ -36,21 +37,26 @@ class Time:
     """Seconds of wall clock for each part of a run, from its budget in minutes."""
 
     search: float
-    learn: float
+    learn: float = 0.0
+    carry: float = 0.0
 
     @staticmethod
     def of(config: ConformersConfig) -> Time:
-        """The end (counting conformers, the page) gets a tenth and at least 12 s; the diffusion
-        model, where it is asked for, two thirds of the rest."""
+        """The end (counting conformers, the page) gets a tenth and at least 12 s. Of the rest, a
+        better energy gets three fifths to carry samples to and a fifth to count them with; the
+        diffusion model, where it is asked for, two thirds."""
         whole = 60.0 * config.budget
         rest = whole - min(max(12.0, 0.1 * whole), 0.5 * whole)
-        search = rest / 3 if config.learner == "diffusion" else rest
-        return Time(search, rest - search)
+        if config.cheaper is not None:
+            return Time(search=0.2 * rest, carry=0.6 * rest)
+        if config.learner == "diffusion":
+            return Time(search=rest / 3, learn=2 * rest / 3)
+        return Time(search=rest)
 
 
-def plan_search(crew: Crew) -> Effort:
+def plan_search(crew: Crew, seconds: float) -> Effort:
     """How many replicas the search has, how long its warm-up is, and how many of its frames are
-    quenched, from what a step costs here and now."""
+    quenched, from what a step costs here and now; ``seconds`` are for the search."""
     system, config, shards = crew.system, crew.config, crew.processes
     rungs, chains, leapfrog = system.rungs(), COLUMNS * shards, 8
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
@@ -70,7 +76,6 @@ def plan_search(crew: Crew) -> Effort:
         if step < 0.5:  # a short pilot sees how busy the machine is
             step = max(step, pilot(crew, effort, x[:COLUMNS]))
 
-    seconds = Time.of(config).search
     steps = seconds / step
     # a slow energy: fewer columns rather than columns that go nowhere
     while steps < 400 and chains > 2 * shards:
@@ -93,6 +98,19 @@ def pilot(crew: Crew, effort: Effort, starts: Tensor, steps: int = 6) -> float:
     before = time.perf_counter()
     crew.map(begin, parts)
     return (time.perf_counter() - before) / (steps + 2)  # the kernels look at the start, too
+
+
+def plan_particles(system: System, x: Tensor, seconds: float) -> int:
+    """How many samples ``seconds`` carry to the energy of ``system``, from what its evaluation
+    costs at ``x: (N, 3)``."""
+    batch = x.to(device=system.device, dtype=system.dtype).expand(64, -1, -1)
+    with system.energy.stage("planning"):
+        one = seconds_of(lambda: system.energy.value_and_grad(batch[:1]))
+        many = 64 * one
+        if many < 2.0:
+            many = seconds_of(lambda: system.energy.value_and_grad(batch))
+    affordable = seconds / (many / 64 * CARRY_CALLS)
+    return int(min(max(affordable, 16), 1024)) // 8 * 8
 
 
 def plan_learner(system: System, effort: Effort, found: Found, seconds: float, n: int) -> Effort:
@@ -141,6 +159,7 @@ class PlanSearch(EffortStep):
     all stages at once."""
 
     crew: Crew
+    seconds: float
     whole: bool = False
 
     name = "plan"
@@ -158,7 +177,7 @@ class PlanSearch(EffortStep):
         return super().settles(result) if self.whole else {"effort": result.of_search()}
 
     def make(self, pipe: Pipeline | None = None) -> Effort:
-        return self.crew.config.effort or plan_search(self.crew)
+        return self.crew.config.effort or plan_search(self.crew, self.seconds)
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
         return self.crew.config.effort or super().restore(stage, pipe)

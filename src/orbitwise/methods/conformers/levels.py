@@ -14,9 +14,13 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.crew import threads
+from orbitwise.methods.conformers.effort import plan_particles
+from orbitwise.methods.conformers.pooled import of_search
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules.search.stereo import Stereo
-from orbitwise.runs.stages import Kept
+from orbitwise.runs.stages import Kept, Pipeline, Step
 from orbitwise.search.carry import carry, weighted_mean
 from orbitwise.training import ProgressBar
 
@@ -24,6 +28,7 @@ ISLANDS = 8  # carried apart: their scatter is the error
 LEAPFROG = 8
 MOVES = 2  # of every particle at every level
 CESS = 0.9  # effective share of the particles that a step in λ keeps
+STARTS = 6000  # frames of the search that stand for it
 PARTS = 100  # of the progress bar
 
 
@@ -75,9 +80,9 @@ def carry_up(
 
     Samples of one chain belong together in ``x``: its contiguous parts are carried apart, and their
     scatter is the error. ``particles`` is rounded down to a multiple of 8. ``seconds`` limits the
-    time: what is left of the path then is weighed without moves. Costs ``particles · (1 + 16 L)``
-    gradients and some for torsion moves of either energy for L levels, 15 to 40 of them for a small
-    molecule; evaluations are counted under ``levels``.
+    time: the path is taken in fewer levels, which costs effective samples. Costs ``particles · (1 +
+    18 L)`` gradients of either energy for L levels (16 L where no bond can turn), 5 to 15 levels
+    from MMFF94 to AIMNet2 for a small molecule; evaluations are counted under ``levels``.
 
     Raises ``InputError`` for systems that do not belong together and ``EnergyError`` where no
     sample has a finite energy at the better level.
@@ -123,3 +128,38 @@ def carry_up(
         complete=found.complete,
         seconds=found.seconds,
     )
+
+
+@dataclass(frozen=True)
+class Carry(Step[Levels]):
+    """``carry_up`` as a stage: ``given`` particles or as many as ``seconds`` of ``budget`` minutes
+    allow, with ``wide`` threads."""
+
+    low: System
+    high: System
+    budget: float
+    seconds: float
+    seed: int
+    wide: int
+    given: int | None = None
+
+    name, makes = "levels", Levels
+
+    @property
+    def key(self) -> dict:
+        how = {"particles": self.given} if self.given else {"budget": self.budget}
+        return {"levels": how}
+
+    def make(self, pipe: Pipeline) -> Levels:
+        searched = of_search(pipe[Found].pooled(), STARTS)
+        with threads(self.wide):
+            particles = self.given or plan_particles(self.high, searched.x[0], self.seconds)
+            return carry_up(
+                self.low,
+                self.high,
+                searched.x,
+                searched.log_weight,
+                particles=particles,
+                seed=self.seed,
+                seconds=self.seconds,
+            )

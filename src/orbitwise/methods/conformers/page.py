@@ -7,15 +7,28 @@ import shlex
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from orbitwise.methods.conformers.mixing import angles
 from orbitwise.methods.conformers.summary import Case
 from orbitwise.methods.conformers.weights import STEPS
 from orbitwise.methods.conformers.weights import words as weight_words
-from orbitwise.methods.conformers.words import agreements, answer, checks
-from orbitwise.molecules.metrics.torsions import Torsion, map_pair, torsion_word
+from orbitwise.methods.conformers.words import (
+    SHORT,
+    above,
+    agreements,
+    answer,
+    banner,
+    checks,
+    conformer_name,
+    further,
+    goals,
+    learner_gap,
+    minimum_torsions,
+    mixed,
+)
+from orbitwise.molecules.metrics.torsions import Torsion, map_pair
 from orbitwise.report import (
+    Beside,
     Checks,
     Citation,
     ConformerRow,
@@ -34,7 +47,7 @@ from orbitwise.report import (
     main_picture,
     write_report,
 )
-from orbitwise.runs import provenance
+from orbitwise.report.numbers import duration, with_error
 
 ENERGIES = {
     "mmff94": "MMFF94",
@@ -45,6 +58,7 @@ ENERGIES = {
 STAGES = {  # stage: its name for people, and the heading its evaluations are counted under
     "plan": ("plan", "planning"),
     "search": ("search (replica exchange)", "search"),
+    "plan_learner": ("plan the diffusion model", None),
     "learn": ("learn (denoiser, exact orbit targets)", None),
     "weigh": ("weigh (paths of the learner)", "weighing"),
     "draw": ("draw samples", "samples"),
@@ -80,10 +94,21 @@ AIMNET2 = Citation(
     " organic, and elemental-organic needs, Chem. Sci. 16, 10228 (2025)"
 )
 NOTE = (
-    "Mirror images are listed apart. Errors are one standard error; those of populations are of"
-    " independent samples, those of free energies hold what the ensemble inherits from the search."
-    " Conformers with fewer than ten independent samples have a 95 % interval or limit instead."
+    "Mirror images are listed apart. Errors are one standard error. Conformers with fewer than ten"
+    " independent samples have a 95 % interval or limit of ΔG instead."
 )
+SOURCES = {
+    "search": (
+        "Final: the search, all temperatures pooled; errors from the scatter between its chains."
+    ),
+    "weights": "Final: the diffusion model's paths by their importance weights.",
+}
+BESIDE = {  # in the summary: in the table
+    "search": "Search",
+    "learned": "Learned",
+    "weighted": "Weighted",
+    "reference": "Reference",
+}
 FILES = (
     ("conformers.sdf", "a minimised structure of each conformer with ΔE, ΔG and population"),
     (
@@ -113,12 +138,14 @@ def page(case: Case, told: dict, shown: Ensemble) -> Page:
             f"{ENERGIES.get(config.energy, config.energy)}, {config.solvent or 'gas phase'},"
             f" {config.temperature:g} K"
         ),
+        banner=banner(case.verdict),
+        lead=answer(case),
         drawing=Drawing(told["isomer"], shown.numbered),
         key_figures=key_figures(case, rows),
         blocks=(
-            Text(words(case), warnings=tuple(told["warnings"])),
+            Text(words(case), warnings=further(case, told)),
             shown,
-            Checks(checks(case.verdict)),
+            Checks(checks(case.verdict), head="Final", target="Goal"),
             Cost(stage_rows(case)),
             Method(
                 method(case),
@@ -142,51 +169,79 @@ def page(case: Case, told: dict, shown: Ensemble) -> Page:
 def ensemble(case: Case, rows: tuple[ConformerRow, ...]) -> Ensemble:
     """The molecule's part of the page, and what the picture is drawn from."""
     mol, reference = case.system.mol, case.reference
-    drawn = None if case.drawn is None else case.drawn.energy
+    learned = None if case.relaxed is None else case.relaxed.energy
     return Ensemble(
         numbers=np.array([a.GetAtomicNum() for a in mol.GetAtoms()]),
         temperature_kelvin=case.config.temperature,
         bonds=tuple((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()),
         conformers=rows,
-        note=NOTE,
+        head="Final",
+        note=note(case),
         torsions=torsion_panels(case),
         map_pair=map_pair(case.verdict.torsions),
         energies_kcal=Distributions(
             samples=case.kcal(case.verdict.delivered.energy[case.verdict.samples]),
-            before=None if drawn is None else case.kcal(drawn[torch.isfinite(drawn)]),
+            learned=None if learned is None else case.kcal(learned),
             reference=None if reference is None else case.kcal(reference.energy),
         ),
     )
 
 
+def note(case: Case) -> str:
+    """What stands below the table."""
+    said = [SOURCES[case.verdict.choice.source]]
+    if case.relaxed is not None:
+        wrong = "" if learner_gap(case) is None else " (unusable)"
+        said.append(f"Learned{wrong}: the diffusion model's samples after a short Markov chain.")
+    if case.weighed is not None and not case.verdict.learned.worth.usable:
+        said.append("Its importance weights are unusable and give no populations.")
+    return " ".join([*said, NOTE])
+
+
 def command(case: Case) -> str:
     """What to type to make the run again."""
     config = case.config
-    return (
+    text = (
         f"orbitwise conformers {shlex.quote(config.smiles)} --n {config.n} --temperature"
-        f" {config.temperature:g} --energy {config.energy} --budget {config.budget:g} --seed"
-        f" {config.seed}"
+        f" {config.temperature:g} --energy {shlex.quote(config.energy)} --budget"
+        f" {config.budget:g} --seed {config.seed}"
+    )
+    rest = ("solvent", "precision", "learner", "reference")
+    return text + "".join(
+        f" --{name} {shlex.quote(str(getattr(config, name)))}"
+        for name in rest
+        if getattr(config, name) != type(config).model_fields[name].default
     )
 
 
 def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
     """The conformers that the ensemble holds, most populated first, named by their torsions."""
     verdict = case.verdict
-    minima = angles(verdict.clusters.x, verdict.torsions).cpu().double().tolist()
     positions = verdict.clusters.x.cpu().double().numpy()
+    source = {"search": "search", "weights": "weighted"}[verdict.choice.source]  # is final
+    names = {k: v for k, v in BESIDE.items() if k != source}
+    if learner_gap(case) is not None:
+        names["learned"] = "Learned (unusable)"
     return tuple(
-        conformer_row(row, x, theta, verdict.torsions)
-        for row, x, theta in zip(told["conformers"], positions, minima, strict=True)
+        conformer_row(row, x, theta, verdict.torsions, names)
+        for row, x, theta in zip(
+            told["conformers"], positions, minimum_torsions(verdict), strict=True
+        )
         if row["population"] > 0
     )
 
 
 def conformer_row(
-    told: dict, positions: np.ndarray, theta: list[float], torsions: Sequence[Torsion]
+    told: dict,
+    positions: np.ndarray,
+    theta: list[float],
+    torsions: Sequence[Torsion],
+    names: dict[str, str],
 ) -> ConformerRow:
     """One conformer of the summary, with its minimum's ``positions: (N, 3)`` in Å and torsions
-    ``theta`` in radians."""
+    ``theta`` in radians; ``names`` of the ensembles that stand beside, where there are such."""
     free = {name: free_energy(v) for name, v in told["relative_free_energies"].items()}
+    free["weighted"] = free.pop("weights", None)
     own = free["ensemble"]
     named = len(torsions) > 2  # then an amide has no column: the name says cis
     return ConformerRow(
@@ -199,15 +254,17 @@ def conformer_row(
         ),
         population=told["population"],
         population_error=told["population_error"],
-        reference_population=told["reference_population"],
-        reference_population_error=told["reference_population_error"],
-        search_population=told["search_population"],
-        search_population_error=told["search_population_error"],
         free_energy_kcal=own.kcal,
         free_energy_error_kcal=math.inf if own.error is None else own.error,
         free_energy_interval_kcal=own.interval,
-        reference_free_energy=free.get("reference"),
-        search_free_energy=free.get("search"),
+        degeneracy=told["degeneracy"],
+        beside={
+            word: Beside(
+                told[f"{name}_population"], told[f"{name}_population_error"], free.get(name)
+            )
+            for name, word in names.items()
+            if told[f"{name}_population"] is not None
+        },
     )
 
 
@@ -221,24 +278,12 @@ def free_energy(told: dict) -> FreeEnergy:
     )
 
 
-def conformer_name(theta: list[float], torsions: Sequence[Torsion]) -> str:
-    """A word for each torsion; of amides only the cis ones are said."""
-    pairs = list(zip(theta, torsions, strict=True))
-    words = [torsion_word(a) for a, torsion in pairs if torsion.kind != "amide"]
-    cis = [
-        torsion.label.split()[0]
-        for a, torsion in pairs
-        if torsion.kind == "amide" and abs(a) < math.pi / 2
-    ]
-    return " ".join(words + [f"cis-{label}" for label in cis])
-
-
 def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
     """Every torsion in every ensemble that there is."""
     torsions = case.verdict.torsions
     kinds = {
         "samples": case.verdict.delivered.x[case.verdict.samples],
-        "before": None if case.drawn is None else case.drawn.x,
+        "learned": None if case.relaxed is None else case.relaxed.x,
     }
     found = {
         k: angles(x.cpu(), torsions).double().numpy() for k, x in kinds.items() if x is not None
@@ -253,26 +298,31 @@ def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
 
 def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, ...]:
     """The numbers in large type."""
-    calls = sum(c.energy for c in case.system.energy.counts.values())
-    device = provenance.device(case.system.device)
+    config, first, mixing = case.config, rows[0], case.verdict.mixing
+    share = with_error(first.population, first.population_error, 100)
+    state = f"R-hat {mixing.rhat:.3f}" if math.isfinite(mixing.rhat) else mixed(case.verdict)
     return (
-        KeyFigure("conformers", str(len(rows)), "distinct, at this temperature"),
         KeyFigure(
             "most populated",
-            f"{100 * rows[0].population:.1f} %",
-            f"± {100 * rows[0].population_error:.1f} %",
+            f"{share} %",
+            f"conformer 1: {first.name}" if 0 < len(first.name.split()) <= SHORT else "conformer 1",
         ),
+        KeyFigure("conformers above 1 %", str(above(case)), f"of {len(rows)} found"),
         KeyFigure(
             "effective samples",
-            f"{case.verdict.mixing.effective_samples:,.0f}",
-            f"split R-hat {case.verdict.mixing.rhat:.3f}",
+            f"{mixing.effective_samples:,.0f}",
+            f"{state}{'' if mixing.mixed else ', not mixed'}",
         ),
         KeyFigure(
-            "energy evaluations",
-            f"{calls / 1e6:.1f} M" if calls > 1e6 else f"{calls:,}",
-            "all stages",
+            "energy",
+            ENERGIES.get(config.energy, config.energy),
+            f"{config.solvent or 'gas phase'}, {config.temperature:g} K",
         ),
-        KeyFigure("time", f"{sum(case.seconds.values()) / 60:.1f} min", device),
+        KeyFigure(
+            "time",
+            duration(sum(case.seconds.values())),
+            f"search {duration(case.seconds['search'])}",
+        ),
     )
 
 
@@ -336,15 +386,9 @@ def method(case: Case) -> tuple[str, ...]:
 def words(case: Case) -> tuple[str, ...]:
     """The result in a few sentences."""
     verdict = case.verdict
-    text = [answer(case)]
-    if verdict.choice.converged:
-        text.append(verdict.choice.reason)
-    if verdict.reference is not None:
-        found, known = verdict.reference.basins
-        text.append(
-            f"Against the reference run {found} of {known} basins above 1 % were found, and the"
-            f" mean energy is off by {verdict.reference.final.energy_kT:+.2f} kT."
-        )
+    text = [verdict.choice.reason] if verdict.choice.converged else []
+    if (line := goals(verdict)) is not None:
+        text.append(line)
     if (line := agreements(verdict)) is not None:
         text.append(f"{line[0].upper()}{line[1:]}.")
     if case.weighed is not None:

@@ -3,6 +3,7 @@ share."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from orbitwise.methods.conformers.columns import Columns, Round, advance, begin,
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.mixing import Mixing, Watched
+from orbitwise.methods.conformers.pooled import Pooled
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed
@@ -25,7 +27,7 @@ from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
 from orbitwise.training import Progress, ProgressBar
 
-FRAMES = 20_000  # of the target temperature, at most
+FRAMES = 20_000  # of the target temperature are kept, more where a precision needs them
 ROUND = 4.0  # seconds that a round is meant to take
 KEEP_EVERY = 30.0  # seconds between two writings of what there is
 SHARD_SEEDS = 1_000_003  # apart: the first shard has the seed of the run
@@ -110,25 +112,6 @@ class Found(Kept):
             log_weight=torch.cat(log_weights),
             block=torch.cat([b.flatten() for b in owners]),
         )
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """A weighted sample of the target: ``x: (n, N, 3)``, ``energy: (n,)``, ``log_weight: (n,)``
-    that add up to one, and ``block: (n,)``, which of them belong together."""
-
-    x: Tensor
-    energy: Tensor
-    log_weight: Tensor
-    block: Tensor
-
-    def mean_energy(self) -> tuple[float, float]:
-        """kT, with the standard error from the scatter between blocks."""
-        w, e = self.log_weight.exp().double(), self.energy.cpu().double()
-        mean = (w * e).sum()
-        blocks = int(self.block.max()) + 1
-        parts = torch.zeros(blocks, dtype=torch.float64).index_add_(0, self.block, w * (e - mean))
-        return float(mean), float((parts.square().sum() * blocks / max(1, blocks - 1)).sqrt())
 
 
 @dataclass(frozen=True)
@@ -273,8 +256,18 @@ class Search(Step[Found]):
             columns=tuple(r.columns for r in rounds),
             info=_added(info, rounds, steps),
         )
-        wanted = thinning(made + steps, FRAMES // chains)
+        limit = max(FRAMES, int(1 / self.config.precision**2))
+        wanted = thinning(made + steps, limit // chains)
         return _thinned(found, wanted // thin) if wanted > thin else found
+
+
+def search(system: System, effort: Effort, seed: int) -> Found:
+    """A search of ``effort.search_steps`` steps at once, here, without learned moves."""
+    config = ConformersConfig(smiles="", seed=seed, learner="none", effort=effort)
+    step = Search(system, config, Crew(config, system, 1), seconds=math.inf)
+    with system.energy.stage("search"):
+        found = step._start(effort)
+        return step._round(effort, found, effort.search_steps - effort.warm)
 
 
 def _added(info: dict, rounds: list[Round], steps: int) -> dict:

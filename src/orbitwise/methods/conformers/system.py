@@ -26,8 +26,9 @@ class Effort(BaseModel):
 
     Search: ``shards`` (independent parts, which processes share) of ``chains / shards`` columns of
     ``rungs`` replicas; ``warm_steps`` that are thrown away and ``search_steps`` in all (0: until
-    the populations are precise or the budget is spent), of whose frames ``quenched`` are. Learner:
-    the other fields; 0 training steps are planned once the search is there.
+    the populations are precise or the budget is spent), of whose frames ``quenched`` are;
+    ``particles`` that are carried to a better energy. Learner: the other fields; 0 training steps
+    are planned once the search is there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class Effort(BaseModel):
     shards: int | None = None
     warm_steps: int | None = None
     quenched: int | None = None
+    particles: int | None = None
 
     @property
     def warm(self) -> int:

@@ -145,7 +145,7 @@ def words(weighed: Weighed, result: Worth) -> str:
     if found is None:
         return (
             f"Of {weighed.paths} paths of the learner fewer than two ended at a molecule: its"
-            " importance weights say nothing."
+            " importance weights are unusable."
         )
     share = (
         f"{result.effective:.1f} effective of {found.paths:,} paths (ESS {100 * found.ess:.2g} %)"
@@ -154,8 +154,8 @@ def words(weighed: Weighed, result: Worth) -> str:
     if result.usable:
         return f"The learner's importance weights are usable: {share}; {gap}."
     return (
-        f"The learner's importance weights degenerate: {share}; {gap}. No populations are made of"
-        " them."
+        f"The learner's importance weights degenerate and are unusable: {share}; {gap}. No"
+        " populations are made of them."
     )
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 from rdkit import Chem
 
 from orbitwise.groups.product import Product
 from orbitwise.methods.conformers import weights
-from orbitwise.methods.conformers.judge import Verdict
+from orbitwise.methods.conformers.judge import Against, Verdict
+from orbitwise.methods.conformers.mixing import MIXED, angles
 from orbitwise.methods.conformers.summary import Case
+from orbitwise.molecules.metrics.torsions import Torsion, torsion_word
 from orbitwise.molecules.symmetry import symmetry
 from orbitwise.report import CheckRow
+from orbitwise.report.numbers import between, with_error
 
 GOALS = {"js": 0.05, "energy": 0.5, "bond": 0.01}
 NOT_CONVERGED, GOALS_MISSED = 3, 4  # exit codes
+SHORT = 5  # words of a conformer's name that a sentence can hold
 MORE = "Give it more time with --budget: it goes on from what there is."
 
 
@@ -23,19 +30,62 @@ def exit_code(verdict: Verdict) -> int:
     return 0 if all(row.good for row in checks(verdict)) else GOALS_MISSED
 
 
+def banner(verdict: Verdict) -> str:
+    """What has to be known before anything else is read; empty where the ensemble has
+    converged."""
+    if verdict.choice.converged:
+        return ""
+    return (
+        f"Not converged: the search has not mixed ({mixed(verdict)}; R-hat should be at most"
+        f" {MIXED}). Populations may be off by more than their errors. {MORE}"
+    )
+
+
+def mixed(verdict: Verdict) -> str:
+    """``R-hat 1.003, 1,204 effective samples``."""
+    rhat, effective = verdict.mixing.rhat, verdict.mixing.effective_samples
+    if not math.isfinite(rhat):
+        return "too short to tell"
+    return f"R-hat {rhat:.3f}, {effective:,.0f} effective samples"
+
+
 def answer(case: Case) -> str:
     """The result in one sentence, with its error."""
     shown, final = case.numbers, case.verdict.final
     at = f"At {case.config.temperature:g} K the molecule has"
     if len(shown) == 1:
         return f"{at} one conformer."
-    first = shown[0]
-    share = f"{100 * final.population[first]:.1f} ± {100 * final.error[first]:.1f} %"
-    rest = sum(float(final.population[k]) > 0.01 for k in shown[1:])
+    first, many = shown[0], above(case)
+    how_many = "all" if many == len(shown) else "none" if not many else str(many)
+    name = conformer_name(minimum_torsions(case.verdict)[first], case.verdict.torsions)
+    which = f"conformer 1 ({name})" if 0 < len(name.split()) <= SHORT else "conformer 1"
+    share = with_error(float(final.population[first]), float(final.error[first]), 100)
     return (
-        f"{at} {len(shown)} distinct conformers; the most populated one holds {share}, and"
-        f" {rest} more {'is' if rest == 1 else 'are'} above 1 %."
+        f"{at} {len(shown)} distinct conformers, {how_many} of them above 1 %; the most populated,"
+        f" {which}, holds {share} %."
     )
+
+
+def above(case: Case) -> int:
+    """Conformers of which more than one sample in a hundred is."""
+    return sum(float(case.verdict.final.population[k]) > 0.01 for k in case.numbers)
+
+
+def minimum_torsions(verdict: Verdict) -> list[list[float]]:
+    """Torsions of the minimum of each conformer in radians."""
+    return angles(verdict.clusters.x, verdict.torsions).cpu().double().tolist()
+
+
+def conformer_name(theta: list[float], torsions: Sequence[Torsion]) -> str:
+    """A word for each torsion; of amides only the cis ones are said."""
+    pairs = list(zip(theta, torsions, strict=True))
+    words = [torsion_word(a) for a, torsion in pairs if torsion.kind != "amide"]
+    cis = [
+        torsion.label.split()[0]
+        for a, torsion in pairs
+        if torsion.kind == "amide" and abs(a) < math.pi / 2
+    ]
+    return " ".join(words + [f"cis-{label}" for label in cis])
 
 
 def warnings_of(case: Case) -> list[str]:
@@ -60,37 +110,50 @@ def warnings_of(case: Case) -> list[str]:
 
 def learner_warnings(case: Case) -> list[str]:
     """What is wrong with the diffusion model's own samples, which are not the answer."""
-    told, drawn, relaxed = [], case.drawn, case.relaxed
+    told, drawn = [], case.drawn
     if drawn is not None and (usable := float(drawn.usable.float().mean())) < 0.9:
         told.append(
             f"{100 * (1 - usable):.0f} % of the diffusion model's samples were of another"
             " stereoisomer or broken, and were left out."
         )
-    if relaxed is not None:
-        quarter = max(1, len(relaxed.trend) // 4)
-        ended = float(relaxed.trend[-quarter:].double().mean())
-        gap = ended - float(case.found.energy.double().mean())
-        if not abs(gap) <= 0.5:
-            told.append(
-                f"The diffusion model's relaxed samples have a mean energy {gap:+.1f} kT from that"
-                " of the search: unusable as they are."
-            )
+    if (gap := learner_gap(case)) is not None:
+        told.append(
+            f"The diffusion model's relaxed samples have a mean energy {gap:+.1f} kT from that"
+            " of the search: unusable as they are."
+        )
     return told
 
 
+def learner_gap(case: Case) -> float | None:
+    """Mean energy in kT of the diffusion model's relaxed samples minus that of the search, where it
+    makes them unusable."""
+    if case.relaxed is None:
+        return None
+    ended = case.relaxed.energy.double()
+    gap = float(ended.mean()) - float(case.found.energy.double().mean())
+    error = float(ended.std()) / math.sqrt(len(ended))
+    return None if abs(gap) <= GOALS["energy"] + 2 * error else gap
+
+
 def checks(verdict: Verdict) -> tuple[CheckRow, ...]:
-    """The comparison of the final ensemble with the reference, beside that of the search."""
+    """The comparison of the final ensemble with the reference, and of those beside it."""
     known = verdict.reference
     if known is None:
         return ()
-    final, search = known.final, known.search
+    final = known.final
+    others = {} if verdict.choice.source == "search" else {"Search": known.search}
+    if known.learned is not None:
+        others["Learned"] = known.learned
+
+    def row(what: str, of: Callable[[Against], str], goal: str, good: bool) -> CheckRow:
+        return CheckRow(what, of(final), goal, good, {k: of(v) for k, v in others.items()})
+
     rows = []
     if final.js is not None:
         rows.append(
-            CheckRow(
+            row(
                 "Jensen-Shannon divergence of the torsion map (nats)",
-                f"{final.js.value:.3f} ± {final.js.error:.3f} (floor {final.js.floor:.3f})",
-                f"{search.js.value:.3f}" if search.js else "",
+                _divergence,
                 f"≤ {GOALS['js']}",
                 final.js.value <= GOALS["js"],
             )
@@ -98,23 +161,36 @@ def checks(verdict: Verdict) -> tuple[CheckRow, ...]:
 
     found, there = known.basins
     rows += [
-        CheckRow("basins above 1 % found", f"{found} of {there}", "", "all", found == there),
-        CheckRow(
+        CheckRow("basins above 1 % found", f"{found} of {there}", "all", found == there),
+        row(
             "mean energy minus reference (kT)",
-            f"{final.energy_kT:+.2f}",
-            f"{search.energy_kT:+.2f}",
+            lambda a: f"{a.energy_kT:+.2f}",
             f"within {GOALS['energy']}",
             abs(final.energy_kT) <= GOALS["energy"],
         ),
-        CheckRow(
+        row(
             "largest difference of a mean bond length (Å)",
-            f"{final.bond_angstrom:.4f}",
-            f"{search.bond_angstrom:.4f}",
+            lambda a: f"{a.bond_angstrom:.4f}",
             f"≤ {GOALS['bond']}",
             final.bond_angstrom <= GOALS["bond"],
         ),
     ]
     return tuple(rows)
+
+
+def _divergence(found: Against) -> str:
+    js = found.js
+    return "" if js is None else f"{js.value:.3f} ± {js.error:.3f} (floor {js.floor:.3f})"
+
+
+def goals(verdict: Verdict) -> str | None:
+    """How many goals against the reference are reached, in one sentence; None without one."""
+    rows = checks(verdict)
+    if not rows:
+        return None
+    missed = [row.what for row in rows if not row.good]
+    said = f"Against the reference {len(rows) - len(missed)} of {len(rows)} goals are reached"
+    return f"{said}; MISSED: {', '.join(missed)}." if missed else f"{said}."
 
 
 def agreements(verdict: Verdict) -> str | None:
@@ -136,26 +212,41 @@ def agreements(verdict: Verdict) -> str | None:
 
 def lines(case: Case, told: dict) -> tuple[str, ...]:
     """What the terminal says at the end."""
-    text = [answer(case)]
+    verdict, first = case.verdict, banner(case.verdict)
+    text = [first, answer(case)] if first else [answer(case)]
     rows = [row for row in told["conformers"] if row["population"] > 0]
     for row in rows[:10]:
         free = row["relative_free_energies"]["ensemble"]
-        error = f" ± {free['error_kcal_mol']:.2f}" if free["error_kcal_mol"] else ""
+        share = with_error(row["population"], row["population_error"], 100)
         text.append(
-            f"conformer {row['conformer']:3d}  population {100 * row['population']:5.1f} ±"
-            f" {100 * row['population_error']:.1f} %   ΔG {free['kcal_mol'] or 0.0:5.2f}{error}"
-            f"   ΔE {row['minimum_energy_kcal_mol']:5.2f} kcal/mol"
+            f"conformer {row['conformer']:3d}   population {share:>13} %"
+            f"   ΔE {row['minimum_energy_kcal_mol']:5.2f}   ΔG {told_free(free):>12} kcal/mol"
         )
     if len(rows) > 10:
         text.append(f"and {len(rows) - 10} more")
-    if case.verdict.choice.converged:
-        text.append(case.verdict.choice.reason)
-    if (line := agreements(case.verdict)) is not None:
+    if verdict.choice.converged:
+        text.append(verdict.choice.reason)
+    if (line := agreements(verdict)) is not None:
         text.append(line)
     if case.weighed is not None:
-        text.append(weights.words(case.weighed, case.verdict.learned.worth))
-    for row in checks(case.verdict):
-        verdict = "met" if row.good else "MISSED"
-        text.append(f"{row.what}: {row.samples} (goal {row.target}: {verdict})")
-    text += [f"warning: {warning}" for warning in told["warnings"]]
+        text.append(weights.words(case.weighed, verdict.learned.worth))
+    for row in checks(verdict):
+        text.append(
+            f"{row.what}: {row.samples} (goal {row.target}: {'reached' if row.good else 'MISSED'})"
+        )
+    text += [f"warning: {warning}" for warning in further(case, told)]
     return (*text, f"report: {case.folder / 'report.html'}")
+
+
+def further(case: Case, told: dict) -> tuple[str, ...]:
+    """The warnings beside the banner, which says that nothing has converged."""
+    reason = case.verdict.choice.reason
+    return tuple(w for w in told["warnings"] if not (banner(case.verdict) and reason in w))
+
+
+def told_free(free: dict) -> str:
+    """A free-energy difference of the summary, with its error, interval or limit."""
+    if free["error_kcal_mol"] is not None:
+        return with_error(free["kcal_mol"], free["error_kcal_mol"])
+    low, high = free["interval_kcal_mol"]
+    return between(-math.inf if low is None else low, math.inf if high is None else high)
