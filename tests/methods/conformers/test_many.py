@@ -159,6 +159,7 @@ def test_time_left_is_that_of_a_queue():
     assert "2 of 10 done, 2 running · about 1 min 00 s left, until " in overall.line()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     script = tmp_path / "go.py"
     body = Path(__file__).read_text().split("def entries")[0].split("FILES =")[1]
