@@ -23,10 +23,16 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.methods.conformers import page
+from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.draw import Draw, Drawn
-from orbitwise.methods.conformers.effort import PlanLearner, PlanSearch, Time, plan_search
+from orbitwise.methods.conformers.effort import (
+    PlanLearner,
+    PlanSearch,
+    plan_search,
+    share_of_search,
+)
 from orbitwise.methods.conformers.energy import above, known_energy, opened, zwitterion_warning
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.learner import NETWORK, Learn, network_size
@@ -59,8 +65,8 @@ def plan(config: ConformersConfig) -> Plan:
     """What the run will take: parameters of the network, expected energy evaluations."""
     below = config.cheaper or config
     with opened(below) as (system, _), threads(1):
-        seconds = Time.of(config).search
-        effort = config.effort or plan_search(Crew.of(below, system), seconds)
+        budget = Budget(60 * config.budget, share_of_search(config))
+        effort = config.effort or plan_search(Crew.of(below, system), budget)
     parameters = network_size() if config.learner == "diffusion" else 0
     return Plan(parameters=parameters, energy_calls=effort.energy_calls(config.n))
 
@@ -73,13 +79,25 @@ def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
     one of version 0.1.0, which had another pipeline.
     """
     known_energy(config.energy)
+    wide = torch.get_num_threads()
+    budget = Budget(60 * config.budget, share_of_search(config))
     below = config.cheaper or config
     with opened(below) as (system, warnings):
         folder = config.out or default_folder(config)
         reference = known_reference(config, system.mol)
         with alone_in(folder), threads(1):
             refuse_other_job(folder, config)
-            return stages_of(config, below, system, folder, warnings, reference, earlier)
+            return stages_of(
+                config,
+                below,
+                system,
+                folder,
+                warnings,
+                reference,
+                budget,
+                wide=wide,
+                earlier=earlier,
+            )
 
 
 def stages_of(
@@ -89,10 +107,13 @@ def stages_of(
     folder: Path,
     warnings: list[str],
     reference: Reference | None,
+    budget: Budget,
+    *,
+    wide: int,
     earlier: bool,
 ) -> Outcome:
     """Every stage that is missing; ``system`` has the energy of the search, that of ``below``."""
-    time, crew, wide = Time.of(config), Crew.of(below, system), torch.get_num_threads()
+    crew = Crew.of(below, system)
     with ExitStack() as stack:
         high = None
         if below is not config:
@@ -101,17 +122,17 @@ def stages_of(
 
         pipe = Pipeline(folder, system.energy.counts, stage_key(below, earlier), system.device)
         save_run(config, folder)
-        pipe.take(PlanSearch(crew, time.search, whole=earlier))
-        pipe.take(Search(system, below, crew, time.search))
+        pipe.take(PlanSearch(crew, budget, whole=earlier))
+        pipe.take(Search(system, below, crew, budget))
 
         failed = None
         if high is not None:
             given = config.effort and config.effort.particles
-            carry = Carry(system, high, config.budget, time.carry, config.seed + 4, wide, given)
+            carry = Carry(system, high, budget, config.seed + 4, wide, given)
             pipe.key |= above_key(config)
             pipe.take(carry)
         elif config.learner == "diffusion":
-            failed = learn_beside(pipe, config, system, folder, wide=wide, earlier=earlier)
+            failed = learn_beside(pipe, config, system, folder, budget, wide=wide, earlier=earlier)
 
         found, effort, carried = pipe[Found], pipe[Effort], pipe.get(Levels)
         with timed(pipe.seconds, "judge"):
@@ -184,6 +205,7 @@ def learn_beside(
     config: ConformersConfig,
     system: System,
     folder: Path,
+    budget: Budget,
     *,
     wide: int,
     earlier: bool,
@@ -197,7 +219,7 @@ def learn_beside(
     try:
         with threads(wide):
             if not earlier:
-                pipe.take(PlanLearner(system, config))
+                pipe.take(PlanLearner(system, config, budget))
             pipe.take(Learn(system, seed, folder))
             weighed = pipe.take(Weigh(system, seed + 3))
             share = len(weighed.x) / max(1, weighed.paths)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
+from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.columns import begin
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
@@ -27,36 +28,22 @@ from orbitwise.training import TrainConfig, estimate_step_seconds
 
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 COLUMNS = 16  # of the replica exchange in a shard
-CARRY_CALLS = 700  # of the better energy, for a sample that is carried to it
+CARRY_CALLS = 250  # of the better energy, for a sample that is carried to it
 QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
 
-@dataclass(frozen=True)
-class Time:
-    """Seconds of wall clock for each part of a run, from its budget in minutes."""
-
-    search: float
-    learn: float = 0.0
-    carry: float = 0.0
-
-    @staticmethod
-    def of(config: ConformersConfig) -> Time:
-        """The end (counting conformers, the page) gets a tenth and at least 12 s. Of the rest, a
-        better energy gets three fifths to carry samples to and a fifth to count them with; the
-        diffusion model, where it is asked for, two thirds."""
-        whole = 60.0 * config.budget
-        rest = whole - min(max(12.0, 0.1 * whole), 0.5 * whole)
-        if config.cheaper is not None:
-            return Time(search=0.2 * rest, carry=0.6 * rest)
-        if config.learner == "diffusion":
-            return Time(search=rest / 3, learn=2 * rest / 3)
-        return Time(search=rest)
+def share_of_search(config: ConformersConfig) -> float:
+    """Of the time before the report: a fifth where a better energy takes most of it, a third
+    beside a diffusion model."""
+    if config.cheaper is not None:
+        return 0.2
+    return 1 / 3 if config.learner == "diffusion" else 1.0
 
 
-def plan_search(crew: Crew, seconds: float) -> Effort:
+def plan_search(crew: Crew, budget: Budget) -> Effort:
     """How many replicas the search has, how long its warm-up is, and how many of its frames are
-    quenched, from what a step costs here and now; ``seconds`` are for the search."""
+    quenched, from what a step costs here and now."""
     system, config, shards = crew.system, crew.config, crew.processes
     rungs, chains, leapfrog = system.rungs(), COLUMNS * shards, 8
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
@@ -76,6 +63,7 @@ def plan_search(crew: Crew, seconds: float) -> Effort:
         if step < 0.5:  # a short pilot sees how busy the machine is
             step = max(step, pilot(crew, effort, x[:COLUMNS]))
 
+    seconds = max(1.0, budget.for_stage(QUENCHED, x.shape[-2]) - budget.elapsed)
     steps = seconds / step
     # a slow energy: fewer columns rather than columns that go nowhere
     while steps < 400 and chains > 2 * shards:
@@ -159,7 +147,7 @@ class PlanSearch(EffortStep):
     all stages at once."""
 
     crew: Crew
-    seconds: float
+    budget: Budget
     whole: bool = False
 
     name = "plan"
@@ -177,7 +165,7 @@ class PlanSearch(EffortStep):
         return super().settles(result) if self.whole else {"effort": result.of_search()}
 
     def make(self, pipe: Pipeline | None = None) -> Effort:
-        return self.crew.config.effort or plan_search(self.crew, self.seconds)
+        return self.crew.config.effort or plan_search(self.crew, self.budget)
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
         return self.crew.config.effort or super().restore(stage, pipe)
@@ -189,6 +177,7 @@ class PlanLearner(EffortStep):
 
     system: System
     config: ConformersConfig
+    budget: Budget
 
     name = "plan_learner"
 
@@ -203,7 +192,7 @@ class PlanLearner(EffortStep):
         effort = pipe[Effort]
         if effort.train_steps:
             return effort
-        seconds = Time.of(self.config).learn
+        seconds = self.budget.left(0.9)
         return plan_learner(self.system, effort, pipe[Found], seconds, self.config.n)
 
 

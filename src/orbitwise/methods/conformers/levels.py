@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Budget, Clock
 from orbitwise.methods.conformers.crew import threads
 from orbitwise.methods.conformers.effort import plan_particles
 from orbitwise.methods.conformers.pooled import of_search
@@ -132,13 +132,12 @@ def carry_up(
 
 @dataclass(frozen=True)
 class Carry(Step[Levels]):
-    """``carry_up`` as a stage: ``given`` particles or as many as ``seconds`` of ``budget`` minutes
-    allow, with ``wide`` threads."""
+    """``carry_up`` as a stage, with ``wide`` threads: ``given`` particles, or as many as three
+    quarters of what is left of the ``budget`` allow."""
 
     low: System
     high: System
-    budget: float
-    seconds: float
+    budget: Budget
     seed: int
     wide: int
     given: int | None = None
@@ -147,13 +146,16 @@ class Carry(Step[Levels]):
 
     @property
     def key(self) -> dict:
-        how = {"particles": self.given} if self.given else {"budget": self.budget}
+        how = {"particles": self.given} if self.given else {"seconds": self.budget.whole}
         return {"levels": how}
 
     def make(self, pipe: Pipeline) -> Levels:
-        searched = of_search(pipe[Found].pooled(), STARTS)
+        searched, seconds = of_search(pipe[Found].pooled(), STARTS), None
         with threads(self.wide):
-            particles = self.given or plan_particles(self.high, searched.x[0], self.seconds)
+            particles = self.given
+            if particles is None:
+                seconds = self.budget.left(0.75)
+                particles = plan_particles(self.high, searched.x[0], 0.8 * seconds)
             return carry_up(
                 self.low,
                 self.high,
@@ -161,5 +163,5 @@ class Carry(Step[Levels]):
                 searched.log_weight,
                 particles=particles,
                 seed=self.seed,
-                seconds=self.seconds,
+                seconds=seconds,
             )

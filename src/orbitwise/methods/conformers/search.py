@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Self
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
+from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.columns import Columns, Round, advance, begin, thinning
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
@@ -117,12 +119,12 @@ class Found(Kept):
 @dataclass(frozen=True)
 class Search(Step[Found]):
     """The search as a stage. It goes on from what there is until ``effort.search_steps`` are made
-    or, where that is 0, until the populations are precise or ``seconds`` are spent on it."""
+    or, where that is 0, until the populations are precise or the ``budget`` is spent."""
 
     system: System
     config: ConformersConfig
     crew: Crew
-    seconds: float
+    budget: Budget
 
     name, makes, precious = "search", Found, True
 
@@ -150,7 +152,7 @@ class Search(Step[Found]):
 
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
-        clock = _Clock(self.seconds, self.config.precision, pipe.seconds.get(self.name, 0.0))
+        clock = _Clock(self.budget, self.config.precision, pipe.seconds.get(self.name, 0.0))
         with self.system.energy.stage("search"), ProgressBar("search") as show:
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
@@ -158,7 +160,7 @@ class Search(Step[Found]):
             while steps := clock.next_steps(effort, found, self.mixing):
                 found = self._round(effort, found, steps)
                 clock.made(steps)
-                show(clock.progress(effort, found))
+                show(clock.progress(found))
                 if time.monotonic() - saved > KEEP_EVERY:
                     saved = time.monotonic()
                     pipe.save(self, found)
@@ -243,6 +245,7 @@ class Search(Step[Found]):
         like = found.columns[0].x[0, 0]
         parts = [(effort, columns, like, found.mixture) for columns in found.columns]
         rounds: list[Round] = self.crew.map(task, parts)
+        self.budget.seen(sum(r.wall for r in rounds), sum(r.processor for r in rounds))
 
         def joined(old: Tensor, name: str, dim: int) -> Tensor:
             return torch.cat([old, torch.cat([getattr(r, name) for r in rounds], dim)])
@@ -264,7 +267,7 @@ class Search(Step[Found]):
 def search(system: System, effort: Effort, seed: int) -> Found:
     """A search of ``effort.search_steps`` steps at once, here, without learned moves."""
     config = ConformersConfig(smiles="", seed=seed, learner="none", effort=effort)
-    step = Search(system, config, Crew(config, system, 1), seconds=math.inf)
+    step = Search(system, config, Crew(config, system, 1), Budget(math.inf))
     with system.energy.stage("search"):
         found = step._start(effort)
         return step._round(effort, found, effort.search_steps - effort.warm)
@@ -301,13 +304,14 @@ def _thinned(found: Found, factor: int) -> Found:
 
 
 class _Clock:
-    """How many steps come next, from how fast they were."""
+    """How many steps come next, from how fast they were and what is left of the ``budget``;
+    ``spent`` seconds before, by an earlier run."""
 
-    def __init__(self, seconds: float, precision: float, spent: float):
-        self.seconds, self.precision, self.spent = seconds, precision, spent
+    def __init__(self, budget: Budget, precision: float, spent: float):
+        self.budget, self.precision, self.spent = budget, precision, spent
         self.begin = self.last = time.monotonic()
         self.rate: float | None = None
-        self.share, self.left = 0.0, None
+        self.left = 0.0
 
     def made(self, steps: int) -> None:
         now = time.monotonic()
@@ -315,36 +319,34 @@ class _Clock:
 
     @property
     def elapsed(self) -> float:
+        """Seconds of this stage."""
         return self.spent + time.monotonic() - self.begin
 
-    def next_steps(self, effort: Effort, found: Found, mixing) -> int:
+    def next_steps(self, effort: Effort, found: Found, mixing: Callable[[Found], Mixing]) -> int:
         """0 where it is enough."""
         self.last = time.monotonic()
         if effort.search_steps:
             missing = effort.search_steps - found.steps
-            return max(0, min(missing, 50 if self.rate is None else max(1, int(ROUND * self.rate))))
+            round_ = 50 if self.rate is None else max(1, int(ROUND * self.rate))
+            self.left = missing / (self.rate or 1.0)
+            return max(0, min(missing, round_))
+
+        atoms = found.x.shape[-2]
+        whole = self.budget.for_stage(effort.quenched or 0, atoms)
+        room = whole - self.budget.elapsed - self.spent
         if self.rate is None:
-            return 8
+            return 8 if room > 0 else 0
 
         now = mixing(found)
         self.last = time.monotonic()
-        room = self.seconds - self.elapsed
-        needed = 0.25 / self.precision**2
+        missing = 0.25 / self.precision**2 - now.effective_samples
         pace = now.effective_samples / max(self.elapsed, 1e-6)
-        self.left = max(0.0, min(room, (needed - now.effective_samples) / max(pace, 1e-6)))
+        self.left = max(0.0, min(room, missing / max(pace, 1e-6)))
         steps = int(min(ROUND, room) * self.rate)
-        return 0 if now.precise(self.precision) or steps < 1 else max(steps, 1)
+        return 0 if now.precise(self.precision) or steps < 1 else steps
 
-    def progress(self, effort: Effort, found: Found) -> Progress:
-        if effort.search_steps:
-            left = (effort.search_steps - found.steps) / max(self.rate, 1e-9)
-            return Progress(found.steps, effort.search_steps, rate=self.rate, seconds_left=left)
-        left = self.seconds - self.elapsed if self.left is None else self.left
-        whole = self.elapsed + max(left, 0.0)
-        done = found.steps
-        return Progress(
-            done,
-            max(done, round(done * whole / self.elapsed)),
-            rate=self.rate,
-            seconds_left=max(left, 0),
-        )
+    def progress(self, found: Found) -> Progress:
+        """Steps made, of how many as far as can be told."""
+        whole = self.elapsed + self.left
+        steps = max(found.steps, round(found.steps * whole / max(self.elapsed, 1e-6)))
+        return Progress(found.steps, steps, rate=self.rate, seconds_left=self.left)
