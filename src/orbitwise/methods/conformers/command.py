@@ -40,7 +40,7 @@ from orbitwise.methods.conformers.levels import Carry, Levels
 from orbitwise.methods.conformers.relax import Relax, Relaxed
 from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.methods.conformers.summary import Case, summary
-from orbitwise.methods.conformers.system import Effort, System
+from orbitwise.methods.conformers.system import LEARNED_MOVES, Effort, System
 from orbitwise.methods.conformers.weights import Weigh, Weighed
 from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
 from orbitwise.molecules.files.reference import Reference
@@ -197,7 +197,7 @@ def stage_key(config: ConformersConfig, earlier: bool) -> dict:
         return key | {"effort": None if given is None else given.model_dump(exclude_none=True)}
     if config.solvent is not None:
         key["solvent"] = config.solvent
-    return key | {"moves": config.learner == "torsions"}
+    return key | {"learned moves": LEARNED_MOVES if config.learner == "torsions" else 0}
 
 
 def learn_beside(

@@ -17,6 +17,7 @@ from orbitwise.search.base import Kernel
 from orbitwise.search.cycle import Cycle
 from orbitwise.search.hmc import HMC
 
+LEARNED_MOVES = 4  # for each trajectory of HMC: autocorrelation per energy call is least there
 HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 
 
@@ -83,7 +84,8 @@ class System:
             moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
         if learned is not None:
             moves.append(KeepStereo(learned, stereo))
-        return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
+        repeats = (1, 1, LEARNED_MOVES)[: len(moves)]
+        return Cycle(tuple(moves), repeats) if len(moves) > 1 else moves[0]
 
     @property
     def hottest(self) -> float:
