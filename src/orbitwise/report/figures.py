@@ -268,6 +268,7 @@ def _energy_edges(energies: Distributions) -> np.ndarray:
     known = tops.get("reference", math.inf)
     high = 1.15 * max(tops.get("reference", 0.0), min(tops.get("samples", 0.0), 3 * known)) + 1e-6
 
+    high = max(high, low + 1e-3)
     bins = int(np.clip(1.2 * math.sqrt(min(len(v) for v in main.values())), 20, 60))
     return np.linspace(low, high, bins + 1)
 

@@ -30,6 +30,7 @@ from orbitwise.methods.conformers.effort import PlanLearner, PlanSearch, Time, p
 from orbitwise.methods.conformers.energy import opened
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.learner import NETWORK, Learn, network_size
+from orbitwise.methods.conformers.progress import Overall
 from orbitwise.methods.conformers.relax import Relax, Relaxed
 from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.methods.conformers.summary import Case, summary
@@ -74,18 +75,22 @@ def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
         reference = known_reference(config, system.mol)
         crew, wide = Crew.of(config, system), torch.get_num_threads()
 
-        with alone_in(folder), threads(1):
+        time = Time.of(config)
+        whole = Overall.of(60 * config.budget, time.search, time.learn)
+
+        with alone_in(folder), threads(1), whole:
             refuse_other_job(folder, config)
             pipe = Pipeline(folder, system.energy.counts, stage_key(config, earlier), system.device)
             save_run(config, folder)
-            pipe.take(PlanSearch(crew, whole=earlier))
-            pipe.take(Search(system, config, crew, Time.of(config).search))
+            with whole.stage("plan"):
+                pipe.take(PlanSearch(crew, whole=earlier))
+            pipe.take(Search(system, config, crew, time.search))
             failed = None
             if config.learner == "diffusion":
                 failed = learn_beside(pipe, config, system, folder, wide=wide, earlier=earlier)
 
             found, effort = pipe[Found], pipe[Effort]
-            with timed(pipe.seconds, "judge"):
+            with timed(pipe.seconds, "judge"), whole.stage("judge"):
                 verdict = judge(
                     system.mol,
                     crew,

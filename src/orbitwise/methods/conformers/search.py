@@ -16,6 +16,7 @@ from orbitwise.methods.conformers.columns import Columns, Round, advance, begin,
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.mixing import Mixing, Watched
+from orbitwise.methods.conformers.progress import shown
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed
@@ -23,7 +24,7 @@ from orbitwise.molecules.search.mixture_move import MixtureMove
 from orbitwise.runs.stages import Kept, Pipeline, Stage, Step
 from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
-from orbitwise.training import Progress, ProgressBar
+from orbitwise.training import Progress
 
 FRAMES = 20_000  # of the target temperature, at most
 ROUND = 4.0  # seconds that a round is meant to take
@@ -168,7 +169,7 @@ class Search(Step[Found]):
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
         clock = _Clock(self.seconds, self.config.precision, pipe.seconds.get(self.name, 0.0))
-        with self.system.energy.stage("search"), ProgressBar("search") as show:
+        with self.system.energy.stage("search"), shown("search") as show:
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
 
