@@ -39,8 +39,8 @@ SMILES = {
     "difluoroethane": "FCCF",
 }
 DIRECT = ("butane", "ethanol", "difluoroethane")
-PARTICLES, SEED, TEMPERATURE = 512, 0, 300.0
-CHAINS, STEPS, SEARCH_STEPS = 64, 300, 1600
+PARTICLES, SEED, TEMPERATURE = 384, 0, 300.0
+CHAINS, STEPS, SEARCH_STEPS = 32, 240, 1600
 
 
 def system(smiles: str, name: str) -> System:
@@ -83,7 +83,7 @@ def share(value: Tensor) -> tuple[float, float]:
     return float(value.mean()), float(value.std() / math.sqrt(size))
 
 
-def carried(name: str) -> list[Row]:
+def carried(name: str, particles: int) -> list[Row]:
     smiles = SMILES[name]
     low, high = system(smiles, "mmff94"), system(smiles, "aimnet2")
     effort = Effort(
@@ -98,7 +98,7 @@ def carried(name: str) -> list[Row]:
     )
     frames = search(low, effort, SEED).x
     x = frames.transpose(0, 1).flatten(0, 1)  # chain by chain
-    found = carry_up(low, high, x, particles=PARTICLES, seed=SEED)
+    found = carry_up(low, high, x, particles=particles, seed=SEED)
 
     calls = high.energy.counts["levels"].gradient
     common = {"seeds": [SEED], "energy_calls": calls, "seconds": round(found.seconds, 1)}
@@ -143,9 +143,9 @@ def carried(name: str) -> list[Row]:
     return rows
 
 
-def main(names: Sequence[str] = tuple(SMILES)) -> None:
+def main(names: Sequence[str] = tuple(SMILES), *, particles: int = PARTICLES) -> None:
     for name in names:
-        write_rows("conformers", carried(name))
+        write_rows("conformers", carried(name, particles))
 
 
 if __name__ == "__main__":
@@ -153,7 +153,7 @@ if __name__ == "__main__":
         main,
         needs=["Auto3D"],
         quick={
-            "PARTICLES": 16,
+            "particles": 16,
             "CHAINS": 4,
             "STEPS": 12,
             "SEARCH_STEPS": 40,

@@ -21,6 +21,7 @@ from benchmarks.tools.benchmark import benchmark
 from benchmarks.tools.molecules import MOLECULES
 from benchmarks.tools.places import kept
 from benchmarks.tools.rows import commit_id
+from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.effort import PlanSearch
@@ -35,7 +36,7 @@ from orbitwise.runs.stages import Pipeline
 
 FOLDER = "benchmarks/references"
 PRECISION = 0.01 / 10**0.5  # of populations: ten times the samples of the command
-MINUTES = 20.0
+MINUTES = 12.0
 QUENCHED = 15_000  # frames behind the populations
 SEED = 1000  # the ensembles that are judged have others
 
@@ -50,7 +51,8 @@ def compute(name: str) -> Reference:
     crew = Crew.of(config, system)
     with threads(1), TemporaryDirectory() as folder:
         pipe = Pipeline(folder, system.energy.counts, {})
-        pipe.run((PlanSearch(crew), Search(system, config, crew, 60 * MINUTES)))
+        budget = Budget(60 * MINUTES)
+        pipe.run((PlanSearch(crew, budget), Search(system, config, crew, budget)))
         found = pipe[Found]
 
     torsions, chains = find_torsions(system.mol), found.energy.shape[1]

@@ -130,3 +130,14 @@ def test_mistakes_are_one_line(arguments, message, capfd, tmp_path, monkeypatch)
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and message in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.mol", "list.smi"]
+
+
+def test_pipes_without_unicode_get_replaced_characters():
+    result = subprocess.run(
+        [sys.executable, "-m", "orbitwise", "conformers", "Å"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: no file '?', and not a SMILES"), result.stderr

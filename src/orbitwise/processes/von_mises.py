@@ -17,6 +17,7 @@ from orbitwise.errors import InputError
 LOG_TURN = math.log(2 * math.pi)
 # Below, the law is uniform to float64; above, it is normal to 1e-6 of its width.
 UNIFORM_BELOW, NORMAL_ABOVE = 1e-8, 1e6
+ROUNDS = 5  # of rejection that are drawn together
 
 
 def log_von_mises(angle: Tensor, mean: Tensor, concentration: Tensor) -> Tensor:
@@ -58,14 +59,17 @@ def sample_von_mises(
     rho = (tau - (2 * tau).sqrt()) / (2 * kappa)
     # For small κ the difference cancels; there r = 1/κ + κ to third order.
     r = torch.where(kappa < 1e-4, 1 / kappa + kappa, (1 + rho.square()) / (2 * rho))
+    rounds = ROUNDS  # at once, which are enough for nearly all; then one by one
     while len(left):
-        u1, u2 = uniform(len(left), 2)
+        u1, u2 = uniform(rounds * len(left), 2).view(2, rounds, -1)
         z, near, k = (math.pi * u1).cos(), r[left], kappa[left]
         cosine = (1 + near * z) / (near + z)
         c = k * (near - cosine)
         taken = (c / (1 - u2)).log() + 1 - c >= 0
+        first = taken.to(torch.uint8).argmax(0, keepdim=True)
+        cosine, taken = cosine.gather(0, first)[0], taken.any(0)
         away = away.index_put((left[taken],), cosine[taken].clamp(-1, 1).acos())
-        left = left[~taken]
+        left, rounds = left[~taken], 1
 
     turn = torch.where(side < 0.5, -away, away).view(mean.shape) + mean.detach().double()
     return wrap_angle(turn).to(mean.dtype)

@@ -22,8 +22,8 @@ from orbitwise.units import KCAL_PER_MOL_K
 if TYPE_CHECKING:
     from plotly.graph_objects import Contour, Figure, Scatter
 
-SAMPLES, REFERENCE, LEARNED = "#1f6fb4", "#1c2430", "#e08214"
-COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "learned": LEARNED}
+SAMPLES, REFERENCE, SEARCHER = "#1f6fb4", "#1c2430", "#e08214"
+COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "learned": SEARCHER}
 BESIDE = ["#9aa5b4", "#e0b07a", "#5b6675"]  # bars of other ensembles
 INK, GRID = "#3b4656", "#e6eaf0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

@@ -28,6 +28,8 @@ from orbitwise.search.schedule import AnnealingPath, drop, widest
 from orbitwise.search.tempering import ReplicaExchange
 from orbitwise.search.weights import effective, log_mean, normalised, systematic
 
+PRUDENCE = 0.9  # share of the time left that levels are planned for
+
 
 @dataclass(frozen=True, eq=False)
 class Carried:
@@ -114,8 +116,9 @@ def carry(
     of the adaptive ladder and step size is of order 1/particles, below the error.
 
     Evaluations of each energy with its gradient: ``particles · (1 + levels · moves · steps)``, with
-    the leapfrog steps of an HMC. After ``seconds`` what is left of the path is taken at once,
-    without moves. ``observe(λ)`` is called after each move; a true answer is as if time were over.
+    the leapfrog steps of an HMC. Where ``seconds`` would not suffice, steps in λ are made wider
+    than ``cess`` asks for; when they are over, what is left of the path is taken at once, without
+    moves. ``observe(λ)`` is called after each move; a true answer is as if time were over.
 
     Raises ``InputError`` for parts that do not fit and ``EnergyError`` where no sample has a finite
     high energy.
@@ -133,6 +136,10 @@ def carry(
         delta = drop(low, swarm.x, swarm.clean)
         room = 1.0 - path.beta
         step = room if over else widest(delta, cess, room, normalised(swarm.log_weight))
+        if seconds is not None and levels and not over:
+            spent = max(time.monotonic() - begin, 1e-9)
+            affordable = max(1, int(PRUDENCE * (seconds - spent) / spent * len(levels)))
+            step = max(step, room / affordable)
         swarm.log_weight = swarm.log_weight - step * delta
         path.beta = 1.0 if step == room else path.beta + step
 

@@ -59,12 +59,8 @@ def metropolis(
     A proposal with an energy, gradient or ratio that is not finite is rejected and has ``log_accept
     = -inf``.
     """
-    # inf and NaN both survive a sum, so one reduction tests the whole gradient.
-    finite = (
-        torch.isfinite(log_ratio)
-        & torch.isfinite(energy)
-        & torch.isfinite(over_event(energy, grad))
-    )
+    # inf and NaN both survive a sum, so one number tests the ratio, the energy and every gradient.
+    finite = torch.isfinite(log_ratio + energy + over_event(energy, grad))
     log_accept = torch.where(finite, log_ratio.clamp_max(0.0), -torch.inf)
     accepted = uniform(log_accept.shape, log_accept, generator).log() < log_accept
     state = replace(

@@ -16,10 +16,11 @@ from orbitwise.methods.conformers import learner, page
 from orbitwise.methods.conformers.columns import thinning
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
 from orbitwise.methods.conformers.crew import Crew
-from orbitwise.methods.conformers.deliver import choose, fewer, of_search
+from orbitwise.methods.conformers.deliver import choose
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.mixing import Mixing
-from orbitwise.methods.conformers.search import Found, Pooled
+from orbitwise.methods.conformers.pooled import Pooled, fewer, of_search
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.methods.conformers.weights import Worth
 from orbitwise.molecules.files.reference import Reference

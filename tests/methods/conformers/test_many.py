@@ -131,6 +131,11 @@ def test_what_is_no_list(tmp_path):
         run_many(one, {"reference": "x.npz"}, tmp_path)
     with pytest.raises(InputError, match="jobs"):
         run_many(one, {}, tmp_path, 0)
+    with pytest.raises(InputError, match="there is no energy 'dft'"):
+        run_many(one, {"energy": "dft"}, tmp_path)
+    with pytest.raises(InputError, match="no solvent can be added"):
+        run_many(one, {"solvent": "water"}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_do_not_depend_on_the_list(tmp_path):
@@ -154,6 +159,7 @@ def test_time_left_is_that_of_a_queue():
     assert "2 of 10 done, 2 running · about 1 min 00 s left, until " in overall.line()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     script = tmp_path / "go.py"
     body = Path(__file__).read_text().split("def entries")[0].split("FILES =")[1]

@@ -115,7 +115,7 @@ def test_nothing_converged_stands_above_everything(finished, monkeypatch):
     monkeypatch.setattr(judge.Watched, "mixing", lambda *_: not_mixed)
     outcome = report(folder)
     assert outcome.exit_code == words.NOT_CONVERGED
-    assert outcome.lines[0].startswith("Not converged: the search has not mixed (R-hat 1.400")
+    assert outcome.lines[0].startswith("Not converged: the search has not mixed (split R-hat 1.400")
     text = (folder / "report.html").read_text()
     assert read(folder).told["banner"] == outcome.lines[0]
     assert text.index('class="banner"') < text.index("<h1>")

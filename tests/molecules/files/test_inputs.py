@@ -78,6 +78,9 @@ def test_charges(tmp_path):
     path.write_text("\n".join([text[0], f"{text[1]} charge=0.5", *text[2:]]))
     assert "write a whole number" in read_inputs(str(path)).entries[0].error
     (tmp_path / "a.smi").write_text("CCO")
+    write_extxyz(path, mol, embed(mol, 3))
+    with pytest.raises(InputError, match=r"none of its 3 records can be used; .*fit \+1"):
+        read_inputs(str(path))
     with pytest.raises(InputError, match="--charge is for"):
         read_inputs(str(tmp_path / "a.smi"), charge=1)
 

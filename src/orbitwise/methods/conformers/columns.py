@@ -7,6 +7,7 @@ between two rounds they are plain tensors, which travel and are kept on disk.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ class Round:
     """What one round left: ``columns``; frames of the target ``x: (S, C, N, 3)``, ``energy: (S,
     C)`` and of the hotter temperatures ``hot_x: (S', T-1, C, N, 3)``, ``hot_energy``; of
     ``steps`` steps the accepted moves ``accepted: (T,)``, swaps tried and accepted ``(T-1,)``
-    (means over columns), moves refused for stereochemistry."""
+    (means over columns), moves refused for stereochemistry; seconds of ``wall`` clock and of
+    ``processor``."""
 
     columns: Columns
     x: Tensor
@@ -77,6 +79,8 @@ class Round:
     swaps_tried: Tensor
     swaps: Tensor
     refused: int
+    wall: float
+    processor: float
 
 
 def exchange(
@@ -111,6 +115,7 @@ def advance(
 ) -> Round:
     """``steps`` more steps. Of the steps that count, of which ``made`` are made, every ``thin``-th
     is kept of the target and every ``HOT_EVERY * thin``-th of the hotter temperatures."""
+    clocks = time.monotonic(), time.process_time()
     kernel, generator = exchange(system, effort, like, mixture), columns.generator(system.device)
     cold: list[tuple[Tensor, Tensor]] = []
     hot: list[tuple[Tensor, Tensor]] = []
@@ -146,6 +151,8 @@ def advance(
         swaps_tried=steps * rates.swap_tried,
         swaps=steps * rates.swap_accepted.mean(-1),
         refused=trace.count("left_class"),
+        wall=time.monotonic() - clocks[0],
+        processor=time.process_time() - clocks[1],
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -23,18 +23,24 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.methods.conformers import page
+from orbitwise.methods.conformers.clock import Budget, Overall, shown
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.draw import Draw, Drawn
-from orbitwise.methods.conformers.effort import PlanLearner, PlanSearch, Time, plan_search
-from orbitwise.methods.conformers.energy import opened
+from orbitwise.methods.conformers.effort import (
+    PlanLearner,
+    PlanSearch,
+    plan_search,
+    share_of_search,
+)
+from orbitwise.methods.conformers.energy import above, known_energy, opened, zwitterion_warning
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.learner import NETWORK, Learn, network_size
-from orbitwise.methods.conformers.progress import Overall
+from orbitwise.methods.conformers.levels import Carry, Levels
 from orbitwise.methods.conformers.relax import Relax, Relaxed
 from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.methods.conformers.summary import Case, summary
-from orbitwise.methods.conformers.system import Effort, System
+from orbitwise.methods.conformers.system import LEARNED_MOVES, Effort, System
 from orbitwise.methods.conformers.weights import Weigh, Weighed
 from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
 from orbitwise.molecules.files.reference import Reference
@@ -57,8 +63,10 @@ def default_folder(config: ConformersConfig) -> Path:
 
 def plan(config: ConformersConfig) -> Plan:
     """What the run will take: parameters of the network, expected energy evaluations."""
-    with opened(config) as (system, _), threads(1):
-        effort = config.effort or plan_search(Crew.of(config, system))
+    below = config.cheaper or config
+    with opened(below) as (system, _), threads(1):
+        budget = Budget(60 * config.budget, share_of_search(config))
+        effort = config.effort or plan_search(Crew.of(below, system), budget)
     parameters = network_size() if config.learner == "diffusion" else 0
     return Plan(parameters=parameters, energy_calls=effort.energy_calls(config.n))
 
@@ -70,57 +78,117 @@ def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
     holds another job or is being worked on; finished stages are kept. ``earlier``: the folder is
     one of version 0.1.0, which had another pipeline.
     """
-    with opened(config) as (system, warnings):
+    known_energy(config.energy)
+    wide = torch.get_num_threads()
+    budget = Budget(60 * config.budget, share_of_search(config))
+    below = config.cheaper or config
+    with opened(below) as (system, warnings):
         folder = config.out or default_folder(config)
         reference = known_reference(config, system.mol)
-        crew, wide = Crew.of(config, system), torch.get_num_threads()
-
-        time = Time.of(config)
-        whole = Overall.of(60 * config.budget, time.search, time.learn)
-
-        with alone_in(folder), threads(1), whole:
+        between = "levels" if below is not config else None
+        between = "diffusion" if config.learner == "diffusion" and not between else between
+        with alone_in(folder), threads(1), Overall.of(budget.whole, budget.share, between):
             refuse_other_job(folder, config)
-            pipe = Pipeline(folder, system.energy.counts, stage_key(config, earlier), system.device)
-            save_run(config, folder)
-            with whole.stage("plan"):
-                pipe.take(PlanSearch(crew, whole=earlier))
-            pipe.take(Search(system, config, crew, time.search))
-            failed = None
-            if config.learner == "diffusion":
-                failed = learn_beside(pipe, config, system, folder, wide=wide, earlier=earlier)
+            return stages_of(
+                config,
+                below,
+                system,
+                folder,
+                warnings,
+                reference,
+                budget,
+                wide=wide,
+                earlier=earlier,
+            )
 
-            found, effort = pipe[Found], pipe[Effort]
-            with timed(pipe.seconds, "judge"), whole.stage("judge"):
-                verdict = judge(
-                    system.mol,
-                    crew,
-                    found=found,
-                    weighed=pipe.get(Weighed),
-                    drawn=pipe.get(Drawn),
-                    relaxed=pipe.get(Relaxed),
-                    failed=failed,
-                    reference=reference,
-                    n=config.n,
-                    quenched=effort.quenched or 6000,
-                    seed=config.seed,
-                )
-            if not effort.search_steps:
-                effort = effort.model_copy(update={"search_steps": found.steps})
-            case = Case(
-                config=config,
-                system=system,
-                effort=effort,
+
+def stages_of(
+    config: ConformersConfig,
+    below: ConformersConfig,
+    system: System,
+    folder: Path,
+    warnings: list[str],
+    reference: Reference | None,
+    budget: Budget,
+    *,
+    wide: int,
+    earlier: bool,
+) -> Outcome:
+    """Every stage that is missing; ``system`` has the energy of the search, that of ``below``."""
+    crew = Crew.of(below, system)
+    with ExitStack() as stack:
+        high = None
+        if below is not config:
+            high = stack.enter_context(opened_above(config, system))
+            warnings = [*warnings, *filter(None, [zwitterion_warning(system.mol, config.solvent)])]
+
+        pipe = Pipeline(folder, system.energy.counts, stage_key(below, earlier), system.device)
+        save_run(config, folder)
+        with shown("plan"):
+            pipe.take(PlanSearch(crew, budget, whole=earlier))
+        pipe.take(Search(system, below, crew, budget))
+
+        failed = None
+        if high is not None:
+            given = config.effort and config.effort.particles
+            carry = Carry(system, high, budget, config.seed + 4, wide, given)
+            pipe.key |= above_key(config)
+            pipe.take(carry)
+        elif config.learner == "diffusion":
+            failed = learn_beside(pipe, config, system, folder, budget, wide=wide, earlier=earlier)
+
+        found, effort, carried = pipe[Found], pipe[Effort], pipe.get(Levels)
+        with timed(pipe.seconds, "judge"), shown("judge"):
+            verdict = judge(
+                system.mol,
+                crew,
                 found=found,
                 weighed=pipe.get(Weighed),
                 drawn=pipe.get(Drawn),
                 relaxed=pipe.get(Relaxed),
-                verdict=verdict,
+                failed=failed,
+                carried=carried,
+                above=None if high is None else Crew.of(config, high),
                 reference=reference,
-                seconds=pipe.seconds,
-                warnings=tuple(warnings),
-                folder=folder,
+                n=config.n,
+                quenched=effort.quenched or 6000,
+                seed=config.seed,
             )
-            return write(case)
+
+        done = {} if effort.search_steps else {"search_steps": found.steps}
+        done |= {} if carried is None else {"particles": len(carried.x)}
+        case = Case(
+            config=config,
+            system=system if high is None else high,
+            effort=effort.model_copy(update=done),
+            found=found,
+            weighed=pipe.get(Weighed),
+            drawn=pipe.get(Drawn),
+            relaxed=pipe.get(Relaxed),
+            carried=carried,
+            verdict=verdict,
+            reference=reference,
+            seconds=pipe.seconds,
+            warnings=tuple(dict.fromkeys(warnings)),
+            folder=folder,
+        )
+        return write(case)
+
+
+@contextmanager
+def opened_above(config: ConformersConfig, system: System) -> Iterator[System]:
+    """``above``, with its workers stopped in the end."""
+    high = above(config, system)
+    try:
+        yield high
+    finally:
+        if config.workers > 1:
+            high.energy.inner.close()
+
+
+def above_key(config: ConformersConfig) -> dict:
+    """The settings of the better energy."""
+    return {"above": config.energy, "solvent above": config.solvent}
 
 
 def stage_key(config: ConformersConfig, earlier: bool) -> dict:
@@ -132,7 +200,7 @@ def stage_key(config: ConformersConfig, earlier: bool) -> dict:
         return key | {"effort": None if given is None else given.model_dump(exclude_none=True)}
     if config.solvent is not None:
         key["solvent"] = config.solvent
-    return key | {"moves": config.learner == "torsions"}
+    return key | {"learned moves": LEARNED_MOVES if config.learner == "torsions" else 0}
 
 
 def learn_beside(
@@ -140,6 +208,7 @@ def learn_beside(
     config: ConformersConfig,
     system: System,
     folder: Path,
+    budget: Budget,
     *,
     wide: int,
     earlier: bool,
@@ -153,7 +222,7 @@ def learn_beside(
     try:
         with threads(wide):
             if not earlier:
-                pipe.take(PlanLearner(system, config))
+                pipe.take(PlanLearner(system, config, budget))
             pipe.take(Learn(system, seed, folder))
             weighed = pipe.take(Weigh(system, seed + 3))
             share = len(weighed.x) / max(1, weighed.paths)
@@ -199,7 +268,9 @@ def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
         )
 
     def job(c: ConformersConfig) -> dict:
-        return c.model_dump(include={"smiles", "temperature", "energy", "solvent", "seed"})
+        return c.model_dump(
+            include={"smiles", "temperature", "energy", "solvent", "search_energy", "seed"}
+        )
 
     mine, theirs = job(config), job(there)
     other = {k: v for k, v in theirs.items() if v != mine[k]}

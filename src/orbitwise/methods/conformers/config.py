@@ -10,6 +10,9 @@ from pydantic import Field
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.runs.config import Config
 
+# Energies whose search would take hours: by default a force field searches for them.
+LEVELLED = ("aimnet2", "xtb")
+
 
 class ConformersConfig(Config):
     """A molecule, what its ensemble is to be, and how much may be spent.
@@ -17,8 +20,10 @@ class ConformersConfig(Config):
     ``budget`` in minutes of wall clock; the search ends before where populations are known to
     ``precision`` (their standard error). ``effort`` replaces what the budget would decide, to
     repeat a run elsewhere. ``learner``: mixtures of torsions as moves of the search, the published
-    pipeline with a diffusion model beside it, or none. ``processes`` share the search (all cores
-    where None), ``workers`` a slow energy; neither changes what comes out.
+    pipeline with a diffusion model beside it, or none. ``search_energy``: a cheaper energy to
+    search with, whose samples are carried to ``energy``; where None, MMFF94 for AIMNet2 and xTB,
+    otherwise ``energy`` itself. ``processes`` share the search (all cores where None), ``workers``
+    a slow energy; neither changes what comes out.
     """
 
     smiles: str
@@ -26,6 +31,7 @@ class ConformersConfig(Config):
     temperature: float = Field(300.0, ge=50, le=2000)
     energy: str = "mmff94"
     solvent: str | None = None
+    search_energy: str | None = None
     budget: float = Field(6.0, gt=0)
     precision: float = Field(0.01, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
@@ -35,3 +41,13 @@ class ConformersConfig(Config):
     processes: int | None = Field(None, ge=1)
     effort: Effort | None = None
     learner: Literal["torsions", "diffusion", "none"] = "torsions"
+
+    @property
+    def cheaper(self) -> ConformersConfig | None:
+        """The same with the cheaper energy, in the gas phase; None where the search has the energy
+        itself."""
+        default = "mmff94" if self.energy in LEVELLED else self.energy
+        name = self.search_energy or default
+        if name == self.energy:
+            return None
+        return self.model_copy(update={"energy": name, "solvent": None, "workers": 1})

@@ -8,17 +8,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from orbitwise.methods.conformers.levels import Levels
 from orbitwise.methods.conformers.mixing import MIXED, Mixing
-from orbitwise.methods.conformers.search import Pooled
+from orbitwise.methods.conformers.pooled import Delivered, combed
 from orbitwise.methods.conformers.weights import Weighed, Worth
-from orbitwise.search.weights import systematic
+
+FEWEST = 30  # independent samples that populations may rest on
 
 
 @dataclass(frozen=True)
 class Choice:
     """The stage that is delivered, whether it has ``converged``, and why it was chosen."""
 
-    source: Literal["search", "weights"]
+    source: Literal["search", "weights", "levels"]
     converged: bool
     reason: str
 
@@ -51,42 +53,34 @@ def choose(mixing: Mixing, worth: Worth | None, failed: str | None = None) -> Ch
     )
 
 
-@dataclass(frozen=True)
-class Delivered:
-    """The final ensemble, as few structures as stand for it: ``x: (m, N, 3)``, ``energy: (m,)``,
-    ``weight: (m,)`` that add up to one, ``block: (m,)`` which of them belong together."""
-
-    x: Tensor
-    energy: Tensor
-    weight: Tensor
-    block: Tensor
-
-    @property
-    def log_weight(self) -> Tensor:
-        return self.weight.log()
-
-
-def of_search(pooled: Pooled, count: int) -> Delivered:
-    """About ``count`` of all frames, as often as they weigh."""
-    return _combed(pooled.x, pooled.energy, pooled.log_weight, pooled.block, count)
+def choose_carried(mixing: Mixing, carried: Levels, energy: str) -> Choice:
+    """The samples carried to the better energy: those of the search are of another one. They have
+    converged where the search has mixed and enough of its samples are left of them."""
+    state = (
+        f"split R-hat {mixing.rhat:.3f} of the search; {carried.ess:.0f} effective samples from"
+        f" {carried.families:.0f} of it at {energy}"
+    )
+    if mixing.mixed and carried.complete and min(carried.ess, carried.families) >= FEWEST:
+        return Choice("levels", True, f"Samples of the search, carried to {energy} ({state}).")
+    return Choice(
+        "levels",
+        False,
+        f"Nothing has converged at {energy} ({state}; R-hat should be at most {MIXED}, samples at"
+        f" least {FEWEST}): populations may be off by more than their errors.",
+    )
 
 
 def of_weights(weighed: Weighed, energy: Tensor, count: int) -> Delivered:
     """The learner's paths by their weights; every path stands for itself."""
     own = torch.arange(len(weighed.x))
-    return _combed(weighed.x, energy, weighed.log_weight.cpu().log_softmax(0), own, count)
+    return combed(weighed.x, energy, weighed.log_weight.cpu().log_softmax(0), own, count)
 
 
-def _combed(x: Tensor, energy: Tensor, log_weight: Tensor, block: Tensor, count: int) -> Delivered:
-    """A comb over the weights; block by block, lest its teeth and the columns fall in step."""
-    order = block.argsort(stable=True)
-    drawn = systematic(log_weight[order].exp(), count, torch.Generator().manual_seed(0))
-    chosen, times = drawn.unique(return_counts=True)
-    rows = order[chosen]
-    there = rows.to(x.device)
-    return Delivered(x[there], energy[there], times.double() / count, block[rows])
-
-
-def fewer(whole: Delivered, count: int, seed: int) -> Tensor:
-    """Of ``whole`` the rows of ``count`` samples, each as often as it is drawn, ``(count,)``."""
-    return systematic(whole.weight, count, torch.Generator().manual_seed(seed))
+def of_levels(carried: Levels) -> Delivered:
+    """Every carried sample by its weight; those of an island belong together."""
+    weight = carried.log_weight.cpu().log_softmax(0).exp()
+    kept = (weight > 0).nonzero().flatten()
+    there = kept.to(carried.x.device)
+    return Delivered(
+        carried.x[there], carried.energy[there], weight[kept], carried.island.cpu()[kept]
+    )

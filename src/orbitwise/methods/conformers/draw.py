@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from orbitwise.methods.conformers.clock import Clock
-from orbitwise.methods.conformers.progress import shown
+from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.handedness import StereoElements, relabel, stereo_elements

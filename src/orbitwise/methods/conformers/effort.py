@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
+from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.columns import begin
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
@@ -27,28 +28,20 @@ from orbitwise.training import TrainConfig, estimate_step_seconds
 
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 COLUMNS = 16  # of the replica exchange in a shard
+CARRY_CALLS = 250  # of the better energy, for a sample that is carried to it
 QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
 
-@dataclass(frozen=True)
-class Time:
-    """Seconds of wall clock for each part of a run, from its budget in minutes."""
-
-    search: float
-    learn: float
-
-    @staticmethod
-    def of(config: ConformersConfig) -> Time:
-        """The end (counting conformers, the page) gets a tenth and at least 12 s; the diffusion
-        model, where it is asked for, two thirds of the rest."""
-        whole = 60.0 * config.budget
-        rest = whole - min(max(12.0, 0.1 * whole), 0.5 * whole)
-        search = rest / 3 if config.learner == "diffusion" else rest
-        return Time(search, rest - search)
+def share_of_search(config: ConformersConfig) -> float:
+    """Of the time before the report: a fifth where a better energy takes most of it, a third
+    beside a diffusion model."""
+    if config.cheaper is not None:
+        return 0.2
+    return 1 / 3 if config.learner == "diffusion" else 1.0
 
 
-def plan_search(crew: Crew) -> Effort:
+def plan_search(crew: Crew, budget: Budget) -> Effort:
     """How many replicas the search has, how long its warm-up is, and how many of its frames are
     quenched, from what a step costs here and now."""
     system, config, shards = crew.system, crew.config, crew.processes
@@ -70,7 +63,7 @@ def plan_search(crew: Crew) -> Effort:
         if step < 0.5:  # a short pilot sees how busy the machine is
             step = max(step, pilot(crew, effort, x[:COLUMNS]))
 
-    seconds = Time.of(config).search
+    seconds = max(1.0, budget.for_stage(QUENCHED, x.shape[-2]) - budget.elapsed)
     steps = seconds / step
     # a slow energy: fewer columns rather than columns that go nowhere
     while steps < 400 and chains > 2 * shards:
@@ -93,6 +86,19 @@ def pilot(crew: Crew, effort: Effort, starts: Tensor, steps: int = 6) -> float:
     before = time.perf_counter()
     crew.map(begin, parts)
     return (time.perf_counter() - before) / (steps + 2)  # the kernels look at the start, too
+
+
+def plan_particles(system: System, x: Tensor, seconds: float) -> int:
+    """How many samples ``seconds`` carry to the energy of ``system``, from what its evaluation
+    costs at ``x: (N, 3)``."""
+    batch = x.to(device=system.device, dtype=system.dtype).expand(64, -1, -1)
+    with system.energy.stage("planning"):
+        one = seconds_of(lambda: system.energy.value_and_grad(batch[:1]))
+        many = 64 * one
+        if many < 2.0:
+            many = seconds_of(lambda: system.energy.value_and_grad(batch))
+    affordable = seconds / (many / 64 * CARRY_CALLS)
+    return int(min(max(affordable, 16), 1024)) // 8 * 8
 
 
 def plan_learner(system: System, effort: Effort, found: Found, seconds: float, n: int) -> Effort:
@@ -141,6 +147,7 @@ class PlanSearch(EffortStep):
     all stages at once."""
 
     crew: Crew
+    budget: Budget
     whole: bool = False
 
     name = "plan"
@@ -158,7 +165,7 @@ class PlanSearch(EffortStep):
         return super().settles(result) if self.whole else {"effort": result.of_search()}
 
     def make(self, pipe: Pipeline | None = None) -> Effort:
-        return self.crew.config.effort or plan_search(self.crew)
+        return self.crew.config.effort or plan_search(self.crew, self.budget)
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
         return self.crew.config.effort or super().restore(stage, pipe)
@@ -170,6 +177,7 @@ class PlanLearner(EffortStep):
 
     system: System
     config: ConformersConfig
+    budget: Budget
 
     name = "plan_learner"
 
@@ -184,7 +192,7 @@ class PlanLearner(EffortStep):
         effort = pipe[Effort]
         if effort.train_steps:
             return effort
-        seconds = Time.of(self.config).learn
+        seconds = self.budget.left(0.9)
         return plan_learner(self.system, effort, pipe[Found], seconds, self.config.n)
 
 

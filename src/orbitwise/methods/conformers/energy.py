@@ -172,6 +172,18 @@ def build_system(config: ConformersConfig) -> tuple[System, list[str]]:
     return System(mol, energy, config.temperature, device, dtype), warnings
 
 
+def above(config: ConformersConfig, system: System) -> System:
+    """The same molecule, isomer and atoms as ``system`` with the energy of ``config``; evaluations
+    are counted with the others, under the energy's name."""
+    energy = build_energy(
+        system.mol, config.energy, config.temperature, config.solvent, config.workers
+    )
+    device, dtype = placed(energy, config.energy)
+    energy = energy.to(device=device, dtype=dtype)
+    counted = Counted(energy, system.energy.counts, label=f" ({config.energy})")
+    return System(system.mol, counted, config.temperature, device, dtype)
+
+
 @contextmanager
 def opened(config: ConformersConfig) -> Iterator[tuple[System, list[str]]]:
     """``build_system``, with its workers stopped in the end."""

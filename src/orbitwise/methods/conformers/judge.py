@@ -12,16 +12,17 @@ from torch import Tensor
 from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.deliver import (
     Choice,
-    Delivered,
     choose,
-    fewer,
-    of_search,
+    choose_carried,
+    of_levels,
     of_weights,
 )
 from orbitwise.methods.conformers.draw import Drawn
+from orbitwise.methods.conformers.levels import Levels
 from orbitwise.methods.conformers.mixing import Mixing, Watched, angles, match_of
+from orbitwise.methods.conformers.pooled import Delivered, Pooled, fewer, of_search
 from orbitwise.methods.conformers.relax import Relaxed
-from orbitwise.methods.conformers.search import Found, Pooled
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.weights import Weighed, Worth, worth
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.free_energy import (
@@ -51,6 +52,7 @@ RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over
 # the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
+REPEATED = 6000  # samples that stand for an ensemble in a histogram
 PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
 
 
@@ -183,6 +185,8 @@ def judge(
     drawn: Drawn | None = None,
     relaxed: Relaxed | None = None,
     failed: str | None = None,
+    carried: Levels | None = None,
+    above: Crew | None = None,
     reference: Reference | None = None,
     n: int = 1000,
     quenched: int = 6000,
@@ -190,11 +194,17 @@ def judge(
 ) -> Verdict:
     """Choose what is delivered; quench, cluster and count it, and the other stages by the same
     conformers; compare with the reference. ``n`` samples are chosen to be written, about
-    ``quenched`` of the search are looked at. ``failed``: why the learner left nothing."""
-    energy, match, torsions = crew.system.energy, match_of(mol), find_torsions(mol)
+    ``quenched`` of the search are looked at. ``failed``: why the learner left nothing. ``carried``:
+    the samples at a better energy, which ``above`` computes; conformers are minima of that one
+    then."""
+    match, torsions = match_of(mol), find_torsions(mol)
     mixing = Watched.of(mol).mixing(found.x, found.energy)
     value = None if weighed is None else worth(weighed, mixing.effective_samples)
     choice = choose(mixing, value, failed)
+    below, crew = crew, above or crew
+    energy = crew.system.energy
+    if carried is not None:
+        choice = choose_carried(mixing, carried, crew.config.energy)
 
     pooled = found.pooled()
     searched = of_search(pooled, max(n, quenched))
@@ -202,8 +212,17 @@ def judge(
     with energy.stage("clustering"):
         if choice.source == "weights":
             final = of_weights(weighed, energy(weighed.x), max(n, quenched))
-        sets = {"final": final.x}
-        if final is not searched:
+        if carried is not None:
+            final = of_levels(carried)
+
+        sets, minima_of_search = {"final": final.x}, None
+        if carried is not None:  # by the minimum that theirs falls into at the better energy
+            with below.system.energy.stage("clustering"):
+                wells, found_in = conformers_of(
+                    {"search": searched.x}, below, match, searched.weight
+                )
+            sets["search"], minima_of_search = wells.x.to(final.x), found_in["search"]
+        elif final is not searched:
             sets["search"] = searched.x
         if relaxed is not None:
             sets["learned"] = relaxed.x
@@ -217,6 +236,8 @@ def judge(
 
     count = len(clusters)
     by_search = labels.get("search", labels["final"])
+    if minima_of_search is not None:
+        by_search = by_search[minima_of_search]
 
     def told(label: Tensor, of: Delivered) -> tuple[Populations, FreeEnergies]:
         blocks = of.block.unique(return_inverse=True)[1]
@@ -296,15 +317,15 @@ def conformers_of(
 
 
 def mean_of(final: Delivered) -> tuple[float, float]:
-    """Mean energy in kT of independent weighted samples, with its error."""
-    whole = Pooled(final.x, final.energy, final.log_weight, torch.arange(len(final.x)))
-    return whole.mean_energy()
+    """Mean energy in kT of weighted samples, with its error."""
+    blocks = final.block.unique(return_inverse=True)[1]
+    return Pooled(final.x, final.energy, final.log_weight, blocks).mean_energy()
 
 
 def repeated(final: Delivered) -> Tensor:
     """Structures as often as they weigh, ``(n, N, 3)``."""
-    times = (final.weight / final.weight.min()).round().long()
-    return final.x.repeat_interleave(times.to(final.x.device), 0)
+    rows = fewer(final, max(REPEATED, len(final.x)), 0)
+    return final.x[rows.to(final.x.device)]
 
 
 def compare_set(

@@ -12,7 +12,7 @@ from torch import Tensor
 from orbitwise.data.batch import PointBatch
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import SO3
-from orbitwise.methods.conformers.progress import shown
+from orbitwise.methods.conformers.clock import shown
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import to_batch

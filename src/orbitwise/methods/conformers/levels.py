@@ -13,17 +13,21 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Budget, Clock, shown
+from orbitwise.methods.conformers.crew import threads
+from orbitwise.methods.conformers.effort import plan_particles
+from orbitwise.methods.conformers.pooled import of_search
+from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules.search.stereo import Stereo
-from orbitwise.runs.stages import Kept
+from orbitwise.runs.stages import Kept, Pipeline, Step
 from orbitwise.search.carry import carry, weighted_mean
-from orbitwise.training import ProgressBar
 
 ISLANDS = 8  # carried apart: their scatter is the error
 LEAPFROG = 8
 MOVES = 2  # of every particle at every level
 CESS = 0.9  # effective share of the particles that a step in λ keeps
+STARTS = 6000  # frames of the search that stand for it
 PARTS = 100  # of the progress bar
 
 
@@ -75,9 +79,9 @@ def carry_up(
 
     Samples of one chain belong together in ``x``: its contiguous parts are carried apart, and their
     scatter is the error. ``particles`` is rounded down to a multiple of 8. ``seconds`` limits the
-    time: what is left of the path then is weighed without moves. Costs ``particles · (1 + 16 L)``
-    gradients and some for torsion moves of either energy for L levels, 15 to 40 of them for a small
-    molecule; evaluations are counted under ``levels``.
+    time: the path is taken in fewer levels, which costs effective samples. Costs ``particles · (1 +
+    18 L)`` gradients of either energy for L levels (16 L where no bond can turn), 5 to 15 levels
+    from MMFF94 to AIMNet2 for a small molecule; evaluations are counted under ``levels``.
 
     Raises ``InputError`` for systems that do not belong together and ``EnergyError`` where no
     sample has a finite energy at the better level.
@@ -92,7 +96,7 @@ def carry_up(
     kernel = system_high.kernel(stereo, LEAPFROG)
     low, high = system_low.energy, system_high.energy
 
-    with ProgressBar("levels") as show, low.stage("levels"), high.stage("levels"):
+    with shown("levels") as show, low.stage("levels"), high.stage("levels"):
         clock = Clock(show, PARTS)
         found = carry(
             low,
@@ -123,3 +127,40 @@ def carry_up(
         complete=found.complete,
         seconds=found.seconds,
     )
+
+
+@dataclass(frozen=True)
+class Carry(Step[Levels]):
+    """``carry_up`` as a stage, with ``wide`` threads: ``given`` particles, or as many as three
+    quarters of what is left of the ``budget`` allow."""
+
+    low: System
+    high: System
+    budget: Budget
+    seed: int
+    wide: int
+    given: int | None = None
+
+    name, makes = "levels", Levels
+
+    @property
+    def key(self) -> dict:
+        how = {"particles": self.given} if self.given else {"seconds": self.budget.whole}
+        return {"levels": how}
+
+    def make(self, pipe: Pipeline) -> Levels:
+        searched, seconds = of_search(pipe[Found].pooled(), STARTS), None
+        with threads(self.wide):
+            particles = self.given
+            if particles is None:
+                seconds = self.budget.left(0.75)
+                particles = plan_particles(self.high, searched.x[0], 0.8 * seconds)
+            return carry_up(
+                self.low,
+                self.high,
+                searched.x,
+                searched.log_weight,
+                particles=particles,
+                seed=self.seed,
+                seconds=seconds,
+            )

@@ -3,7 +3,9 @@ share."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Self
@@ -12,11 +14,12 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
+from orbitwise.methods.conformers.clock import Budget, shown
 from orbitwise.methods.conformers.columns import Columns, Round, advance, begin, thinning
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.mixing import Mixing, Watched
-from orbitwise.methods.conformers.progress import shown
+from orbitwise.methods.conformers.pooled import Pooled
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed
@@ -26,7 +29,7 @@ from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
 from orbitwise.training import Progress
 
-FRAMES = 20_000  # of the target temperature, at most
+FRAMES = 20_000  # of the target temperature are kept, more where a precision needs them
 ROUND = 4.0  # seconds that a round is meant to take
 KEEP_EVERY = 30.0  # seconds between two writings of what there is
 SHARD_SEEDS = 1_000_003  # apart: the first shard has the seed of the run
@@ -114,33 +117,14 @@ class Found(Kept):
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """A weighted sample of the target: ``x: (n, N, 3)``, ``energy: (n,)``, ``log_weight: (n,)``
-    that add up to one, and ``block: (n,)``, which of them belong together."""
-
-    x: Tensor
-    energy: Tensor
-    log_weight: Tensor
-    block: Tensor
-
-    def mean_energy(self) -> tuple[float, float]:
-        """kT, with the standard error from the scatter between blocks."""
-        w, e = self.log_weight.exp().double(), self.energy.cpu().double()
-        mean = (w * e).sum()
-        blocks = int(self.block.max()) + 1
-        parts = torch.zeros(blocks, dtype=torch.float64).index_add_(0, self.block, w * (e - mean))
-        return float(mean), float((parts.square().sum() * blocks / max(1, blocks - 1)).sqrt())
-
-
-@dataclass(frozen=True)
 class Search(Step[Found]):
     """The search as a stage. It goes on from what there is until ``effort.search_steps`` are made
-    or, where that is 0, until the populations are precise or ``seconds`` are spent on it."""
+    or, where that is 0, until the populations are precise or the ``budget`` is spent."""
 
     system: System
     config: ConformersConfig
     crew: Crew
-    seconds: float
+    budget: Budget
 
     name, makes, precious = "search", Found, True
 
@@ -168,7 +152,7 @@ class Search(Step[Found]):
 
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
-        clock = _Clock(self.seconds, self.config.precision, pipe.seconds.get(self.name, 0.0))
+        clock = _Clock(self.budget, self.config.precision, pipe.seconds.get(self.name, 0.0))
         with self.system.energy.stage("search"), shown("search") as show:
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
@@ -176,7 +160,7 @@ class Search(Step[Found]):
             while steps := clock.next_steps(effort, found, self.mixing):
                 found = self._round(effort, found, steps)
                 clock.made(steps)
-                show(clock.progress(effort, found))
+                show(clock.progress(found))
                 if time.monotonic() - saved > KEEP_EVERY:
                     saved = time.monotonic()
                     pipe.save(self, found)
@@ -261,6 +245,7 @@ class Search(Step[Found]):
         like = found.columns[0].x[0, 0]
         parts = [(effort, columns, like, found.mixture) for columns in found.columns]
         rounds: list[Round] = self.crew.map(task, parts)
+        self.budget.seen(sum(r.wall for r in rounds), sum(r.processor for r in rounds))
 
         def joined(old: Tensor, name: str, dim: int) -> Tensor:
             return torch.cat([old, torch.cat([getattr(r, name) for r in rounds], dim)])
@@ -274,8 +259,18 @@ class Search(Step[Found]):
             columns=tuple(r.columns for r in rounds),
             info=_added(info, rounds, steps),
         )
-        wanted = thinning(made + steps, FRAMES // chains)
+        limit = max(FRAMES, int(1 / self.config.precision**2))
+        wanted = thinning(made + steps, limit // chains)
         return _thinned(found, wanted // thin) if wanted > thin else found
+
+
+def search(system: System, effort: Effort, seed: int) -> Found:
+    """A search of ``effort.search_steps`` steps at once, here, without learned moves."""
+    config = ConformersConfig(smiles="", seed=seed, learner="none", effort=effort)
+    step = Search(system, config, Crew(config, system, 1), Budget(math.inf))
+    with system.energy.stage("search"):
+        found = step._start(effort)
+        return step._round(effort, found, effort.search_steps - effort.warm)
 
 
 def _added(info: dict, rounds: list[Round], steps: int) -> dict:
@@ -309,13 +304,14 @@ def _thinned(found: Found, factor: int) -> Found:
 
 
 class _Clock:
-    """How many steps come next, from how fast they were."""
+    """How many steps come next, from how fast they were and what is left of the ``budget``;
+    ``spent`` seconds before, by an earlier run."""
 
-    def __init__(self, seconds: float, precision: float, spent: float):
-        self.seconds, self.precision, self.spent = seconds, precision, spent
+    def __init__(self, budget: Budget, precision: float, spent: float):
+        self.budget, self.precision, self.spent = budget, precision, spent
         self.begin = self.last = time.monotonic()
         self.rate: float | None = None
-        self.share, self.left = 0.0, None
+        self.left = 0.0
 
     def made(self, steps: int) -> None:
         now = time.monotonic()
@@ -323,36 +319,34 @@ class _Clock:
 
     @property
     def elapsed(self) -> float:
+        """Seconds of this stage."""
         return self.spent + time.monotonic() - self.begin
 
-    def next_steps(self, effort: Effort, found: Found, mixing) -> int:
+    def next_steps(self, effort: Effort, found: Found, mixing: Callable[[Found], Mixing]) -> int:
         """0 where it is enough."""
         self.last = time.monotonic()
         if effort.search_steps:
             missing = effort.search_steps - found.steps
-            return max(0, min(missing, 50 if self.rate is None else max(1, int(ROUND * self.rate))))
+            round_ = 50 if self.rate is None else max(1, int(ROUND * self.rate))
+            self.left = missing / (self.rate or 1.0)
+            return max(0, min(missing, round_))
+
+        atoms = found.x.shape[-2]
+        whole = self.budget.for_stage(effort.quenched or 0, atoms)
+        room = whole - self.budget.elapsed - self.spent
         if self.rate is None:
-            return 8
+            return 8 if room > 0 else 0
 
         now = mixing(found)
         self.last = time.monotonic()
-        room = self.seconds - self.elapsed
-        needed = 0.25 / self.precision**2
+        missing = 0.25 / self.precision**2 - now.effective_samples
         pace = now.effective_samples / max(self.elapsed, 1e-6)
-        self.left = max(0.0, min(room, (needed - now.effective_samples) / max(pace, 1e-6)))
+        self.left = max(0.0, min(room, missing / max(pace, 1e-6)))
         steps = int(min(ROUND, room) * self.rate)
-        return 0 if now.precise(self.precision) or steps < 1 else max(steps, 1)
+        return 0 if now.precise(self.precision) or steps < 1 else steps
 
-    def progress(self, effort: Effort, found: Found) -> Progress:
-        if effort.search_steps:
-            left = (effort.search_steps - found.steps) / max(self.rate, 1e-9)
-            return Progress(found.steps, effort.search_steps, rate=self.rate, seconds_left=left)
-        left = self.seconds - self.elapsed if self.left is None else self.left
-        whole = self.elapsed + max(left, 0.0)
-        done = found.steps
-        return Progress(
-            done,
-            max(done, round(done * whole / self.elapsed)),
-            rate=self.rate,
-            seconds_left=max(left, 0),
-        )
+    def progress(self, found: Found) -> Progress:
+        """Steps made, of how many as far as can be told."""
+        whole = self.elapsed + self.left
+        steps = max(found.steps, round(found.steps * whole / max(self.elapsed, 1e-6)))
+        return Progress(found.steps, steps, rate=self.rate, seconds_left=self.left)

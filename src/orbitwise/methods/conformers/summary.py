@@ -15,6 +15,7 @@ from orbitwise.methods.conformers import weights
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.draw import Drawn
 from orbitwise.methods.conformers.judge import Against, Verdict
+from orbitwise.methods.conformers.levels import Levels
 from orbitwise.methods.conformers.relax import Relaxed
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
@@ -28,7 +29,7 @@ from orbitwise.units import KCAL_PER_MOL_K
 @dataclass(frozen=True)
 class Case:
     """Everything that one run of the command produced; ``weighed``, ``drawn``, ``relaxed`` where a
-    diffusion model was asked for and came that far."""
+    diffusion model was asked for and came that far, ``carried`` where a cheaper energy searched."""
 
     config: ConformersConfig
     system: System
@@ -37,6 +38,7 @@ class Case:
     weighed: Weighed | None
     drawn: Drawn | None
     relaxed: Relaxed | None
+    carried: Levels | None
     verdict: Verdict
     reference: Reference | None
     seconds: dict[str, float]
@@ -135,6 +137,7 @@ def summary(case: Case, warnings: list[str]) -> dict:
             "learned_moves": case.found.mixture is not None,
         },
         "learned": learned(case),
+        "levels": levels(case),
         "against_reference": free_energy.compared(verdict.against_reference),
         "reference": None if case.reference is None else compared(case),
         "evaluations": counts,
@@ -170,6 +173,24 @@ def learned(case: Case) -> dict | None:
             "against_search": free_energy.compared(free.against_search),
         }
     return told
+
+
+def levels(case: Case) -> dict | None:
+    """What was carried from the search's energy to a better one."""
+    found, cheaper = case.carried, case.config.cheaper
+    if found is None or cheaper is None:
+        return None
+    return {
+        "from": cheaper.energy,
+        "to": case.config.energy,
+        "particles": len(found.x),
+        "levels": len(found.levels),
+        "effective_samples": found.ess,
+        "independent_starts": found.families,
+        "free_energy_kcal_mol": found.free_energy * case.kt,
+        "free_energy_error_kcal_mol": finite(found.free_energy_error * case.kt),
+        "complete": found.complete,
+    }
 
 
 def compared(case: Case) -> dict:

@@ -17,6 +17,7 @@ from orbitwise.search.base import Kernel
 from orbitwise.search.cycle import Cycle
 from orbitwise.search.hmc import HMC
 
+LEARNED_MOVES = 4  # for each trajectory of HMC: autocorrelation per energy call is least there
 HOTTEST = 1000.0  # K; torsional barriers of a few kcal/mol are a few kT there
 
 
@@ -26,8 +27,9 @@ class Effort(BaseModel):
 
     Search: ``shards`` (independent parts, which processes share) of ``chains / shards`` columns of
     ``rungs`` replicas; ``warm_steps`` that are thrown away and ``search_steps`` in all (0: until
-    the populations are precise or the budget is spent), of whose frames ``quenched`` are. Learner:
-    the other fields; 0 training steps are planned once the search is there.
+    the populations are precise or the budget is spent), of whose frames ``quenched`` are;
+    ``particles`` that are carried to a better energy. Learner: the other fields; 0 training steps
+    are planned once the search is there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +46,7 @@ class Effort(BaseModel):
     shards: int | None = None
     warm_steps: int | None = None
     quenched: int | None = None
+    particles: int | None = None
 
     @property
     def warm(self) -> int:
@@ -81,7 +84,8 @@ class System:
             moves.append(KeepStereo(TorsionMove.from_mol(self.mol), stereo))
         if learned is not None:
             moves.append(KeepStereo(learned, stereo))
-        return Cycle(tuple(moves)) if len(moves) > 1 else moves[0]
+        repeats = (1, 1, LEARNED_MOVES)[: len(moves)]
+        return Cycle(tuple(moves), repeats) if len(moves) > 1 else moves[0]
 
     @property
     def hottest(self) -> float:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.draw import CHUNK, renumber
-from orbitwise.methods.conformers.progress import shown
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.evidence import Evidence, evidence

@@ -80,6 +80,10 @@ def read_inputs(argument: str, *, charge: int | None = None) -> Inputs:
         every = list(_STRUCTURES[suffix](path, charge))
         entries = _once(every)
         frames = len(every) - len(entries)
+        if len(every) > 1 and all(entry.smiles is None for entry in every):
+            raise InputError(
+                f"{path}: none of its {len(every)} records can be used; the first: {every[0].error}"
+            )
     if not entries:
         raise InputError(f"{path}: there is no molecule in it")
     return Inputs(entries, path, suffix in _LISTS, frames)

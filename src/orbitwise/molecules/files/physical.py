@@ -1,4 +1,4 @@
-"""What a record says of charge and geometry, believed only where it can be true."""
+"""What a record says of charge, bonds and geometry, believed only where it can be true."""
 
 from __future__ import annotations
 
@@ -67,3 +67,12 @@ def check_geometry(mol: Chem.Mol, positions: np.ndarray) -> None:
         a, b = np.unravel_index(distance.argmin(), distance.shape)
         hint = "; are the coordinates in Å?" if np.median(distance.min(0)) < NEAREST else ""
         raise InputError(f"atoms {a + 1} and {b + 1} lie {distance.min():.3f} Å apart{hint}")
+
+
+def check_orders(mol: Chem.Mol) -> None:
+    """Raise ``InputError`` where a bond is one of a query, or its order is not told."""
+    kinds = (Chem.BondType.UNSPECIFIED, Chem.BondType.ZERO, Chem.BondType.OTHER)
+    for bond in mol.GetBonds():
+        if bond.GetBondType() in kinds or bond.HasQuery():
+            ends = f"{bond.GetBeginAtomIdx() + 1}-{bond.GetEndAtomIdx() + 1}"
+            raise InputError(f"the bond {ends} has no definite order; give single, double, triple")

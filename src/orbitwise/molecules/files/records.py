@@ -16,7 +16,7 @@ from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log, with_stereo_of
 from orbitwise.molecules.files.entry import Entry
-from orbitwise.molecules.files.physical import charge_of, check_geometry
+from orbitwise.molecules.files.physical import charge_of, check_geometry, check_orders
 
 _COMPLETE = "add all of them, or give a SMILES or an SDF with bonds"
 _GUESSES = (1, -1, 2, -2)  # charges tried for a hint
@@ -61,7 +61,7 @@ def _sdf_smiles(block: list[str]) -> str:
         raise InputError("the record is truncated: there is no 'M  END' in it")
     with captured_rdkit_log() as log:
         try:
-            mol = Chem.MolFromMolBlock("\n".join(block[: end + 1]), removeHs=False)
+            mol = Chem.MolFromMolBlock("\n".join([*block[: end + 1], ""]), removeHs=False)
         except RuntimeError as error:
             raise InputError(f"RDKit cannot read it: {error}") from None
     if mol is None:
@@ -69,12 +69,7 @@ def _sdf_smiles(block: list[str]) -> str:
         raise InputError(f"RDKit cannot read it: {' '.join(reason.split())}")
     if mol.GetNumAtoms() == 0:
         raise InputError("there is no atom in it")
-    kinds = (Chem.BondType.UNSPECIFIED, Chem.BondType.ZERO, Chem.BondType.OTHER)
-    for bond in mol.GetBonds():
-        if bond.GetBondType() in kinds or bond.HasQuery():
-            ends = f"{bond.GetBeginAtomIdx() + 1}-{bond.GetEndAtomIdx() + 1}"
-            raise InputError(f"the bond {ends} has no definite order; give single, double, triple")
-
+    check_orders(mol)
     positions = mol.GetConformer().GetPositions()
     if mol.GetConformer().Is3D() and np.ptp(positions[:, 2]) > 0:
         check_geometry(mol, positions)

@@ -13,8 +13,10 @@ import numpy as np
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
+from orbitwise.data.lines import lines_of
 from orbitwise.errors import InputError
 from orbitwise.molecules.files.conformers import Graph, Record, npz_records, sdf_records
+from orbitwise.molecules.files.physical import check_geometry
 from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
@@ -212,6 +214,7 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
                 f"atoms {i + 1} and {j + 1} of conformer {a + 1} lie {distance.min():.2f} Å apart"
             )
 
+    check_geometry(mol, x[0])
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     length = np.linalg.norm(x[:, ends[:, 0]] - x[:, ends[:, 1]], axis=-1)
     if length.max() > _TOO_FAR:
@@ -244,6 +247,8 @@ def _with_stereo(mol: Chem.Mol, x: np.ndarray) -> Chem.Mol:
     """Sanitised, chirality and double bonds as in the geometry ``x: (N, 3)``."""
     mol = Chem.Mol(mol)
     mol.RemoveAllConformers()
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)  # a mapped copy is the same molecule
     try:
         with BlockLogs():
             Chem.SanitizeMol(mol)
@@ -278,12 +283,8 @@ def read_smiles(path: str | Path, seed: int = 0) -> list[Conformers]:
     Stereochemistry that is left open is chosen by the embedding, which also says which of two equal
     hydrogens is on which side. Raises ``InputError`` with the line of a SMILES that cannot be used.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(path), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:

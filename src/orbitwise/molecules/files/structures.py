@@ -17,7 +17,7 @@ from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log
-from orbitwise.molecules.files.physical import charge_of
+from orbitwise.molecules.files.physical import charge_of, check_orders
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,21 @@ def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Fram
 def _group(frames: list[Frame]) -> list[list[Frame]]:
     groups: dict[tuple, list[Frame]] = {}
     for frame in frames:
-        bonds = (
-            tuple(Chem.GetAdjacencyMatrix(frame.mol).ravel()) if isinstance(frame, _Record) else ()
-        )
+        bonds = _identity(frame.mol) if isinstance(frame, _Record) else ()
         groups.setdefault((*frame.species.tolist(), *bonds), []).append(frame)
     return list(groups.values())
+
+
+def _identity(mol: Chem.Mol) -> tuple[int, ...]:
+    """Beside the elements: who is bonded to whom, isotopes, total charge and open shells. Where a
+    charge is drawn does not count: resonance forms are one molecule."""
+    atoms = list(mol.GetAtoms())
+    return (
+        *Chem.GetAdjacencyMatrix(mol).ravel().tolist(),
+        *(atom.GetIsotope() for atom in atoms),
+        sum(atom.GetFormalCharge() for atom in atoms),
+        sum(atom.GetNumRadicalElectrons() for atom in atoms),
+    )
 
 
 def _formula(frame: Frame) -> str:
@@ -186,7 +196,8 @@ def _sdf_record(block: list[str], place: str, first: int, last: int) -> _Record:
         supplier.SetData("\n".join([*block, "$$$$", ""]), removeHs=False)
         mol = supplier[0]
     if mol is None:
-        reason = log[-1] if log else "unknown reason"
+        # the last line tells what RDKit does then
+        reason = log[0].removeprefix("ERROR: ") if log else "unknown reason"
         raise InputError(f"{place}, line {first}: RDKit cannot read this record: {reason}")
     return _sdf_frame(mol, f"{place}, line {first}")
 
@@ -194,11 +205,17 @@ def _sdf_record(block: list[str], place: str, first: int, last: int) -> _Record:
 def _sdf_frame(mol: Chem.Mol, where: str) -> _Record:
     if mol.GetNumAtoms() == 0:
         raise InputError(f"{where}: no atoms")
+    try:
+        check_orders(mol)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
     if missing:
         raise InputError(f"{where}: {missing} hydrogens are missing; conformers need every atom")
     positions = mol.GetConformer().GetPositions()
-    if not mol.GetConformer().Is3D() and np.ptp(positions[:, 2]) == 0 and mol.GetNumAtoms() > 3:
+    flat = np.ptp(positions[:, 2]) == 0 and mol.GetNumAtoms() > 3
+    # four neighbours never lie in one plane, whatever the file says of itself
+    if flat and (not mol.GetConformer().Is3D() or max(a.GetDegree() for a in mol.GetAtoms()) > 3):
         raise InputError(f"{where}: the coordinates are two-dimensional; conformers need three")
     if not np.isfinite(positions).all():
         raise InputError(f"{where}: a coordinate is not finite")

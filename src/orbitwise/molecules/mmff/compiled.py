@@ -19,7 +19,7 @@ from orbitwise.molecules.mmff.tables import BUFFER_CHARGE, BUFFER_R, BUFFER_RHO7
 from orbitwise.molecules.mmff.terms import COUNTS, REALS, WORDS, Terms
 
 WIDTH = {torch.float32: 16, torch.float64: 8}  # lanes: 64 bytes, a line of the cache
-FAR = 1e4  # van der Waals radii beyond which the energy of a pair, below 1e-27 kT, stays the same
+FAR = 1e3  # van der Waals radii beyond which the energy of a pair, below 1e-18 kT, stays the same
 POWERS = {"float": 10, "double": 21}  # of the series of an arctangent: the rest is below rounding
 ALL = slice(None)
 
@@ -179,12 +179,15 @@ class _Writer:
         rho = (r * inv_r).clamp(high=FAR)
         rho2 = rho * rho
         rho6 = rho2 * rho2 * rho2
-        b = 1.0 / (rho6 * rho + BUFFER_RHO7)
-        a = 1.0 / (rho + BUFFER_R)
+        # three reciprocals by one division, the slowest of all instructions
+        depth, near, buffered = rho6 * rho + BUFFER_RHO7, rho + BUFFER_R, r + BUFFER_CHARGE
+        both = near * buffered
+        inverse = 1.0 / (depth * both)
+        b, rest = both * inverse, depth * inverse
+        a, by_buffered = rest * buffered, rest * near
         a2 = a * a
         a7 = a2 * a2 * a2 * a
         well = b - 2.0
-        by_buffered = 1.0 / (r + BUFFER_CHARGE)
         coulomb = charge * by_buffered
         energy = well * a7 * epsilon + coulomb
         slope = (b * b * rho6 + a * well) * a7 * steepness - coulomb * by_buffered

@@ -231,7 +231,6 @@ class MMFF94(AnalyticEnergy):
             self._cache[key] = tables(self.parameters_kcal, self.kcal_per_kT, x.dtype, x.device)
         return self._cache[key]
 
-    @torch.no_grad()
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x)
         kernel = None
@@ -244,6 +243,7 @@ class MMFF94(AnalyticEnergy):
             self._terms[x.dtype] = pack(self._tables(x), self.event_shape[0])
         return kernel(self._terms[x.dtype], x.detach())
 
+    @torch.no_grad()
     def _by_torch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         own = self._tables(x)
         batch = x.shape[:-2]

@@ -9,6 +9,7 @@ fitted to frames of a search and corrected by a Metropolis test (Tierney, Ann. S
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -17,7 +18,12 @@ from torch import Tensor
 from orbitwise.energies.base import Energy
 from orbitwise.errors import InputError
 from orbitwise.molecules.search.rotors import Rotors
-from orbitwise.processes.von_mises import ProductMixture, wrap_angle
+from orbitwise.processes.von_mises import (
+    LOG_TURN,
+    ProductMixture,
+    sample_von_mises,
+    wrap_angle,
+)
 from orbitwise.processes.von_mises_fit import fit_products
 from orbitwise.search.base import Info, State, start
 from orbitwise.search.metropolis import initial_step, keep_centre, metropolis, uniform
@@ -50,20 +56,38 @@ class TorsionProposal:
                 f" {tuple(self.law.mean.shape)}"
             )
 
-    def choose(
-        self, like: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, ProductMixture]:
-        """A set for each chain: its rotors ``(*B, D)`` and its law ``(*B, K, D)``."""
-        pick = (uniform(like.shape, like, generator) * len(self.rotors)).long()
-
-        def chosen(value: Tensor, own: int) -> Tensor:
-            """Drop P from ``value: (*L, P, ...)``, which has ``own`` dimensions from P on."""
-            value = value.to(like).expand(*like.shape, *value.shape[-own:])
-            return value.take_along_dim(pick.view(*like.shape, *[1] * own), -own).squeeze(-own)
-
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The law of every index of L and set, in rows ``(L P, K, D)``: what its density has beside
+        the angles, edges of the cumulated weights, means, concentrations."""
         law = self.law
-        parts = chosen(law.log_weight, 2), chosen(law.mean, 3), chosen(law.concentration, 3)
-        return self.rotors.to(like.device)[pick], ProductMixture(*parts)
+        log_weight = law.log_weight.double().log_softmax(-1)
+        scale = torch.special.i0e(law.concentration.double()).log() + LOG_TURN
+        parts = log_weight - scale.sum(-1), log_weight.exp().cumsum(-1)
+        density, edges = (v.flatten(0, -2).to(law.mean) for v in parts)
+        return density, edges, law.mean.flatten(0, -3), law.concentration.flatten(0, -3)
+
+    def propose(
+        self, like: Tensor, angles: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """For every chain a set of rotors ``(*B, D)``, angles for it in place of ``angles: (*B,
+        R)`` as it turns, ``(*B, D)``, and the log density of the old ones over that of the new,
+        ``(*B)``."""
+        sets, lead = len(self.rotors), self.law.log_weight.shape[:-2]
+        first = torch.arange(lead.numel(), device=like.device).view(lead).expand(like.shape)
+        u = uniform((2, *like.shape), like, generator)
+        row = first * sets + (u[0] * sets).long()
+        density, edges, mean, concentration = (v.to(like.device)[row] for v in self._rows)
+
+        rotor = self.rotors.to(like.device)[row % sets]
+        component = (u[1].to(edges).unsqueeze(-1) > edges[..., :-1]).sum(-1)[..., None, None]
+        chosen = (v.take_along_dim(component, -2).squeeze(-2) for v in (mean, concentration))
+        new = sample_von_mises(*chosen, generator=generator).to(like)
+        old = angles.gather(-1, rotor)
+
+        away = ((torch.stack([old, new]).unsqueeze(-2) - mean) / 2).sin().square()
+        log_old, log_new = (density - 2 * (concentration * away).sum(-1)).logsumexp(-1)
+        return rotor, wrap_angle(new - old), log_old - log_new
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,15 +217,13 @@ class MixtureMove:
         self, state: State, energy: Energy, generator: torch.Generator | None
     ) -> tuple[State, Info]:
         like, rotors = state.energy, self.rotors.to(state.x.device)
-        rotor, law = self._proposal(like, generator).choose(like, generator)
-        old = rotors.angles(state.x).gather(-1, rotor)
-        new = law.sample(generator=generator)
-        x = rotors.turn(state.x, rotor, wrap_angle(new - old))
+        proposal, angles = self._proposal(like, generator), rotors.angles(state.x)
+        rotor, turn, log_ratio = proposal.propose(like, angles, generator)
+        x = rotors.turn(state.x, rotor, turn)
         if energy.zero_com:
             x = keep_centre(x, state.x)
         value, grad = energy.value_and_grad(x)
-        log_ratio = like - value + law.log_density(old) - law.log_density(new)
-        return metropolis(state, x, value, grad, log_ratio, generator)
+        return metropolis(state, x, value, grad, like - value + log_ratio, generator)
 
     def _proposal(self, like: Tensor, generator: torch.Generator | None) -> TorsionProposal:
         shares = torch.tensor([p.share for p in self.proposals], dtype=torch.float64)

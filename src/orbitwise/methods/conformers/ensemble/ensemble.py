@@ -1,4 +1,7 @@
-"""What `orbitwise conformers` leaves in a folder, as arrays and in the types of RDKit and ASE."""
+"""What `orbitwise conformers` leaves in a folder, as arrays and in the types of RDKit and ASE.
+
+``orbitwise`` exports this: what costs time to import is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rdkit import Chem
 
-from orbitwise.data.extxyz import extxyz_frames
 from orbitwise.errors import InputError
-from orbitwise.molecules.molecule import with_conformers
 from orbitwise.units import EV_PER_K, KCAL_PER_MOL_K
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from rdkit import Chem
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,14 @@ class ConformerEnsemble:
 
     ``converged``: whether the run trusts its populations; ``warnings`` say what to know before
     using it. ``effective_samples``: of the search, independent ones. ``folder`` of the run, None
-    where it was a temporary one.
+    where it was a temporary one; ``summary``: its summary.json.
+
+    >>> import numpy as np
+    >>> import orbitwise as ow
+    >>> methanol = ow.sample_conformers("CO", minutes=0.05, n=50, processes=1)
+    >>> bond = methanol.average(lambda x: np.linalg.norm(x[0] - x[1]))
+    >>> round(float(bond.value), 1)
+    1.4
     """
 
     mol: Chem.Mol
@@ -82,6 +90,8 @@ class ConformerEnsemble:
     def load(cls, folder: str | Path) -> ConformerEnsemble:
         """From the folder of a finished run. Raises ``InputError`` naming the file for one that is
         missing or does not fit the others."""
+        from orbitwise.data.extxyz import extxyz_frames
+
         folder = Path(folder)
         told = _summary(folder / "summary.json")
         mol, minima, rows = _conformers(folder / "conformers.sdf")
@@ -128,6 +138,8 @@ class ConformerEnsemble:
     def to_rdkit(self) -> Chem.Mol:
         """One molecule with every sample as a conformer, which has the properties ``weight``,
         ``energy_kcal_mol`` and ``conformer``."""
+        from orbitwise.molecules.molecule import with_conformers
+
         mol = with_conformers(self.mol, self.positions)
         rows = zip(mol.GetConformers(), self.weights, self.energies, self.labels, strict=True)
         for conformer, weight, energy, label in rows:
@@ -206,6 +218,8 @@ def _summary(path: Path) -> dict:
 
 def _conformers(path: Path) -> tuple[Chem.Mol, np.ndarray, list[dict[str, float]]]:
     """The molecule without conformers, its minima, and the numbers of each."""
+    from rdkit import Chem
+
     if not path.is_file():
         raise InputError(f"{path}: no such file; run `orbitwise report {path.parent}`")
     mols = list(Chem.SDMolSupplier(str(path), removeHs=False))

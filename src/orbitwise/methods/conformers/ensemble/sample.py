@@ -1,4 +1,5 @@
-"""``ow.sample_conformers``: the command from Python."""
+"""``ow.sample_conformers``: the command from Python. What costs time to import is imported when it
+is called."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ import io
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from rdkit import Chem
+from typing import TYPE_CHECKING, Any
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.ensemble.ensemble import ConformerEnsemble
-from orbitwise.methods.conformers.many.request import Request
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 
 def sample_conformers(
@@ -36,7 +37,16 @@ def sample_conformers(
     Raises ``InputError`` for what cannot be used, an unknown option with the nearest name included,
     and ``EnergyError`` for a molecule without parameters. A search that has not converged is no
     error: see ``.converged`` and ``.warnings`` of the ensemble.
+
+    >>> import orbitwise as ow
+    >>> methanol = ow.sample_conformers("CO", minutes=0.05, n=50, processes=1)
+    >>> methanol.positions.shape[1:], len(methanol.populations)
+    ((6, 3), 1)
     """
+    from rdkit import Chem
+
+    from orbitwise.methods.conformers.many.request import Request
+
     if minutes is not None:
         if "budget" in options:
             raise InputError("minutes and budget are the same; give one of them")

@@ -18,7 +18,10 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.methods.conformers.energy import NAMES, build_energy, known_energy
 from orbitwise.molecules.files.entry import Entry
+from orbitwise.molecules.molecule import parse_smiles
+from orbitwise.runs.config import validate
 
 ROW, LIST = "row.json", "list.json"
 _MARK = 12  # letters that tell molecules apart: a million of them without a clash
@@ -87,10 +90,16 @@ def jobs_of(
     """The rows of the table as they stand before anything is computed, and the molecules to
     compute.
 
-    A molecule that stands in the list twice is computed once. Raises ``InputError`` for options
-    that are none, and for a folder that holds a list with others.
+    A molecule that stands in the list twice is computed once. Raises ``OrbitwiseError`` for options
+    that are none or an energy that cannot be had, ``InputError`` for a folder that holds a list
+    with others.
     """
-    from orbitwise.runs.config import validate
+    common = validate(ConformersConfig, {**options, "smiles": "C"})
+    if (
+        known_energy(common.energy) in NAMES
+    ):  # a mistake in it is one of the list, not of each molecule
+        build_energy(parse_smiles("C"), common.energy, solvent=common.solvent)
+    _same_list(common, out)
 
     rows = [
         Row(e.name or f"no. {e.number}", state="failed", problem=e.error or "") for e in entries
@@ -117,7 +126,6 @@ def jobs_of(
         for k, name in zip(where, names, strict=True):
             rows[k] = Row(name, smiles, formulas[smiles], folder=folder)
         jobs.append(Job(config, tuple(where), rows[where[0]]))
-    _same_list(validate(ConformersConfig, {**options, "smiles": "C"}), out)
     return rows, jobs
 
 
@@ -141,11 +149,11 @@ def _same_list(config: ConformersConfig, out: Path) -> None:
     except (OSError, ValueError):
         theirs = None
     if isinstance(theirs, dict):
-        for key, value in mine.items():
-            if theirs.get(key, value) != value:
-                raise InputError(
-                    f"{out} holds a list computed with {key} {theirs[key]}, not {value}; choose"
-                    " another folder with --out"
-                )
+        other = [f"{k} {theirs[k]}, not {v}" for k, v in mine.items() if theirs.get(k, v) != v]
+        if other:
+            raise InputError(
+                f"{out} holds a list computed with {', '.join(other)}; choose another folder with"
+                " --out"
+            )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
