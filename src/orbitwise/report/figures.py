@@ -22,8 +22,8 @@ from orbitwise.units import KCAL_PER_MOL_K
 if TYPE_CHECKING:
     from plotly.graph_objects import Contour, Figure, Scatter
 
-SAMPLES, REFERENCE, LEARNED = "#1f6fb4", "#1c2430", "#e08214"
-COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "learned": LEARNED}
+SAMPLES, REFERENCE, SEARCHER = "#1f6fb4", "#1c2430", "#e08214"
+COLOURS = {"samples": SAMPLES, "reference": REFERENCE, "learned": SEARCHER}
 BESIDE = ["#9aa5b4", "#e0b07a", "#5b6675"]  # bars of other ensembles
 INK, GRID = "#3b4656", "#e6eaf0"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -268,6 +268,7 @@ def _energy_edges(energies: Distributions) -> np.ndarray:
     known = tops.get("reference", math.inf)
     high = 1.15 * max(tops.get("reference", 0.0), min(tops.get("samples", 0.0), 3 * known)) + 1e-6
 
+    high = max(high, low + 1e-3)
     bins = int(np.clip(1.2 * math.sqrt(min(len(v) for v in main.values())), 20, 60))
     return np.linspace(low, high, bins + 1)
 

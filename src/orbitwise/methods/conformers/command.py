@@ -23,7 +23,7 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.methods.conformers import page
-from orbitwise.methods.conformers.clock import Budget
+from orbitwise.methods.conformers.clock import Budget, Overall, shown
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.draw import Draw, Drawn
@@ -85,7 +85,9 @@ def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
     with opened(below) as (system, warnings):
         folder = config.out or default_folder(config)
         reference = known_reference(config, system.mol)
-        with alone_in(folder), threads(1):
+        between = "levels" if below is not config else None
+        between = "diffusion" if config.learner == "diffusion" and not between else between
+        with alone_in(folder), threads(1), Overall.of(budget.whole, budget.share, between):
             refuse_other_job(folder, config)
             return stages_of(
                 config,
@@ -122,7 +124,8 @@ def stages_of(
 
         pipe = Pipeline(folder, system.energy.counts, stage_key(below, earlier), system.device)
         save_run(config, folder)
-        pipe.take(PlanSearch(crew, budget, whole=earlier))
+        with shown("plan"):
+            pipe.take(PlanSearch(crew, budget, whole=earlier))
         pipe.take(Search(system, below, crew, budget))
 
         failed = None
@@ -135,7 +138,7 @@ def stages_of(
             failed = learn_beside(pipe, config, system, folder, budget, wide=wide, earlier=earlier)
 
         found, effort, carried = pipe[Found], pipe[Effort], pipe.get(Levels)
-        with timed(pipe.seconds, "judge"):
+        with timed(pipe.seconds, "judge"), shown("judge"):
             verdict = judge(
                 system.mol,
                 crew,

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.handedness import StereoElements, relabel, stereo_elements
@@ -16,7 +16,6 @@ from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.processes.sampling import Heun, edm_grid, sample
 from orbitwise.runs.stages import Kept, Pipeline, Step
-from orbitwise.training import ProgressBar
 
 CHUNK = 500  # samples drawn at a time
 
@@ -46,7 +45,7 @@ def draw(
     elements = stereo_elements(system.mol)
     wanted = n + max(5, n // 50)  # a few may not survive the relaxation
     parts, energies, usable, enough = [], [], [], 0
-    with ProgressBar("draw") as show, system.energy.stage("samples"):
+    with shown("draw") as show, system.energy.stage("samples"):
         clock = Clock(show, wanted)
         while enough < wanted and len(parts) * CHUNK < 3 * n + CHUNK:
             size = min(CHUNK, max(50, wanted - enough))

@@ -12,6 +12,7 @@ from torch import Tensor
 from orbitwise.data.batch import PointBatch
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import SO3
+from orbitwise.methods.conformers.clock import shown
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import to_batch
@@ -63,7 +64,9 @@ def learn(system: System, effort: Effort, found: Found, seed: int, folder: Path)
         seed=seed,
         checkpoint_every=max(50, effort.train_steps // 20),
     )
-    result = train(learner, objective, batch, config, folder, {"frames": len(batch)})
+    with shown("learn") as show:
+        told = {"frames": len(batch)}
+        result = train(learner, objective, batch, config, folder, told, on_progress=show)
     return result.ema
 
 

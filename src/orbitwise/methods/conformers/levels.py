@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers.clock import Budget, Clock
+from orbitwise.methods.conformers.clock import Budget, Clock, shown
 from orbitwise.methods.conformers.crew import threads
 from orbitwise.methods.conformers.effort import plan_particles
 from orbitwise.methods.conformers.pooled import of_search
@@ -22,7 +22,6 @@ from orbitwise.methods.conformers.system import System
 from orbitwise.molecules.search.stereo import Stereo
 from orbitwise.runs.stages import Kept, Pipeline, Step
 from orbitwise.search.carry import carry, weighted_mean
-from orbitwise.training import ProgressBar
 
 ISLANDS = 8  # carried apart: their scatter is the error
 LEAPFROG = 8
@@ -97,7 +96,7 @@ def carry_up(
     kernel = system_high.kernel(stereo, LEAPFROG)
     low, high = system_low.energy, system_high.energy
 
-    with ProgressBar("levels") as show, low.stage("levels"), high.stage("levels"):
+    with shown("levels") as show, low.stage("levels"), high.stage("levels"):
         clock = Clock(show, PARTS)
         found = carry(
             low,

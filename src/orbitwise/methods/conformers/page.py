@@ -24,7 +24,6 @@ from orbitwise.methods.conformers.words import (
     goals,
     learner_gap,
     minimum_torsions,
-    mixed,
 )
 from orbitwise.molecules.metrics.torsions import Torsion, map_pair
 from orbitwise.report import (
@@ -63,6 +62,7 @@ STAGES = {  # stage: its name for people, and the heading its evaluations are co
     "weigh": ("weigh (paths of the learner)", "weighing"),
     "draw": ("draw samples", "samples"),
     "relax": ("relax", "relaxation"),
+    "levels": ("carry to the better energy", "levels"),
     "judge": ("quench, count and compare", "clustering"),
 }
 ORBIT_DIFFUSION = Citation(
@@ -100,6 +100,10 @@ NOTE = (
 SOURCES = {
     "search": (
         "Final: the search, all temperatures pooled; errors from the scatter between its chains."
+    ),
+    "levels": (
+        "Final: samples of the search, carried to the better energy with exact weights; errors from"
+        " the scatter between parts that were carried apart."
     ),
     "weights": "Final: the diffusion model's paths by their importance weights.",
 }
@@ -218,8 +222,10 @@ def conformer_rows(case: Case, told: dict) -> tuple[ConformerRow, ...]:
     """The conformers that the ensemble holds, most populated first, named by their torsions."""
     verdict = case.verdict
     positions = verdict.clusters.x.cpu().double().numpy()
-    source = {"search": "search", "weights": "weighted"}[verdict.choice.source]  # is final
-    names = {k: v for k, v in BESIDE.items() if k != source}
+    final = {"search": "search", "weights": "weighted"}.get(verdict.choice.source)
+    names = {k: v for k, v in BESIDE.items() if k != final}
+    if (cheaper := case.config.cheaper) is not None:
+        names["search"] = f"Search ({ENERGIES.get(cheaper.energy, cheaper.energy)})"
     if learner_gap(case) is not None:
         names["learned"] = "Learned (unusable)"
     return tuple(
@@ -298,9 +304,8 @@ def torsion_panels(case: Case) -> tuple[TorsionPanel, ...]:
 
 def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, ...]:
     """The numbers in large type."""
-    config, first, mixing = case.config, rows[0], case.verdict.mixing
+    config, first = case.config, rows[0]
     share = with_error(first.population, first.population_error, 100)
-    state = f"R-hat {mixing.rhat:.3f}" if math.isfinite(mixing.rhat) else mixed(case.verdict)
     return (
         KeyFigure(
             "most populated",
@@ -308,11 +313,7 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
             f"conformer 1: {first.name}" if 0 < len(first.name.split()) <= SHORT else "conformer 1",
         ),
         KeyFigure("conformers above 1 %", str(above(case)), f"of {len(rows)} found"),
-        KeyFigure(
-            "effective samples",
-            f"{mixing.effective_samples:,.0f}",
-            f"{state}{'' if mixing.mixed else ', not mixed'}",
-        ),
+        effective(case),
         KeyFigure(
             "energy",
             ENERGIES.get(config.energy, config.energy),
@@ -324,6 +325,15 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
             f"search {duration(case.seconds['search'])}",
         ),
     )
+
+
+def effective(case: Case) -> KeyFigure:
+    """How many independent samples the ensemble is worth."""
+    mixing, carried = case.verdict.mixing, case.carried
+    state = f"R-hat {mixing.rhat:.3f}" if math.isfinite(mixing.rhat) else "R-hat unknown"
+    note = f"{state}{'' if mixing.mixed else ', not mixed'}"
+    count = mixing.effective_samples if carried is None else min(carried.ess, carried.families)
+    return KeyFigure("effective samples", f"{count:,.0f}", note)
 
 
 def stage_rows(case: Case) -> tuple[StageRow, ...]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import EnergyError
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.draw import Drawn
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
@@ -18,7 +18,6 @@ from orbitwise.runs.stages import Kept, Pipeline, Step
 from orbitwise.search.base import State
 from orbitwise.search.run import run
 from orbitwise.search.warmup import warmup
-from orbitwise.training import ProgressBar
 
 UNREACHED = 20.0  # kT above the highest energy of the search
 
@@ -54,7 +53,7 @@ def relax(system: System, effort: Effort, found: Found, drawn: Drawn, n: int, se
         )
     kernel = system.kernel(Stereo.from_mol(system.mol, x[0]), effort.leapfrog)
     trend: list[float] = []
-    with system.energy.stage("relaxation"), ProgressBar("relax") as show:
+    with system.energy.stage("relaxation"), shown("relax") as show:
         clock = Clock(show, effort.relax_steps)
 
         def observe(n: int, state: State, info) -> None:

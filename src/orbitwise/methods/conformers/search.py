@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.methods.conformers.clock import Budget
+from orbitwise.methods.conformers.clock import Budget, shown
 from orbitwise.methods.conformers.columns import Columns, Round, advance, begin, thinning
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew
@@ -27,7 +27,7 @@ from orbitwise.molecules.search.mixture_move import MixtureMove
 from orbitwise.runs.stages import Kept, Pipeline, Stage, Step
 from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
-from orbitwise.training import Progress, ProgressBar
+from orbitwise.training import Progress
 
 FRAMES = 20_000  # of the target temperature are kept, more where a precision needs them
 ROUND = 4.0  # seconds that a round is meant to take
@@ -153,7 +153,7 @@ class Search(Step[Found]):
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
         clock = _Clock(self.budget, self.config.precision, pipe.seconds.get(self.name, 0.0))
-        with self.system.energy.stage("search"), ProgressBar("search") as show:
+        with self.system.energy.stage("search"), shown("search") as show:
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from orbitwise.methods.conformers.clock import Clock
+from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.draw import CHUNK, renumber
 from orbitwise.methods.conformers.search import Found
 from orbitwise.methods.conformers.system import Effort, System
@@ -31,7 +31,6 @@ from orbitwise.objectives.paths.ancestral_paths import (
 from orbitwise.objectives.paths.path import log_weight
 from orbitwise.processes.sampling import edm_grid
 from orbitwise.runs.stages import Kept, Pipeline, Step
-from orbitwise.training import ProgressBar
 
 STEPS, SMALLEST, LARGEST = 60, 0.007, 20.0  # of a path, and the noise levels in Å that it spans
 FITTED = 64  # frames that the variances of the steps are fitted to
@@ -96,7 +95,7 @@ def weigh(system: System, effort: Effort, learner: Denoiser, found: Found, seed:
     fit[torch.linspace(0, len(chosen) - 1, FITTED, device=fit.device).long()] = True
     elements = stereo_elements(system.mol)
     parts: list[tuple[Tensor, Tensor]] = []
-    with system.energy.stage("weighing"), ProgressBar("weigh") as show:
+    with system.energy.stage("weighing"), shown("weigh") as show:
         clock = Clock(show, total)
         sampler = sampler.fitted(frames[chosen[fit]], generator)
         for first in range(0, total, CHUNK):

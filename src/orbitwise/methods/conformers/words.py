@@ -10,7 +10,7 @@ from rdkit import Chem
 from orbitwise.groups.product import Product
 from orbitwise.methods.conformers import weights
 from orbitwise.methods.conformers.judge import Against, Verdict
-from orbitwise.methods.conformers.mixing import MIXED, angles
+from orbitwise.methods.conformers.mixing import angles
 from orbitwise.methods.conformers.summary import Case
 from orbitwise.molecules.metrics.torsions import Torsion, torsion_word
 from orbitwise.molecules.symmetry import symmetry
@@ -35,18 +35,8 @@ def banner(verdict: Verdict) -> str:
     converged."""
     if verdict.choice.converged:
         return ""
-    return (
-        f"Not converged: the search has not mixed ({mixed(verdict)}; R-hat should be at most"
-        f" {MIXED}). Populations may be off by more than their errors. {MORE}"
-    )
-
-
-def mixed(verdict: Verdict) -> str:
-    """``R-hat 1.003, 1,204 effective samples``."""
-    rhat, effective = verdict.mixing.rhat, verdict.mixing.effective_samples
-    if not math.isfinite(rhat):
-        return "too short to tell"
-    return f"R-hat {rhat:.3f}, {effective:,.0f} effective samples"
+    reason = verdict.choice.reason.replace("Nothing has converged", "Not converged", 1)
+    return f"{reason} {MORE}"
 
 
 def answer(case: Case) -> str:
