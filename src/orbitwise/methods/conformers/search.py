@@ -322,6 +322,7 @@ class _Clock:
         self.begin = self.last = time.monotonic()
         self.rate: float | None = None
         self.left = 0.0
+        self.looked, self.mixing = 0, Mixing(math.inf, 1.0)
 
     def made(self, steps: int) -> None:
         now = time.monotonic()
@@ -347,8 +348,9 @@ class _Clock:
         if self.rate is None:
             return 8 if room > 0 else 0
 
-        now = mixing(found)
-        self.last = time.monotonic()
+        if found.steps >= 1.1 * self.looked:  # looking costs the more the longer the search is
+            self.looked, self.mixing = found.steps, mixing(found)
+        now, self.last = self.mixing, time.monotonic()
         missing = 0.25 / self.precision**2 - now.effective_samples
         pace = now.effective_samples / max(self.elapsed, 1e-6)
         self.left = max(0.0, min(room, missing / max(pace, 1e-6)))
