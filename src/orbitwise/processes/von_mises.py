@@ -139,8 +139,9 @@ class VonMisesMixture:
 
     def kl_from(self, p: Tensor) -> Tensor:
         """``KL(p ‖ self)`` in nats, ``(*B)``: ``p: (*B, n)`` are the shares of n even angles from
-        -π on, where p is known. The sum is as good as the grid resolves the components."""
-        log_q = self.on_grid(p.shape[-1]) + LOG_TURN - math.log(p.shape[-1])
+        -π on, where alone p is known; the mixture has its shares of the same angles (1 in sum, so
+        that a component narrower than the grid gains nothing)."""
+        log_q = self.on_grid(p.shape[-1]).log_softmax(-1)
         return (torch.xlogy(p, p) - p * log_q).sum(-1)
 
 

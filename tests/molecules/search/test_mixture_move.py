@@ -18,7 +18,7 @@ from orbitwise.molecules import MixtureMove
 from orbitwise.molecules.mmff.energy import MMFF94
 from orbitwise.molecules.search.mixture_move import TorsionProposal
 from orbitwise.molecules.search.rotors import Rotors
-from orbitwise.processes import ProductMixture
+from orbitwise.processes import ProductMixture, VonMisesMixture
 from orbitwise.processes.von_mises import even_angles
 from orbitwise.search import Cycle, run
 from orbitwise.search.tempering import Tempered
@@ -230,6 +230,19 @@ def test_fit_is_reproducible_and_goes_through_tensors_and_pickle():
             state, _ = kernel.step(state, energy, generator)
         played.append(state.x)
     assert torch.equal(played[0], played[1]) and torch.equal(played[0], played[2])
+
+
+def test_given_laws_are_proposed_with_a_floor():
+    """Draws that are always accepted (no energy) follow the law: 0.9 of it and 0.1 uniform."""
+    mixture = VonMisesMixture(
+        torch.zeros(2, 1), torch.tensor([[1.0], [-2.0]]), torch.tensor([[50.0], [50.0]])
+    )
+    move = MixtureMove.from_law(ROTORS, mixture, floor=0.1)
+    (proposal,) = move.proposals
+    grid = even_angles(720, torch.zeros(()))
+    density = proposal.law.log_density(grid.view(-1, 1, 1)).exp()
+    exact = 0.9 * mixture.log_density(grid.view(-1, 1)).exp() + 0.1 / (2 * math.pi)
+    torch.testing.assert_close(density, exact)
 
 
 def test_what_does_not_fit_is_refused():

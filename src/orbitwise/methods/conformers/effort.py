@@ -27,7 +27,9 @@ from orbitwise.runs.stages import Pipeline, Stage, Step
 from orbitwise.training import TrainConfig, estimate_step_seconds
 
 OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
-COLUMNS = 16  # of the replica exchange in a shard
+# Columns of the replica exchange: in a shard at most, whose moves cost little more for many than
+# for few; in all, where there are many shards, so that every one is long enough to mix.
+COLUMNS, IN_ALL, AT_LEAST = 32, 128, 8
 CARRY_CALLS = 250  # of the better energy, for a sample that is carried to it
 QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
@@ -45,9 +47,10 @@ def plan_search(crew: Crew, budget: Budget) -> Effort:
     """How many replicas the search has, how long its warm-up is, and how many of its frames are
     quenched, from what a step costs here and now."""
     system, config, shards = crew.system, crew.config, crew.processes
-    rungs, chains, leapfrog = system.rungs(), COLUMNS * shards, 8
+    columns = min(COLUMNS, max(AT_LEAST, IN_ALL // shards))
+    rungs, chains, leapfrog = system.rungs(), columns * shards, 8
     x = torch.as_tensor(embed(system.mol, 1, config.seed), device=system.device, dtype=system.dtype)
-    x = x.expand(rungs * COLUMNS, -1, -1)
+    x = x.expand(rungs * columns, -1, -1)
 
     with system.energy.stage("planning"):
         one = seconds_of(lambda: system.energy.value_and_grad(x[:1]))
@@ -61,7 +64,7 @@ def plan_search(crew: Crew, budget: Budget) -> Effort:
             chains=chains, rungs=rungs, leapfrog=leapfrog, search_steps=0, shards=shards
         )
         if step < 0.5:  # a short pilot sees how busy the machine is
-            step = max(step, pilot(crew, effort, x[:COLUMNS]))
+            step = max(step, pilot(crew, effort, x[:columns]))
 
     seconds = max(1.0, budget.for_stage(QUENCHED, x.shape[-2]) - budget.elapsed)
     steps = seconds / step

@@ -271,7 +271,9 @@ def judge(
             error=known.error,
             basins=known.basins,
             final=compare(mol, repeated(final), mean[0], torsions, reference),
-            search=compare(mol, repeated(searched), pooled.mean_energy()[0], torsions, reference),
+            search=compare(
+                mol, repeated(searched), float(found.energy.double().mean()), torsions, reference
+            ),
             learned=None if relaxed is None else compare_set(mol, relaxed, torsions, reference),
             before=None if drawn is None else compare_set(mol, drawn, torsions, reference),
         )

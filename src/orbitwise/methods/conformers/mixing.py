@@ -17,7 +17,7 @@ from orbitwise.molecules.metrics.torsions import Torsion, find_torsions
 
 MIXED = 1.05  # split R-hat above which populations may be off by more than their errors
 IMAGES = 72  # of a torsion, at most
-WELL_MIXED = 1.01  # below which the search may stop
+WELL_MIXED = 1.03  # below which the search may stop
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ fitted to frames of a search and corrected by a Metropolis test (Tierney, Ann. S
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +22,7 @@ from orbitwise.molecules.search.rotors import Rotors
 from orbitwise.processes.von_mises import (
     LOG_TURN,
     ProductMixture,
+    VonMisesMixture,
     sample_von_mises,
     wrap_angle,
 )
@@ -178,6 +180,20 @@ class MixtureMove:
             law = ProductMixture(*(v.unsqueeze(angles.ndim - 3).float() for v in parts))
             found.append(TorsionProposal(which, law, shares[kind]))
         return cls(rotors, tuple(found))
+
+    @classmethod
+    def from_law(cls, rotors: Rotors, law: VonMisesMixture, *, floor: float = 0.05) -> MixtureMove:
+        """Single rotors from given laws ``(*L, R, K)``, those of a network for instance; ``floor``
+        as in ``from_angles``."""
+        weight = law.log_weight.log_softmax(-1)
+        level = torch.full_like(weight[..., :1], floor).log()
+        zero = torch.zeros_like(level)
+        products = VonMisesMixture(
+            torch.cat([weight + math.log1p(-floor), level], -1),
+            torch.cat([law.mean, zero], -1),
+            torch.cat([law.concentration, zero], -1),
+        ).products
+        return cls(rotors, (TorsionProposal(torch.arange(len(rotors)).unsqueeze(-1), products),))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the move is, as tensors by name: for files and other processes."""

@@ -1,0 +1,89 @@
+"""Energies of rotatable bonds as functions of their torsion, from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rdkit import Chem
+from torch import Tensor
+
+from orbitwise.errors import InputError
+from orbitwise.molecules.torsion_graph import TorsionData
+from orbitwise.units import KCAL_PER_MOL_K
+
+SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class TorsionProfiles:
+    """R rotors: ``smiles`` of each, ``atoms: (R, 4)`` in the order of the SMILES (hydrogens after
+    all others), ``energy_kcal: (R, G)`` at G even angles from -180° on."""
+
+    smiles: tuple[str, ...]
+    atoms: np.ndarray
+    energy_kcal: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.smiles)
+
+    def shares(self, temperature: float) -> Tensor:
+        """Boltzmann shares of the angles, ``(R, G)`` float64; temperature in K."""
+        energy = torch.from_numpy(self.energy_kcal).double()
+        return (-energy / (KCAL_PER_MOL_K * temperature)).softmax(-1)
+
+    def data(self, temperature: float) -> TorsionData:
+        """What a network reads, one graph for each different SMILES."""
+        unique = list(dict.fromkeys(self.smiles))
+        molecules = [Chem.AddHs(Chem.MolFromSmiles(s)) for s in unique]
+        number = {s: k for k, s in enumerate(unique)}
+        rotors = [(number[s], a) for s, a in zip(self.smiles, self.atoms, strict=True)]
+        return TorsionData.of(molecules, rotors, self.shares(temperature))
+
+
+def read_torsion_profiles(path: str | Path, splits: Sequence[str] = ()) -> TorsionProfiles:
+    """The rotors of an ``.npz`` archive: ``smiles (R,)``, ``atoms (R, 4)``, ``energy_kcal (R, G)``,
+    ``angle_degree (G,)`` even from -180 on, and ``split (R,)`` (0 train, 1 validation, 2 test; all
+    are train without).
+
+    ``splits``: only those of these, all when empty. Raises ``InputError`` with the file, the array
+    or the row, and what to do.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as an .npz archive of torsion profiles ({error})"
+        ) from None
+    if missing := {"smiles", "atoms", "energy_kcal", "angle_degree"} - arrays.keys():
+        raise InputError(f"{path}: no array {', '.join(sorted(missing))}; see the documentation")
+    smiles, atoms, energy = arrays["smiles"], arrays["atoms"], arrays["energy_kcal"]
+    rows, grid = len(smiles), arrays["angle_degree"]
+    if atoms.shape != (rows, 4) or energy.shape != (rows, len(grid)):
+        raise InputError(
+            f"{path}: {rows} SMILES need atoms ({rows}, 4) and energy_kcal ({rows}, {len(grid)});"
+            f" found {atoms.shape} and {energy.shape}"
+        )
+    even = -180 + 360 / max(len(grid), 1) * np.arange(len(grid))
+    if len(grid) < 8 or not np.allclose(grid, even, atol=0.01):
+        raise InputError(
+            f"{path}: angle_degree must be at least 8 even angles -180, ..., below 180; bring the"
+            " profiles onto such a grid"
+        )
+    if bad := np.flatnonzero(~np.isfinite(energy).all(1)).tolist():
+        raise InputError(f"{path}: energy_kcal of row {bad[0]} is not finite; leave the row out")
+    split = arrays.get("split", np.zeros(rows, dtype=int))
+    wanted = [SPLITS[name] for name in splits] or list(SPLITS.values())
+    keep = np.flatnonzero(np.isin(split, wanted))
+    for row in keep:
+        if Chem.MolFromSmiles(str(smiles[row])) is None:
+            raise InputError(f"{path}: row {row}: RDKit cannot read the SMILES {smiles[row]!r}")
+    if not len(keep):
+        raise InputError(f"{path}: there is no rotor of {', '.join(splits) or 'any split'}")
+    return TorsionProfiles(
+        tuple(str(smiles[row]) for row in keep), atoms[keep].astype(int), energy[keep]
+    )
