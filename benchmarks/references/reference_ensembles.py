@@ -2,9 +2,10 @@
 
     python -m benchmarks.references.reference_ensembles [NAME ...]
 
-Replica exchange without learned moves and of another seed than what is judged, until the torsions
-are worth ten times the samples that the command asks for, or for ``MINUTES``. Existing files are
-kept; remove one to compute it again.
+Replica exchange of another seed than what is judged, until the torsions are worth ten times the
+samples that the command asks for, or for ``MINUTES``; without learned moves, except for the
+molecules of ``LEARNED``, which would take hours. Existing files are kept; remove one to compute it
+again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from orbitwise.runs.stages import Pipeline
 FOLDER = "benchmarks/references"
 PRECISION = 0.01 / 10**0.5  # of populations: ten times the samples of the command
 MINUTES = 12.0
+LEARNED = ("sildenafil",)
 QUENCHED = 15_000  # frames behind the populations
 SEED = 1000  # the ensembles that are judged have others
 
@@ -45,7 +47,11 @@ def compute(name: str) -> Reference:
     """One molecule."""
     begin = time.monotonic()
     config = ConformersConfig(
-        smiles=MOLECULES[name], seed=SEED, learner="none", budget=MINUTES, precision=PRECISION
+        smiles=MOLECULES[name],
+        seed=SEED,
+        learner="torsions" if name in LEARNED else "none",
+        budget=MINUTES,
+        precision=PRECISION,
     )
     system, _ = build_system(config)
     crew = Crew.of(config, system)

@@ -24,6 +24,7 @@ from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed
 from orbitwise.molecules.search.mixture_move import MixtureMove
+from orbitwise.molecules.search.stereo import Stereo
 from orbitwise.runs.stages import Kept, Pipeline, Stage, Step
 from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
@@ -174,13 +175,7 @@ class Search(Step[Found]):
         """Quenched embeddings, tuned step sizes, a first look for the mixtures, and the rest of the
         warm-up."""
         system, shards = self.system, effort.shards or 1
-        starts = torch.as_tensor(
-            embed(system.mol, effort.chains, self.config.seed),
-            device=system.device,
-            dtype=system.dtype,
-        )
-        starts = minimise(starts, system.energy, tolerance=5.0, max_steps=100).x
-        starts = starts - starts.mean(-2, keepdim=True)
+        starts = self._starts(effort.chains)
         tune = effort.warm // 3
         seeds = [self.config.seed + SHARD_SEEDS * k for k in range(shards)]
         parts = [
@@ -202,6 +197,21 @@ class Search(Step[Found]):
         found = replace(found, columns=look.columns, mixture=mixture)
         warm = self._round(effort, found, effort.warm - tune - effort.warm // 3)
         return self._nothing(effort, warm.columns, mixture)
+
+    def _starts(self, count: int) -> Tensor:
+        """Quenched embeddings ``(count, N, 3)`` of the right stereochemistry: one that has lost it
+        in the quench is replaced by another one."""
+        system = self.system
+        embedded = torch.as_tensor(
+            embed(system.mol, count, self.config.seed), device=system.device, dtype=system.dtype
+        )
+        stereo = Stereo.from_mol(system.mol, embedded[0])
+        starts = minimise(embedded, system.energy, tolerance=5.0, max_steps=100).x
+        kept = (stereo.keeps(starts) & stereo.keeps(embedded)).nonzero().flatten()
+        if not len(kept):  # not even one: from where they were embedded
+            starts, kept = embedded, stereo.keeps(embedded).nonzero().flatten()
+        starts = starts[kept[torch.arange(count, device=kept.device) % len(kept)]]
+        return starts - starts.mean(-2, keepdim=True)
 
     def _nothing(
         self, effort: Effort, columns: tuple[Columns, ...], mixture: MixtureMove | None = None
@@ -312,6 +322,7 @@ class _Clock:
         self.begin = self.last = time.monotonic()
         self.rate: float | None = None
         self.left = 0.0
+        self.looked, self.mixing = 0, Mixing(math.inf, 1.0)
 
     def made(self, steps: int) -> None:
         now = time.monotonic()
@@ -337,8 +348,9 @@ class _Clock:
         if self.rate is None:
             return 8 if room > 0 else 0
 
-        now = mixing(found)
-        self.last = time.monotonic()
+        if found.steps >= 1.1 * self.looked:  # looking costs the more the longer the search is
+            self.looked, self.mixing = found.steps, mixing(found)
+        now, self.last = self.mixing, time.monotonic()
         missing = 0.25 / self.precision**2 - now.effective_samples
         pace = now.effective_samples / max(self.elapsed, 1e-6)
         self.left = max(0.0, min(room, missing / max(pace, 1e-6)))
