@@ -316,7 +316,7 @@ def key_figures(case: Case, rows: tuple[ConformerRow, ...]) -> tuple[KeyFigure, 
         effective(case),
         KeyFigure(
             "energy",
-            ENERGIES.get(config.energy, config.energy),
+            ENERGIES.get(config.energy, config.energy).split(" (")[0].split(":")[-1],
             f"{config.solvent or 'gas phase'}, {config.temperature:g} K",
         ),
         KeyFigure(
