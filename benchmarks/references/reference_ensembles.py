@@ -3,9 +3,9 @@
     python -m benchmarks.references.reference_ensembles [NAME ...]
 
 Replica exchange of another seed than what is judged, until the torsions are worth ten times the
-samples that the command asks for, or for ``MINUTES``; without learned moves, except for the
-molecules of ``LEARNED``, which would take hours. Existing files are kept; remove one to compute it
-again.
+samples that the command asks for, or for ``MINUTES``; without learned moves for
+the molecules of ``PLAIN``; the others would take hours. Existing files are kept; remove one to
+compute it again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.crew import Crew, threads
 from orbitwise.methods.conformers.effort import PlanSearch
 from orbitwise.methods.conformers.energy import build_system
-from orbitwise.methods.conformers.judge import bond_lengths
+from orbitwise.methods.conformers.judge import bond_lengths, conformers_of
 from orbitwise.methods.conformers.mixing import Watched, angles, match_of
 from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.molecules.files.reference import Reference
-from orbitwise.molecules.metrics.conformers import find_conformers, populations
+from orbitwise.molecules.metrics.conformers import populations
 from orbitwise.molecules.metrics.torsions import find_torsions
 from orbitwise.runs.stages import Pipeline
 
 FOLDER = "benchmarks/references"
 PRECISION = 0.01 / 10**0.5  # of populations: ten times the samples of the command
-MINUTES = 12.0
-LEARNED = ("sildenafil",)
+MINUTES = 3.0
+PLAIN = ("butane", "difluoroethane", "methylacetamide", "lactone", "cyclohexane")
 QUENCHED = 15_000  # frames behind the populations
 SEED = 1000  # the ensembles that are judged have others
 
@@ -49,7 +49,7 @@ def compute(name: str) -> Reference:
     config = ConformersConfig(
         smiles=MOLECULES[name],
         seed=SEED,
-        learner="torsions" if name in LEARNED else "none",
+        learner="none" if name in PLAIN else "torsions",
         budget=MINUTES,
         precision=PRECISION,
     )
@@ -63,16 +63,14 @@ def compute(name: str) -> Reference:
 
     torsions, chains = find_torsions(system.mol), found.energy.shape[1]
     kept = found.x[:: max(1, found.energy.numel() // QUENCHED)]
-    quenched = crew.quench(kept.flatten(0, 1), 1.0, 200)
-
-    def refine(x):
-        tight = crew.quench(x, 0.05, 1000)
-        return tight.x, tight.energy
-
-    clusters = find_conformers(quenched.x, quenched.energy, match_of(system.mol), refine=refine)
+    frames = kept.flatten(0, 1)
+    even = torch.full((len(frames),), 1 / len(frames))
+    match = match_of(system.mol)
+    with threads(1):
+        clusters, labels = conformers_of({"search": frames}, crew, match, even)
     half = 2 * torch.arange(len(kept)) // len(kept)
     share = populations(
-        clusters.label,
+        labels["search"],
         len(clusters),
         blocks=(half[:, None] * chains + torch.arange(chains)).flatten(),
     )

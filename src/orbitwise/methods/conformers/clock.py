@@ -19,7 +19,7 @@ from orbitwise.training import Progress, ProgressBar
 Show = Callable[[Progress], None]
 
 END = 6.0  # processor seconds that writing the report takes
-QUENCH = 2e-5  # processor seconds for a frame and an atom (and ten more) to be quenched and counted
+QUENCH = 5e-5  # processor seconds for a frame and an atom (and ten more) to be quenched and counted
 NAMES = {
     "plan": "planning",
     "search": "search",

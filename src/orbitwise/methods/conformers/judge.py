@@ -53,6 +53,9 @@ RESOLVED = 0.01  # a basin counts above this population
 # the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
 REPEATED = 6000  # samples that stand for an ensemble in a histogram
+# A quench that stops earlier lies on the slope of a shallow basin, nearer to another minimum (kT/Å,
+# steps); conformers themselves are brought down further
+QUENCHED, DOWN = (0.1, 500), (0.02, 1000)
 PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
 
 
@@ -229,7 +232,7 @@ def judge(
         clusters, labels = conformers_of(sets, crew, match, final.weight)
 
         def belong(x: Tensor) -> Tensor:
-            return assign(crew.quench(x, 1.0, 200).x, clusters, match, rmsd=SAME_RMSD)
+            return assign(crew.quench(x, *QUENCHED).x, clusters, match, rmsd=SAME_RMSD)
 
         start = belong(drawn.x[relaxed.start[:PAIRS]]) if relaxed is not None else None
         ends = belong(weighed.x) if value is not None and value.usable else None
@@ -306,10 +309,10 @@ def conformers_of(
     first set first, and the conformer of every structure."""
 
     def refine(x: Tensor) -> tuple[Tensor, Tensor]:
-        tight = crew.quench(x, 0.05, 1000)
+        tight = crew.quench(x, *DOWN)
         return tight.x, tight.energy
 
-    loose = crew.quench(torch.cat(list(sets.values())), 1.0, 200)
+    loose = crew.quench(torch.cat(list(sets.values())), *QUENCHED)
     clusters = find_conformers(
         loose.x, loose.energy, match, refine=refine, rmsd=SAME_RMSD, deviation=SAME_ATOM
     )
