@@ -21,8 +21,8 @@ from benchmarks.tools.benchmark import benchmark
 from benchmarks.tools.rows import Row, write_rows
 from orbitwise.energies import Counted
 from orbitwise.methods.conformers.energy import build_energy, placed
+from orbitwise.methods.conformers.exchange.search import search
 from orbitwise.methods.conformers.levels import LEAPFROG, carry_up
-from orbitwise.methods.conformers.search import search
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.mixing import effective_sample_size
 from orbitwise.molecules.metrics.torsions import find_torsions

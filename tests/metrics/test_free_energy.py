@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from orbitwise.energies import Counted, Energy
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.diffusion.weights import Weighed, weigh, words, worth
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import Effort, System
-from orbitwise.methods.conformers.weights import Weighed, weigh, words, worth
 from orbitwise.metrics.free_energy import (
     agreement,
     from_blocks,

@@ -12,17 +12,18 @@ import torch
 from filelock import FileLock
 
 from orbitwise.errors import EnergyError, InputError
-from orbitwise.methods.conformers import learner, page
-from orbitwise.methods.conformers.columns import thinning
+from orbitwise.methods.conformers import page
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
-from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.deliver import choose
+from orbitwise.methods.conformers.diffusion import learner
+from orbitwise.methods.conformers.diffusion.weights import Worth
 from orbitwise.methods.conformers.energy import build_system
-from orbitwise.methods.conformers.mixing import Mixing
-from orbitwise.methods.conformers.pooled import Pooled, fewer, of_search
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.exchange.columns import thinning
+from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.mixing import Mixing
+from orbitwise.methods.conformers.exchange.pooled import Pooled, fewer, of_search
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import Effort
-from orbitwise.methods.conformers.weights import Worth
 from orbitwise.molecules.files.reference import Reference
 
 EFFORT = Effort(

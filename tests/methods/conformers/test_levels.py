@@ -10,8 +10,8 @@ import torch
 from orbitwise.energies import Counted
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers import levels
+from orbitwise.methods.conformers.exchange.search import search
 from orbitwise.methods.conformers.levels import Levels, carry_up
-from orbitwise.methods.conformers.search import search
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.mixing import effective_sample_size
 from orbitwise.molecules import MMFF94

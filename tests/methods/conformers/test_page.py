@@ -13,7 +13,7 @@ import pytest
 from orbitwise.methods.conformers import command, judge, page, words
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
 from orbitwise.methods.conformers.deliver import choose
-from orbitwise.methods.conformers.mixing import Mixing
+from orbitwise.methods.conformers.exchange.mixing import Mixing
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 
@@ -155,7 +155,7 @@ def test_a_learner_far_off_is_called_unusable(finished, monkeypatch):
     shift = case.found.energy.double().mean() - energy.double().mean()
 
     def with_learner(gap: float):
-        from orbitwise.methods.conformers.relax import Relaxed
+        from orbitwise.methods.conformers.diffusion.relax import Relaxed
 
         relaxed = Relaxed(x, energy + shift + gap, np.arange(len(x)), energy[:4], energy[0] * 0)
         learned = dataclasses.replace(k, populations=case.verdict.searched)

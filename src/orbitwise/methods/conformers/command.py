@@ -25,8 +25,10 @@ from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.methods.conformers import page
 from orbitwise.methods.conformers.clock import Budget, Overall, shown
 from orbitwise.methods.conformers.config import ConformersConfig
-from orbitwise.methods.conformers.crew import Crew, threads
-from orbitwise.methods.conformers.draw import Draw, Drawn
+from orbitwise.methods.conformers.diffusion.draw import Draw, Drawn
+from orbitwise.methods.conformers.diffusion.learner import NETWORK, Learn, network_size
+from orbitwise.methods.conformers.diffusion.relax import Relax, Relaxed
+from orbitwise.methods.conformers.diffusion.weights import Weigh, Weighed
 from orbitwise.methods.conformers.effort import (
     PlanLearner,
     PlanSearch,
@@ -34,14 +36,12 @@ from orbitwise.methods.conformers.effort import (
     share_of_search,
 )
 from orbitwise.methods.conformers.energy import above, known_energy, opened, zwitterion_warning
+from orbitwise.methods.conformers.exchange.crew import Crew, threads
+from orbitwise.methods.conformers.exchange.search import Found, Search
 from orbitwise.methods.conformers.judge import judge
-from orbitwise.methods.conformers.learner import NETWORK, Learn, network_size
 from orbitwise.methods.conformers.levels import Carry, Levels
-from orbitwise.methods.conformers.relax import Relax, Relaxed
-from orbitwise.methods.conformers.search import Found, Search
 from orbitwise.methods.conformers.summary import Case, summary
 from orbitwise.methods.conformers.system import LEARNED_MOVES, Effort, System
-from orbitwise.methods.conformers.weights import Weigh, Weighed
 from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from orbitwise.methods.conformers.diffusion.weights import Weighed, Worth
+from orbitwise.methods.conformers.exchange.mixing import MIXED, Mixing
+from orbitwise.methods.conformers.exchange.pooled import Delivered, combed
 from orbitwise.methods.conformers.levels import Levels
-from orbitwise.methods.conformers.mixing import MIXED, Mixing
-from orbitwise.methods.conformers.pooled import Delivered, combed
-from orbitwise.methods.conformers.weights import Weighed, Worth
 
 FEWEST = 30  # independent samples that populations may rest on
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
 from orbitwise.methods.conformers.clock import Budget
-from orbitwise.methods.conformers.columns import begin
 from orbitwise.methods.conformers.config import ConformersConfig
-from orbitwise.methods.conformers.crew import Crew
-from orbitwise.methods.conformers.learner import build_learner
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.diffusion.learner import build_learner
+from orbitwise.methods.conformers.diffusion.weights import network_evaluations
+from orbitwise.methods.conformers.exchange.columns import begin
+from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import Effort, System
-from orbitwise.methods.conformers.weights import network_evaluations
 from orbitwise.molecules.molecule import embed, to_batch
 from orbitwise.molecules.symmetry import symmetry
 from orbitwise.objectives.denoiser import Denoiser

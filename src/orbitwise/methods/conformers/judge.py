@@ -9,7 +9,6 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
-from orbitwise.methods.conformers.crew import Crew
 from orbitwise.methods.conformers.deliver import (
     Choice,
     choose,
@@ -17,13 +16,14 @@ from orbitwise.methods.conformers.deliver import (
     of_levels,
     of_weights,
 )
-from orbitwise.methods.conformers.draw import Drawn
+from orbitwise.methods.conformers.diffusion.draw import Drawn
+from orbitwise.methods.conformers.diffusion.relax import Relaxed
+from orbitwise.methods.conformers.diffusion.weights import Weighed, Worth, worth
+from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched, angles, match_of
+from orbitwise.methods.conformers.exchange.pooled import Delivered, Pooled, fewer, of_search
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.levels import Levels
-from orbitwise.methods.conformers.mixing import Mixing, Watched, angles, match_of
-from orbitwise.methods.conformers.pooled import Delivered, Pooled, fewer, of_search
-from orbitwise.methods.conformers.relax import Relaxed
-from orbitwise.methods.conformers.search import Found
-from orbitwise.methods.conformers.weights import Weighed, Worth, worth
 from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.free_energy import (
     Agreement,

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.clock import Budget, Clock, shown
-from orbitwise.methods.conformers.crew import threads
 from orbitwise.methods.conformers.effort import plan_particles
-from orbitwise.methods.conformers.pooled import of_search
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.exchange.crew import threads
+from orbitwise.methods.conformers.exchange.pooled import of_search
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules.search.stereo import Stereo
 from orbitwise.runs.stages import Kept, Pipeline, Step

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orbitwise.methods.conformers.mixing import angles
+from orbitwise.methods.conformers.diffusion.weights import STEPS
+from orbitwise.methods.conformers.diffusion.weights import words as weight_words
+from orbitwise.methods.conformers.exchange.mixing import angles
 from orbitwise.methods.conformers.summary import Case
-from orbitwise.methods.conformers.weights import STEPS
-from orbitwise.methods.conformers.weights import words as weight_words
 from orbitwise.methods.conformers.words import (
     SHORT,
     above,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from orbitwise.methods.conformers.clock import Clock, shown
-from orbitwise.methods.conformers.draw import CHUNK, renumber
-from orbitwise.methods.conformers.search import Found
+from orbitwise.methods.conformers.diffusion.draw import CHUNK, renumber
+from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.molecules.handedness import stereo_elements

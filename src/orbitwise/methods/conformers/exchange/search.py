@@ -15,11 +15,11 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.clock import Budget, shown
-from orbitwise.methods.conformers.columns import Columns, Round, advance, begin, thinning
 from orbitwise.methods.conformers.config import ConformersConfig
-from orbitwise.methods.conformers.crew import Crew
-from orbitwise.methods.conformers.mixing import Mixing, Watched
-from orbitwise.methods.conformers.pooled import Pooled
+from orbitwise.methods.conformers.exchange.columns import Columns, Round, advance, begin, thinning
+from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched
+from orbitwise.methods.conformers.exchange.pooled import Pooled
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed

@@ -1,0 +1,1 @@
+"""The diffusion model that may run beside the search: learn, weigh, draw, relax."""

@@ -1,0 +1,1 @@
+"""The search: replica exchange in columns that processes share, and all that it paid for as one."""
