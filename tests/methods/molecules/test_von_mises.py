@@ -114,6 +114,19 @@ def test_conformers_that_cannot_be_made_are_said(run, tmp_path, monkeypatch):
     assert any(f"{left} of 40" in line for line in outcome.lines)
 
 
+def test_a_molecule_that_cannot_be_embedded_is_said(run, monkeypatch):
+    real = von_mises.conformers
+
+    def conformers(network, mol, *rest):
+        if mol.GetAtomWithIdx(3).GetAtomicNum() == 7:
+            raise InputError("no geometry")
+        return real(network, mol, *rest)
+
+    monkeypatch.setattr(von_mises, "conformers", conformers)
+    with pytest.raises(InputError, match="CCCN: no conformer: no geometry"):
+        von_mises.sample(run, n=2)
+
+
 def test_plan_needs_no_energy(profiles):
     plan = von_mises.plan(configuration(profiles))
     assert plan.energy_calls == 0 and plan.model_calls == 480 and plan.parameters > 1000

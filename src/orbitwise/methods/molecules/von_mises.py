@@ -133,7 +133,7 @@ def sample(
 ) -> Outcome:
     """Conformers of the molecules of the held-out profiles, or of the SMILES in the file
     ``molecules``: ``samples.npz`` and ``.sdf``. Raises ``InputError`` for a SMILES that cannot be
-    used, with its line."""
+    used, with its line; what RDKit cannot embed, and what clashes, is said by name."""
     run = writable_folder(run)
     config, network, step = load(run)
     if molecules is None:
@@ -145,22 +145,29 @@ def sample(
     else:
         asked = read_smiles(molecules, seed)
 
-    count, result, failed = n or config.sampling.count, [], []
+    count, tries = n or config.sampling.count, config.sampling.tries
+    result, failed = [], []
     if count < 1:
         raise InputError(f"n must be at least 1, got {n}")
     for m in asked:  # molecules of different sizes
-        drawn = conformers(network, m.mol, count, config.sampling, seed)
+        try:
+            drawn = conformers(network, m.mol, count, config.sampling, seed)
+        except InputError as error:  # nothing to start from
+            failed.append(f"{m.smiles}: no conformer: {error}")
+            continue
         if drawn.failed:
-            failed.append(f"{m.smiles}: {drawn.failed} of {count}")
+            failed.append(f"{m.smiles}: {drawn.failed} of {count} clashed at all {tries} tries")
         x = drawn.positions - drawn.positions.mean(1, keepdim=True)
         result.append(Conformers(m.mol, x.numpy().astype("f4"), m.smiles, m.where, "test"))
     whole = [m for m in result if len(m)]
+    if not whole:
+        raise InputError(f"{run}: there is no conformer of any molecule; {failed[0]}")
     write_conformer_set(run / "samples.npz", whole)
     write_conformer_sdf(run / "samples.sdf", whole)
     made = sum(map(len, result))
     text = [
         f"{run}: {made} conformers of {len(asked)} molecules in samples.sdf and samples.npz",
-        *(f"warning: clashed at all {config.sampling.tries} tries: {line}" for line in failed),
+        *(f"warning: {line}" for line in failed),
         *unfinished(step, config.train.steps),
     ]
     return Outcome(run, result, text)
