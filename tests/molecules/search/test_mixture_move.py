@@ -186,7 +186,7 @@ def test_butane_with_a_force_field_against_torsion_and_hmc_moves():
 
     mol, x = molecule("CCCC")
     energy = MMFF94(mol, temperature=300.0)
-    x = (x - x.mean(-2, keepdim=True)).repeat(40, 1, 1)
+    x = (x - x.mean(-2, keepdim=True)).repeat(24, 1, 1)
     rotors = Rotors.from_mol(mol)
     found = []
     for seed in (0, 1):
@@ -203,7 +203,7 @@ def test_butane_with_a_force_field_against_torsion_and_hmc_moves():
         error = trans.std() / effective_sample_size(trans).sqrt()
         found.append((trans.mean(), error))
     (a, da), (b, db) = found
-    assert (a - b).abs() < 4 * (da.square() + db.square()).sqrt() and max(da, db) < 0.06
+    assert (a - b).abs() < 4 * (da.square() + db.square()).sqrt() and max(da, db) < 0.08
 
 
 def test_fit_is_reproducible_and_goes_through_tensors_and_pickle():
