@@ -146,7 +146,13 @@ def test_list_is_by_family():
 @pytest.mark.parametrize("preset", configuration.presets())
 def test_presets_fit_their_schema(preset):
     needs_data = preset.startswith(
-        ("orbit_diffusion/", "dynamics/", "molecule_conformers/", "protein_backbones/")
+        (
+            "orbit_diffusion/",
+            "dynamics/",
+            "molecule_conformers/",
+            "protein_backbones/",
+            "von_mises/",
+        )
     )
     config = configuration.load(preset, ["data=frames.extxyz"] if needs_data else [])
     assert isinstance(config, BaseModel)
