@@ -121,6 +121,13 @@ def conformers(
         str | None,
         typer.Option(help="Implicit solvent of xtb, as in water.", show_default="gas phase"),
     ] = None,
+    search_energy: Annotated[
+        str | None,
+        typer.Option(
+            help="A cheaper energy to search with; its samples are carried to --energy.",
+            show_default="mmff94 for aimnet2 and xtb",
+        ),
+    ] = None,
     fast: Annotated[
         bool,
         typer.Option("--fast", help="A first look: --budget 1 --precision 0.03 unless given."),
@@ -150,6 +157,13 @@ def conformers(
         str | None,
         typer.Option(
             help="What helps the search: torsions, diffusion, or none.", show_default="torsions"
+        ),
+    ] = None,
+    effort: Annotated[
+        Path | None,
+        typer.Option(
+            help="The summary.json of a run whose steps to repeat, in place of a budget.",
+            show_default=False,
         ),
     ] = None,
     charge: Annotated[
@@ -189,6 +203,8 @@ def conformers(
         temperature=temperature,
         energy=energy,
         solvent=solvent,
+        search_energy=search_energy,
+        effort=effort,
         budget=budget,
         precision=precision,
         processes=processes,

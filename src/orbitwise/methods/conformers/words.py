@@ -225,6 +225,11 @@ def lines(case: Case, told: dict) -> tuple[str, ...]:
             f"{row.what}: {row.samples} (goal {row.target}: {'reached' if row.good else 'MISSED'})"
         )
     text += [f"warning: {warning}" for warning in further(case, told)]
+    effort = case.effort
+    text.append(
+        f"effort: {effort.search_steps} steps of {effort.chains} columns of {effort.rungs}"
+        f" replicas; --effort {case.folder / 'summary.json'} repeats it elsewhere"
+    )
     return (*text, f"report: {case.folder / 'report.html'}")
 
 

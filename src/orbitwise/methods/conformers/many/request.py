@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,8 @@ class Request:
         if charge is not None and inputs.file is None:
             raise InputError("--charge is for files without bonds; a SMILES says its charges")
         given = {key: value for key, value in options.items() if value is not None}
+        if isinstance(given.get("effort"), Path):
+            given["effort"] = effort_of(given["effort"])
         found = cls(argument, inputs, {**(FAST if fast else {}), **given}, jobs)
         if inputs.single is not None and jobs is not None:
             raise InputError(
@@ -114,5 +117,16 @@ class Request:
         words = ["orbitwise", "conformers", shlex.quote(self.argument)]
         for key, value in self.options.items():
             if key != "effort":
-                words += [f"--{key}", shlex.quote(str(value))]
+                words += [f"--{key.replace('_', '-')}", shlex.quote(str(value))]
         return " ".join([*words, *(["--jobs", str(self.jobs)] if self.jobs else [])])
+
+
+def effort_of(summary: Path) -> dict:
+    """What a run came to, from its ``summary.json``; ``InputError`` where that says nothing."""
+    try:
+        return json.loads(summary.read_text(encoding="utf-8"))["effort"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--effort {summary}: no effort can be read from it ({error}); name the summary.json of"
+            " a finished run"
+        ) from error
