@@ -32,10 +32,11 @@ from benchmarks.tools.places import REFERENCES, kept
 from benchmarks.tools.rows import Row, write_rows
 from orbitwise.methods.conformers.clock import Budget
 from orbitwise.methods.conformers.command import ConformersConfig, run
+from orbitwise.methods.conformers.compare import compare
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
 from orbitwise.methods.conformers.exchange.search import Search
-from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD, compare
+from orbitwise.methods.conformers.judge import SAME_ATOM, SAME_RMSD
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import assign, find_conformers, matching

@@ -14,11 +14,11 @@ from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods.conformers import page
 from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
+from orbitwise.methods.conformers.compare import bond_lengths, compare
 from orbitwise.methods.conformers.diffusion import draw, learner, relax, weights
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange import search
 from orbitwise.methods.conformers.exchange.mixing import angles
-from orbitwise.methods.conformers.judge import bond_lengths, compare
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.torsions import find_torsions

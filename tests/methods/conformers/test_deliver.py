@@ -20,9 +20,9 @@ from orbitwise.methods.conformers.diffusion.weights import Worth
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange.columns import thinning
 from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.exchange.mixing import Mixing
 from orbitwise.methods.conformers.exchange.pooled import Pooled, fewer, of_search
-from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 
@@ -192,3 +192,9 @@ def test_the_budget_bounds_the_clock(tmp_path):
     begin = time.monotonic()
     run(config(tmp_path / "run", effort=None, budget=0.25, precision=0.001))
     assert time.monotonic() - begin < 45  # 15 s were asked for; the machine may be busy
+
+
+def test_no_time_at_all_leaves_an_answer_that_is_headed_so(tmp_path):
+    outcome = run(config(tmp_path / "run", effort=None, budget=0.001))
+    assert outcome.exit_code == 3 and outcome.result["search"]["steps"] >= 16
+    assert sum(row["population"] for row in outcome.result["conformers"]) == pytest.approx(1)

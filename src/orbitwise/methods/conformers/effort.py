@@ -17,7 +17,7 @@ from orbitwise.methods.conformers.diffusion.learner import build_learner
 from orbitwise.methods.conformers.diffusion.weights import network_evaluations
 from orbitwise.methods.conformers.exchange.columns import begin
 from orbitwise.methods.conformers.exchange.crew import Crew
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import embed, to_batch
 from orbitwise.molecules.symmetry import symmetry
