@@ -123,10 +123,12 @@ def stages_of(
             warnings = [*warnings, *filter(None, [zwitterion_warning(system.mol, config.solvent)])]
 
         pipe = Pipeline(folder, system.energy.counts, stage_key(below, earlier), system.device)
-        save_run(config, folder)
+        if not (folder / "config.yaml").exists():
+            save_run(config, folder)
         with shown("plan"):
             pipe.take(PlanSearch(crew, budget, whole=earlier))
         pipe.take(Search(system, below, crew, budget))
+        save_run(config, folder)  # not before: what is refused leaves the folder as it was
 
         failed = None
         if high is not None:
@@ -274,6 +276,9 @@ def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
 
     mine, theirs = job(config), job(there)
     other = {k: v for k, v in theirs.items() if v != mine[k]}
+    learned = config.learner == "torsions", there.learner == "torsions"
+    if "learner" in there.model_fields_set and learned[0] != learned[1]:
+        other["learner"] = there.learner
     if other:
         told = ", ".join(f"{k} {v}" for k, v in other.items())
         raise InputError(

@@ -165,7 +165,8 @@ class Search(Step[Found]):
                 if time.monotonic() - saved > KEEP_EVERY:
                     saved = time.monotonic()
                     pipe.save(self, found)
-        return replace(found, info=found.info | {"budget_minutes": self.config.budget})
+        minutes = None if effort.search_steps else self.config.budget  # an effort spends no budget
+        return replace(found, info=found.info | {"budget_minutes": minutes})
 
     def settles(self, result: Found) -> dict:
         """What comes after depends on how long the search was."""
