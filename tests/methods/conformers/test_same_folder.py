@@ -8,6 +8,7 @@ import pytest
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
+from orbitwise.methods.conformers.exchange import search
 from orbitwise.methods.conformers.system import Effort
 
 EFFORT = Effort(
@@ -72,3 +73,14 @@ def test_without_its_plan_a_search_is_not_lost(first):
     with pytest.raises(InputError, match="would be lost"):
         run(methanol(first, effort=None, budget=0.02))
     assert run(methanol(first)).result["search"]["steps"] == 30
+
+
+def test_a_budget_that_is_spent_before_the_first_step_gives_an_answer_that_says_so(tmp_path):
+    outcome = run(methanol(tmp_path / "tiny", effort=None, budget=1e-6))
+
+    assert outcome.exit_code == 3
+    assert outcome.result["search"]["steps"] == search.LEAST
+    assert "Not converged" in outcome.lines[0]
+
+    again = run(methanol(tmp_path / "tiny", effort=None, budget=1e-6))
+    assert again.result["search"]["steps"] == search.LEAST

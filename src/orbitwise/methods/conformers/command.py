@@ -35,7 +35,13 @@ from orbitwise.methods.conformers.effort import (
     plan_search,
     share_of_search,
 )
-from orbitwise.methods.conformers.energy import above, known_energy, opened, zwitterion_warning
+from orbitwise.methods.conformers.energy import (
+    above,
+    cumulene_warning,
+    known_energy,
+    opened,
+    zwitterion_warning,
+)
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
 from orbitwise.methods.conformers.exchange.search import Found, Search
 from orbitwise.methods.conformers.judge import judge
@@ -116,6 +122,7 @@ def stages_of(
 ) -> Outcome:
     """Every stage that is missing; ``system`` has the energy of the search, that of ``below``."""
     crew = Crew.of(below, system)
+    warnings = [*warnings, *filter(None, [cumulene_warning(system.mol, config.energy)])]
     with ExitStack() as stack:
         high = None
         if below is not config:

@@ -33,6 +33,7 @@ from orbitwise.training import Progress
 FRAMES = 20_000  # of the target temperature are kept, more where a precision needs them
 ROUND = 4.0  # seconds that a round is meant to take
 KEEP_EVERY = 30.0  # seconds between two writings of what there is
+LEAST = 8  # steps that count, whatever the budget: without frames there is no answer at all
 SHARD_SEEDS = 1_000_003  # apart: the first shard has the seed of the run
 
 
@@ -141,7 +142,7 @@ class Search(Step[Found]):
         if asked:
             return result.steps == asked
         done = result.info["budget_minutes"]
-        enough = done is not None and self.config.budget <= done
+        enough = done is not None and self.config.budget <= done and result.info["steps"] >= LEAST
         return enough or self.mixing(result).precise(self.config.precision)
 
     @cached_property
@@ -346,8 +347,10 @@ class _Clock:
         atoms = found.x.shape[-2]
         whole = self.budget.for_stage(effort.quenched or 0, atoms)
         room = whole - self.budget.elapsed - self.spent
+        if (missing := LEAST - found.info["steps"]) > 0:
+            return missing
         if self.rate is None:
-            return 8 if room > 0 else 0
+            return LEAST if room > 0 else 0
 
         if found.steps >= 1.1 * self.looked:  # looking costs the more the longer the search is
             self.looked, self.mixing = found.steps, mixing(found)
