@@ -14,6 +14,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from orbitwise.errors import InputError
+from orbitwise.molecules import etkdg
 from orbitwise.molecules.handedness import relabel, stereo_elements
 from orbitwise.molecules.molecule import (
     bond_orders,
@@ -174,6 +175,13 @@ def test_embed_is_reproducible_and_refuses_the_impossible():
     assert not np.allclose(embed(mol, 5, seed=2), embed(mol, 5, seed=3))
     with pytest.raises(InputError, match="no three-dimensional geometry"):
         embed(parse_smiles("C1#CC1"), 2)
+
+
+def test_an_embedding_that_runs_out_of_time_is_none(monkeypatch):
+    monkeypatch.setattr(etkdg, "_PATIENCE", 1)  # second
+    crowded = parse_smiles("c1(C(C)(C)C)" + 4 * "c(C(C)(C)C)" + "c1C(C)(C)C")
+    with pytest.raises(InputError, match="no three-dimensional geometry"):
+        embed(crowded, 1, 0)
 
 
 def test_ctrl_c_stops_an_embedding():

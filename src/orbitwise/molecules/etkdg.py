@@ -40,6 +40,7 @@ def run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
     """At most ``n`` embeddings ``(n, N, 3)`` in Å by ETKDGv3, at least one; ``InputError`` where
     RDKit finds none."""
     work = Chem.Mol(mol)
+    work.RemoveAllConformers()
     parameters = AllChem.ETKDGv3()
     # RDKit seeds conformer i with (i + 1) times this number: 0 would make all of them the same
     parameters.randomSeed = 1 + int(seed) % 1_000_003
@@ -49,13 +50,14 @@ def run_etkdg(mol: Chem.Mol, n: int, seed: int) -> np.ndarray:
         parameters.timeout = _PATIENCE
     for parameters.useRandomCoords in (False, True):
         with captured_rdkit_log() as log:
-            found = list(AllChem.EmbedMultipleConfs(work, n, parameters))
+            AllChem.EmbedMultipleConfs(work, n, parameters)
         if any(
             "Interrupted" in line for line in log
         ):  # RDKit takes Ctrl-C for itself and returns nothing
             raise KeyboardInterrupt
-        if found:
-            return np.array([work.GetConformer(i).GetPositions() for i in found])
+        # the numbers that it returns name conformers that ran out of time, too
+        if found := [conformer.GetPositions() for conformer in work.GetConformers()]:
+            return np.array(found)
     raise InputError(
         "RDKit (ETKDGv3) finds no three-dimensional geometry for"
         f" {Chem.MolToSmiles(Chem.RemoveHs(mol))}; check the elements, and the stereochemistry for"

@@ -208,11 +208,8 @@ class Pipeline:
         self.key |= step.key
         self._before, self._begin = self._spent(), time.monotonic()
         stage = self.stages.load(step.name, self.key)
-        if step.precious and self.stages.made_otherwise(step.name, self.key):
-            raise InputError(
-                f"{self.stages.folder.parent} holds a finished {step.name} of other settings or of"
-                " another version, which would be lost; choose another folder with --out"
-            )
+        if step.precious:
+            self.refuse_loss(step.name, self.key)
 
         if stage is not None:
             for k, (energy, gradient) in stage.info["evaluations"].items():
@@ -229,6 +226,14 @@ class Pipeline:
         result = self._results[step.makes]
         self.key |= step.settles(result)
         return result
+
+    def refuse_loss(self, name: str, key: dict) -> None:
+        """``InputError`` where the stage ``name`` is there, and of other settings than ``key``."""
+        if self.stages.made_otherwise(name, key):
+            raise InputError(
+                f"{self.stages.folder.parent} holds a finished {name} of other settings or of"
+                " another version, which would be lost; choose another folder with --out"
+            )
 
     def save(self, step: Step[Result], result: Result) -> Stage:
         """Keep what a stage has so far, with its time and its evaluations."""

@@ -203,7 +203,8 @@ def test_an_interruption_keeps_what_was_finished(interrupted):
     there = [1, 3, 4, 5, 6]  # the second plan is made with the learner
     for k, (before, after) in zip(there, itertools.pairwise(written), strict=True):
         assert set(before) == set(order[:k])
-        assert all(after[name] == before[name] for name in before)
+        # a plan that is given is written down each time; what was computed is not
+        assert all(after[name] == before[name] for name in before if name != "plan")
     assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 

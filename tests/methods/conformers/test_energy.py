@@ -12,6 +12,7 @@ from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.energy import (
     build_energy,
     build_system,
+    cumulene_warning,
     known_energy,
     placed,
     zwitterion_warning,
@@ -189,3 +190,24 @@ def test_zwitterions_in_the_gas_phase(smiles, ions):
 def test_the_warning_reaches_the_run():
     _, warnings = build_system(ConformersConfig(smiles="[NH3+]CC(=O)[O-]"))
     assert len(warnings) == 1 and "--solvent water" in warnings[0]
+
+
+def test_cumulenes_turn_freely_in_mmff94_and_that_is_said():
+    mol = parse_smiles("C=C=C")
+    x = torch.as_tensor(embed(mol, 1, 0))[0]
+    axis = x[2] - x[0]
+    axis = axis / axis.norm()
+    turned = x.clone()
+    for hydrogen in (a.GetIdx() for a in mol.GetAtomWithIdx(2).GetNeighbors()):
+        if hydrogen != 1:  # by a right angle about the axis: the worst that there is
+            arm = x[hydrogen] - x[2]
+            along = (arm @ axis) * axis
+            turned[hydrogen] = x[2] + along + torch.linalg.cross(axis, arm)
+    energy = MMFF94(mol, 300.0).double()
+
+    barrier = energy(turned[None]) - energy(x[None])
+    assert abs(float(barrier)) < 2.0  # kT; it is some eighty in truth
+
+    assert "1=2=3" in cumulene_warning(mol, "mmff94s")
+    assert cumulene_warning(mol, "xtb") is None
+    assert cumulene_warning(parse_smiles("C=CC=C"), "mmff94") is None

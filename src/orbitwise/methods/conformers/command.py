@@ -32,7 +32,13 @@ from orbitwise.methods.conformers.effort import (
     plan_search,
     share_of_search,
 )
-from orbitwise.methods.conformers.energy import above, known_energy, opened, zwitterion_warning
+from orbitwise.methods.conformers.energy import (
+    above,
+    cumulene_warning,
+    known_energy,
+    opened,
+    zwitterion_warning,
+)
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
 from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.exchange.search import Search
@@ -108,6 +114,7 @@ def stages_of(
 ) -> Outcome:
     """Every stage that is missing; ``system`` has the energy of the search, that of ``below``."""
     crew = Crew.of(below, system)
+    warnings = [*warnings, *filter(None, [cumulene_warning(system.mol, config.energy)])]
     with ExitStack() as stack:
         high = None
         if below is not config:
@@ -115,10 +122,12 @@ def stages_of(
             warnings = [*warnings, *filter(None, [zwitterion_warning(system.mol, config.solvent)])]
 
         pipe = Pipeline(folder, system.energy.counts, stage_key(below, earlier), system.device)
-        save_run(config, folder)
+        if not (folder / "config.yaml").exists():
+            save_run(config, folder)
         with shown("plan"):
             pipe.take(PlanSearch(crew, budget, whole=earlier))
         pipe.take(Search(system, below, crew, budget))
+        save_run(config, folder)  # not before: what is refused leaves the folder as it was
 
         failed = None
         if high is not None:

@@ -151,7 +151,10 @@ class EffortStep(Step[Effort]):
 class PlanSearch(EffortStep):
     """``plan_search``, unless the effort is given. A search that was begun keeps its plan whatever
     the budget is now: a longer one goes on with it. ``whole``: as version 0.1.0 did, which planned
-    all stages at once."""
+    all stages at once.
+
+    A plan is never replaced under a search that was made by it: ``InputError``.
+    """
 
     crew: Crew
     budget: Budget
@@ -161,18 +164,24 @@ class PlanSearch(EffortStep):
 
     @property
     def key(self) -> dict:
-        return {"budget": self.crew.config.budget} if self.whole else {"effort": self._given}
-
-    @property
-    def _given(self) -> dict | None:
-        given = self.crew.config.effort
-        return None if given is None else given.of_search()
+        return {"budget": self.crew.config.budget} if self.whole else {"effort": None}
 
     def settles(self, result: Effort) -> dict:
         return super().settles(result) if self.whole else {"effort": result.of_search()}
 
-    def make(self, pipe: Pipeline | None = None) -> Effort:
-        return self.crew.config.effort or plan_search(self.crew, self.budget)
+    def finished(self, result: Effort) -> bool:
+        return self.whole or self.crew.config.effort is None
+
+    def make(self, pipe: Pipeline) -> Effort:
+        given = self.crew.config.effort
+        wanted = {} if given is None else self.settles(given)  # one planned now would be another
+        pipe.refuse_loss("search", pipe.key | wanted)
+        return given or plan_search(self.crew, self.budget)
+
+    def keep(self, result: Effort) -> Stage:
+        """Not how far a given effort goes: without it, the budget decides that."""
+        bare = Effort(search_steps=0, quenched=result.quenched, **result.of_search())
+        return super().keep(result if self.whole else bare)
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
         return self.crew.config.effort or super().restore(stage, pipe)

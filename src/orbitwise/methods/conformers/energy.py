@@ -15,7 +15,7 @@ from orbitwise.errors import InputError
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
-from orbitwise.molecules.stereo.axes import possible_atropisomers
+from orbitwise.molecules.stereo.axes import cumulenes, possible_atropisomers
 from orbitwise.runs.named import load_named, made_by
 from orbitwise.training.device import device_for
 
@@ -150,6 +150,19 @@ def zwitterion_warning(mol: Chem.Mol, solvent: str | None = None) -> str | None:
         f"The molecule is a zwitterion ({ions}). In the gas phase its charges draw it together into"
         " conformers that it does not have in water, and a proton may want to move. For water use"
         " --energy xtb --solvent water; for the gas phase write the neutral form."
+    )
+
+
+def cumulene_warning(mol: Chem.Mol, energy: str) -> str | None:
+    """A warning where MMFF94 is to know how the ends of a cumulene stand to each other: it has no
+    torsions about linear atoms, so that they turn freely."""
+    if not energy.startswith("mmff94") or not (found := cumulenes(mol)):
+        return None
+    chains = ", ".join("=".join(str(k + 1) for k in cumulene.atoms) for cumulene in found)
+    return (
+        f"MMFF94 has no term that holds the ends of a cumulene ({chains}) to each other: they turn"
+        " freely, and conformers and populations that depend on it mean nothing. Use --energy"
+        " aimnet2 or xtb."
     )
 
 

@@ -62,6 +62,9 @@ def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
 
     mine, theirs = job(config), job(there)
     other = {k: v for k, v in theirs.items() if v != mine[k]}
+    learned = config.learner == "torsions", there.learner == "torsions"
+    if "learner" in there.model_fields_set and learned[0] != learned[1]:
+        other["learner"] = there.learner
     if other:
         told = ", ".join(f"{k} {v}" for k, v in other.items())
         raise InputError(

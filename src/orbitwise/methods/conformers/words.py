@@ -10,7 +10,7 @@ from rdkit import Chem
 from orbitwise.groups.product import Product
 from orbitwise.methods.conformers.compare import Against
 from orbitwise.methods.conformers.diffusion import weights
-from orbitwise.methods.conformers.exchange.mixing import angles
+from orbitwise.methods.conformers.exchange.mixing import angles, too_many_exchanges
 from orbitwise.methods.conformers.judge import Verdict
 from orbitwise.methods.conformers.summary import Case
 from orbitwise.molecules.metrics.torsions import Torsion, torsion_word
@@ -84,6 +84,7 @@ def warnings_of(case: Case) -> list[str]:
     verdict, told = case.verdict, list(case.warnings)
     if not verdict.choice.converged:
         told.append(f"{verdict.choice.reason} {MORE}")
+    told += filter(None, [too_many_exchanges(case.system.mol)])
     told += learner_warnings(case)
 
     ranks = Chem.CanonicalRankAtoms(case.system.mol, breakTies=False)

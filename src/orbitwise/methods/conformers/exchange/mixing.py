@@ -88,9 +88,22 @@ class Watched:
 
 def match_of(mol: Chem.Mol) -> Matching:
     """Exchanges of equal atoms; none where there are too many to enumerate, and then equal
-    conformers may be listed apart."""
+    conformers are listed apart."""
     try:
         return matching(mol)
     except InputError:
         atoms = torch.arange(mol.GetNumAtoms())
         return Matching(atoms, atoms[None].clone())
+
+
+def too_many_exchanges(mol: Chem.Mol) -> str | None:
+    """A warning where equal atoms have too many exchanges to enumerate."""
+    try:
+        matching(mol)
+    except InputError:
+        return (
+            "The equal atoms of the molecule have too many exchanges to enumerate. Conformers that"
+            " differ in nothing but their labels are listed apart: the list is too long, and each"
+            " population is that of one labelling. Energies and samples are not touched by this."
+        )
+    return None

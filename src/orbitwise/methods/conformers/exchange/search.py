@@ -18,7 +18,7 @@ from orbitwise.methods.conformers.exchange.columns import Columns, Round, advanc
 from orbitwise.methods.conformers.exchange.crew import Crew
 from orbitwise.methods.conformers.exchange.found import Found, added, thinned
 from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched
-from orbitwise.methods.conformers.exchange.pace import Pace
+from orbitwise.methods.conformers.exchange.pace import FEWEST, Pace
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import embed
 from orbitwise.molecules.search.mixture_move import MixtureMove
@@ -57,7 +57,7 @@ class Search(Step[Found]):
         if asked:
             return result.steps == asked
         done = result.info["budget_minutes"]
-        enough = done is not None and self.config.budget <= done
+        enough = done is not None and self.config.budget <= done and result.info["steps"] >= FEWEST
         return enough or self.mixing(result).precise(self.config.precision)
 
     @cached_property
@@ -81,7 +81,8 @@ class Search(Step[Found]):
                 if time.monotonic() - saved > KEEP_EVERY:
                     saved = time.monotonic()
                     pipe.save(self, found)
-        return replace(found, info=found.info | {"budget_minutes": self.config.budget})
+        minutes = None if effort.search_steps else self.config.budget  # an effort spends no budget
+        return replace(found, info=found.info | {"budget_minutes": minutes})
 
     def settles(self, result: Found) -> dict:
         """What comes after depends on how long the search was."""
