@@ -1,14 +1,14 @@
 """`orbitwise conformers` as it comes, against long reference runs, and what people use today for
 the same molecules.
 
-    python -m benchmarks.quality.conformers [NAME ...] [--seeds N] [--budget MINUTES] [--beside-busy]
+    python -m benchmarks.quality.conformers [NAME ...] [--seeds N] [--budget MINUTES]
 
 For each molecule with a file in benchmarks/references and each seed the default command, judged by
 the reference: mean energy, populations, basins, the map of torsions, minutes. Runs are kept in
 runs/conformers and not repeated. Then the energy calls that the search needs to a torsion map
 within ``CLOSE`` nats of the reference, over those of replica exchange without learned moves; and
-RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds. ``--beside-busy``:
-the whole set with four busy processes beside it.
+RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds.
+``--beside-busy``: the whole set with four busy processes beside it.
 """
 
 from __future__ import annotations
