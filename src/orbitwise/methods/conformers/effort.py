@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
-from orbitwise.methods.conformers.clock import Budget
+from orbitwise.methods.conformers.clock import QUENCH, Budget
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.diffusion.learner import build_learner
 from orbitwise.methods.conformers.diffusion.weights import network_evaluations
@@ -33,7 +33,7 @@ OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 COLUMNS, IN_ALL, AT_LEAST = 32, 128, 8
 LEARNED = 3.5  # as long takes a step with learned moves
 CARRY_CALLS = 250  # of the better energy, for a sample that is carried to it
-QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
+QUENCH_CALLS = 200  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
 
@@ -76,7 +76,8 @@ def plan_search(crew: Crew, budget: Budget) -> Effort:
     while steps < 400 and chains > 2 * shards:
         chains, steps = chains // 2, steps * 2
 
-    quenched = 0.15 * seconds * shards / (QUENCH_CALLS * many / len(x))
+    one_quench = max(QUENCH_CALLS * many / len(x), QUENCH * x.shape[-2] ** 2)
+    quenched = 0.15 * seconds * shards / one_quench
     return effort.model_copy(
         update={
             "chains": chains,
