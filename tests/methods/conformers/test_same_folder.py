@@ -8,7 +8,7 @@ import pytest
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
-from orbitwise.methods.conformers.exchange import pace
+from orbitwise.methods.conformers.exchange import pace, search
 from orbitwise.methods.conformers.system import Effort
 
 EFFORT = Effort(
@@ -84,3 +84,30 @@ def test_a_budget_that_is_spent_before_the_first_step_gives_an_answer_that_says_
 
     again = run(methanol(tmp_path / "tiny", effort=None, budget=1e-6))
     assert again.result["search"]["steps"] == pace.FEWEST
+
+
+def test_ctrl_c_loses_no_finished_round(tmp_path, monkeypatch):
+    effort = EFFORT.model_copy(update={"search_steps": 110})  # rounds of 50 and 30 steps
+    whole = run(methanol(tmp_path / "whole", effort=effort)).result
+    step, one = search.Search, search.Search._round  # before it is replaced
+
+    def interrupted(self, effort, found, *args, **kwargs):
+        if found.info["steps"] >= 50:
+            raise KeyboardInterrupt
+        return one(self, effort, found, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(step, "_round", interrupted)
+        run(methanol(tmp_path / "cut", effort=effort))
+    assert (tmp_path / "cut" / "stages" / "search.safetensors").exists()
+
+    monkeypatch.setattr(step, "_start", lambda *_: pytest.fail("started anew"))
+    cut = run(methanol(tmp_path / "cut", effort=effort)).result
+    assert cut["mean_energy_kcal_mol"] == whole["mean_energy_kcal_mol"]
+    assert cut["search"]["steps"] == whole["search"]["steps"]
+
+
+@pytest.mark.parametrize("budget", [float("inf"), float("nan")])
+def test_a_budget_is_finite(budget):
+    with pytest.raises(ValueError, match="budget"):
+        ConformersConfig(smiles="CO", budget=budget)

@@ -32,7 +32,7 @@ class ConformersConfig(Config):
     energy: str = "mmff94"
     solvent: str | None = None
     search_energy: str | None = None
-    budget: float = Field(6.0, gt=0)
+    budget: float = Field(6.0, gt=0, allow_inf_nan=False)
     precision: float = Field(0.01, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
     out: Path | None = None

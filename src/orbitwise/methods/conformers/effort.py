@@ -171,7 +171,8 @@ class PlanSearch(EffortStep):
         return super().settles(result) if self.whole else {"effort": result.of_search()}
 
     def finished(self, result: Effort) -> bool:
-        return self.whole or self.crew.config.effort is None
+        given = self.crew.config.effort
+        return self.whole or given is None or given.of_search() == result.of_search()
 
     def make(self, pipe: Pipeline) -> Effort:
         given = self.crew.config.effort
@@ -185,7 +186,10 @@ class PlanSearch(EffortStep):
         return super().keep(result if self.whole else bare)
 
     def restore(self, stage: Stage, pipe: Pipeline) -> Effort:
-        return self.crew.config.effort or super().restore(stage, pipe)
+        """The effort that is given, unless what is kept is another one."""
+        given, kept = self.crew.config.effort, super().restore(stage, pipe)
+        same = given is not None and (self.whole or given.of_search() == kept.of_search())
+        return given if same else kept
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,17 @@ class Search(Step[Found]):
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
 
-            while steps := clock.next_steps(effort, found, self.mixing):
-                found = self._round(effort, found, steps)
-                clock.made(steps)
-                show(clock.progress(found))
-                if time.monotonic() - saved > KEEP_EVERY:
-                    saved = time.monotonic()
-                    pipe.save(self, found)
+            try:
+                while steps := clock.next_steps(effort, found, self.mixing):
+                    found = self._round(effort, found, steps)
+                    clock.made(steps)
+                    show(clock.progress(found))
+                    if time.monotonic() - saved > KEEP_EVERY:
+                        saved = time.monotonic()
+                        pipe.save(self, found)
+            except KeyboardInterrupt:  # what whole rounds have found is not lost
+                pipe.save(self, found)
+                raise
         minutes = None if effort.search_steps else self.config.budget  # an effort spends no budget
         return replace(found, info=found.info | {"budget_minutes": minutes})
 
