@@ -23,13 +23,15 @@ from benchmarks.tools.molecules import MOLECULES
 from benchmarks.tools.places import kept
 from benchmarks.tools.rows import commit_id
 from orbitwise.methods.conformers.clock import Budget
+from orbitwise.methods.conformers.compare import bond_lengths
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.effort import PlanSearch
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.exchange.mixing import Watched, angles, match_of
-from orbitwise.methods.conformers.exchange.search import Found, Search
-from orbitwise.methods.conformers.judge import bond_lengths, conformers_of
+from orbitwise.methods.conformers.exchange.search import Search
+from orbitwise.methods.conformers.judge import conformers_of
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.conformers import populations
 from orbitwise.molecules.metrics.torsions import find_torsions

@@ -11,7 +11,7 @@ from torch import nn
 
 from orbitwise.energies import Counted, Energy
 from orbitwise.methods.conformers.diffusion.weights import Weighed, weigh, words, worth
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.free_energy import (
     agreement,

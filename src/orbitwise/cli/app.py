@@ -132,10 +132,7 @@ def conformers(
         bool,
         typer.Option("--fast", help="A first look: --budget 1 --precision 0.03 unless given."),
     ] = False,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="Minutes to spend on a molecule.", show_default="about 6"),
-    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Minutes.", show_default="about 6")] = None,
     precision: Annotated[
         float | None,
         typer.Option(
@@ -155,9 +152,7 @@ def conformers(
     ] = None,
     learner: Annotated[
         str | None,
-        typer.Option(
-            help="What helps the search: torsions, diffusion, or none.", show_default="torsions"
-        ),
+        typer.Option(help="Beside the search: torsions, diffusion, none.", show_default="torsions"),
     ] = None,
     effort: Annotated[
         Path | None,
@@ -176,9 +171,7 @@ def conformers(
     workers: Annotated[
         int,
         typer.Option(
-            help=_literal(
-                "Processes that share a slow energy (xtb); more than 1 need orbitwise[ray]."
-            )
+            help=_literal("Processes that share xtb out; more than 1 need orbitwise[ray].")
         ),
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,

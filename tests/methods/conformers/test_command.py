@@ -14,11 +14,11 @@ from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods.conformers import page
 from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
+from orbitwise.methods.conformers.compare import bond_lengths, compare
 from orbitwise.methods.conformers.diffusion import draw, learner, relax, weights
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange import search
 from orbitwise.methods.conformers.exchange.mixing import angles
-from orbitwise.methods.conformers.judge import bond_lengths, compare
 from orbitwise.methods.conformers.system import Effort
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.metrics.torsions import find_torsions
@@ -203,7 +203,8 @@ def test_an_interruption_keeps_what_was_finished(interrupted):
     there = [1, 3, 4, 5, 6]  # the second plan is made with the learner
     for k, (before, after) in zip(there, itertools.pairwise(written), strict=True):
         assert set(before) == set(order[:k])
-        assert all(after[name] == before[name] for name in before)
+        # a plan that is given is written down each time; what was computed is not
+        assert all(after[name] == before[name] for name in before if name != "plan")
     assert set(written[-1]) >= set(order) and result["samples"] > 2
 
 

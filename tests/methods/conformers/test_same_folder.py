@@ -8,7 +8,7 @@ import pytest
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.command import ConformersConfig, report, run
-from orbitwise.methods.conformers.exchange import search
+from orbitwise.methods.conformers.exchange import pace, search
 from orbitwise.methods.conformers.system import Effort
 
 EFFORT = Effort(
@@ -79,11 +79,11 @@ def test_a_budget_that_is_spent_before_the_first_step_gives_an_answer_that_says_
     outcome = run(methanol(tmp_path / "tiny", effort=None, budget=1e-6))
 
     assert outcome.exit_code == 3
-    assert outcome.result["search"]["steps"] == search.LEAST
+    assert outcome.result["search"]["steps"] == pace.FEWEST
     assert "Not converged" in outcome.lines[0]
 
     again = run(methanol(tmp_path / "tiny", effort=None, budget=1e-6))
-    assert again.result["search"]["steps"] == search.LEAST
+    assert again.result["search"]["steps"] == pace.FEWEST
 
 
 def test_ctrl_c_loses_no_finished_round(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from orbitwise.training import Progress, ProgressBar
 Show = Callable[[Progress], None]
 
 END = 6.0  # processor seconds that writing the report takes
-QUENCH = 5e-5  # processor seconds for a frame and an atom (and ten more) to be quenched and counted
+QUENCH = 3.5e-6  # processor seconds for a frame to be quenched and counted, times atoms squared
 NAMES = {
     "plan": "planning",
     "search": "search",
@@ -57,7 +57,7 @@ class Budget:
     def for_stage(self, quenched: int, atoms: int) -> float:
         """Seconds of the first stage, from the begin on, so that the end has its time:
         ``quenched`` structures of so many ``atoms`` are counted, and there is a report."""
-        end = self.slowness * (END + QUENCH * quenched * (atoms + 10))
+        end = self.slowness * (END + QUENCH * quenched * atoms**2)
         return self.share * (self.whole - min(end, 0.6 * self.whole))
 
     def left(self, part: float) -> float:

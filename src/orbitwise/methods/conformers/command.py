@@ -9,16 +9,13 @@ whatever happens after the search, there is a report of it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from rdkit import Chem
-from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError, OrbitwiseError
@@ -43,7 +40,9 @@ from orbitwise.methods.conformers.energy import (
     zwitterion_warning,
 )
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
-from orbitwise.methods.conformers.exchange.search import Found, Search
+from orbitwise.methods.conformers.exchange.found import Found
+from orbitwise.methods.conformers.exchange.search import Search
+from orbitwise.methods.conformers.folder import alone_in, default_folder, refuse_other_job
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.levels import Carry, Levels
 from orbitwise.methods.conformers.summary import Case, summary
@@ -58,13 +57,6 @@ from orbitwise.runs.stages import Pipeline, timed
 # What finished stages are kept by; another one makes all of them be computed again.
 STAGES = "0.1.0"
 USABLE = 0.2  # of the learner's paths, below which it is not drawn from
-
-
-def default_folder(config: ConformersConfig) -> Path:
-    """``ensembles/FORMULA-xxxxxx``, the same for the same molecule."""
-    mol = Chem.MolFromSmiles(config.smiles)
-    digest = hashlib.sha256(Chem.MolToSmiles(mol).encode()).hexdigest()[:6]
-    return Path("ensembles") / f"{CalcMolFormula(mol)}-{digest}"
 
 
 def plan(config: ConformersConfig) -> Plan:
@@ -242,55 +234,6 @@ def learn_beside(
     except (OrbitwiseError, ArithmeticError, torch.linalg.LinAlgError) as error:
         return str(error)
     return None
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """The folder belongs to this process inside; ``InputError`` where another one works in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(
-            f"another process works in {folder}; wait for it or choose another folder with --out"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot write to the output folder {folder} ({error.strerror}); choose another with"
-            " --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
-    """``InputError`` where the folder holds another run."""
-    if not (folder / "config.yaml").exists():
-        return
-    there = load_run(folder)
-    if not isinstance(there, ConformersConfig):
-        raise InputError(
-            f"{folder} holds a run of another method; choose another folder with --out"
-        )
-
-    def job(c: ConformersConfig) -> dict:
-        return c.model_dump(
-            include={"smiles", "temperature", "energy", "solvent", "search_energy", "seed"}
-        )
-
-    mine, theirs = job(config), job(there)
-    other = {k: v for k, v in theirs.items() if v != mine[k]}
-    learned = config.learner == "torsions", there.learner == "torsions"
-    if "learner" in there.model_fields_set and learned[0] != learned[1]:
-        other["learner"] = there.learner
-    if other:
-        told = ", ".join(f"{k} {v}" for k, v in other.items())
-        raise InputError(
-            f"{folder} holds another job ({told}); choose another folder with --out, or remove it"
-        )
 
 
 def write(case: Case) -> Outcome:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.batch import PointBatch
-from orbitwise.methods.conformers.clock import Budget
+from orbitwise.methods.conformers.clock import QUENCH, Budget
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.diffusion.learner import build_learner
 from orbitwise.methods.conformers.diffusion.weights import network_evaluations
 from orbitwise.methods.conformers.exchange.columns import begin
 from orbitwise.methods.conformers.exchange.crew import Crew
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import embed, to_batch
+from orbitwise.molecules.search.torsion_move import rotatable_bonds
 from orbitwise.molecules.symmetry import symmetry
 from orbitwise.objectives.denoiser import Denoiser
 from orbitwise.objectives.denoising import Denoising
@@ -30,8 +31,9 @@ OVERHEAD = 1.3  # a kernel's own arithmetic on top of its energy calls
 # Columns of the replica exchange: in a shard at most, whose moves cost little more for many than
 # for few; in all, where there are many shards, so that every one is long enough to mix.
 COLUMNS, IN_ALL, AT_LEAST = 32, 128, 8
+LEARNED = 3.5  # as long takes a step with learned moves
 CARRY_CALLS = 250  # of the better energy, for a sample that is carried to it
-QUENCH_CALLS = 80  # of the energy, to quench a frame and merge it with others
+QUENCH_CALLS = 200  # of the energy, to quench a frame and merge it with others
 QUENCHED, FEWEST = 6000, 60  # frames that are quenched to count conformers
 
 
@@ -65,6 +67,8 @@ def plan_search(crew: Crew, budget: Budget) -> Effort:
         )
         if step < 0.5:  # a short pilot sees how busy the machine is
             step = max(step, pilot(crew, effort, x[:columns]))
+        if config.learner == "torsions" and rotatable_bonds(system.mol):
+            step *= LEARNED
 
     seconds = max(1.0, budget.for_stage(QUENCHED, x.shape[-2]) - budget.elapsed)
     steps = seconds / step
@@ -72,11 +76,12 @@ def plan_search(crew: Crew, budget: Budget) -> Effort:
     while steps < 400 and chains > 2 * shards:
         chains, steps = chains // 2, steps * 2
 
-    quenched = 0.15 * seconds * shards / (QUENCH_CALLS * many / len(x))
+    one_quench = max(QUENCH_CALLS * many / len(x), QUENCH * x.shape[-2] ** 2)
+    quenched = 0.15 * seconds * shards / one_quench
     return effort.model_copy(
         update={
             "chains": chains,
-            "warm_steps": 3 * rounded(0.15 * steps / 3, 10, 500),
+            "warm_steps": 3 * rounded(0.12 * steps / 3, 10, 400),
             "quenched": rounded(quenched, FEWEST, QUENCHED),
         }
     )

@@ -9,6 +9,13 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+from orbitwise.methods.conformers.compare import (
+    Compared,
+    compare,
+    compare_set,
+    known_populations,
+    repeated,
+)
 from orbitwise.methods.conformers.deliver import (
     Choice,
     choose,
@@ -20,11 +27,10 @@ from orbitwise.methods.conformers.diffusion.draw import Drawn
 from orbitwise.methods.conformers.diffusion.relax import Relaxed
 from orbitwise.methods.conformers.diffusion.weights import Weighed, Worth, worth
 from orbitwise.methods.conformers.exchange.crew import Crew
-from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched, angles, match_of
+from orbitwise.methods.conformers.exchange.found import Found
+from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched, match_of
 from orbitwise.methods.conformers.exchange.pooled import Delivered, Pooled, fewer, of_search
-from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.levels import Levels
-from orbitwise.metrics.divergence import JensenShannon, compare_angles
 from orbitwise.metrics.free_energy import (
     Agreement,
     FreeEnergies,
@@ -36,7 +42,6 @@ from orbitwise.metrics.free_energy import (
     judge_free_energies,
 )
 from orbitwise.molecules.files.reference import Reference
-from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.metrics.conformers import (
     Clusters,
     Matching,
@@ -46,27 +51,15 @@ from orbitwise.molecules.metrics.conformers import (
     populations,
     symmetric_rmsd,
 )
-from orbitwise.molecules.metrics.torsions import Torsion, find_torsions, map_pair
+from orbitwise.molecules.metrics.torsions import Torsion, find_torsions
 
-RESOLVED = 0.01  # a basin counts above this population
 # Minima closer than this are one conformer: at 300 K no barrier worth the name parts them (Å, over
 # the compared atoms)
 SAME_RMSD, SAME_ATOM = 0.25, 0.8
-REPEATED = 6000  # samples that stand for an ensemble in a histogram
 # A quench that stops earlier lies on the slope of a shallow basin, nearer to another minimum (kT/Å,
 # steps); conformers themselves are brought down further
 QUENCHED, DOWN = (0.1, 500), (0.02, 1000)
 PAIRS = 500  # samples whose start is looked at, for what the relaxation remembers
-
-
-@dataclass(frozen=True)
-class Against:
-    """One ensemble against the reference: ``js`` of the map (None without a torsion), difference of
-    the mean energy in kT, largest difference of a mean bond length in Å."""
-
-    js: JensenShannon | None
-    energy_kT: float
-    bond_angstrom: float
 
 
 @dataclass(frozen=True)
@@ -79,20 +72,6 @@ class Learned:
     free_energies: FreeEnergyVerdict | None
     weighted: Populations | None
     worth: Worth | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """With a reference: its ``population`` and ``error`` by our conformers ``(C,)``, ``basins``
-    above 1 % found, of how many; each stage against it (None where there was none)."""
-
-    population: Tensor
-    error: Tensor
-    basins: tuple[int, int]
-    final: Against
-    search: Against
-    learned: Against | None
-    before: Against | None
 
 
 @dataclass(frozen=True)
@@ -117,42 +96,6 @@ class Verdict:
     against_reference: Agreement | None
     mixing: Mixing
     reference: Compared | None
-
-
-def bond_lengths(mol: Chem.Mol, x: Tensor) -> Tensor:
-    """``(*B, N, 3) -> (*B, bonds)`` Å, in RDKit's order."""
-    ends = torch.tensor(
-        [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], device=x.device
-    )
-    return (x[..., ends[:, 0], :] - x[..., ends[:, 1], :]).norm(dim=-1)
-
-
-def compare(
-    mol: Chem.Mol,
-    x: Tensor,
-    mean_energy: float,
-    torsions: tuple[Torsion, ...],
-    reference: Reference,
-) -> Against:
-    """The map of two torsions (or the histogram of one), mean energy (kT) and bond lengths of
-    samples ``x: (n, N, 3)`` against the reference.
-
-    Which of two equal groups carries which label is a matter of the embedding, and torsions are
-    told by labels: the samples are renumbered as the reference's atoms are.
-    """
-    if len(reference.minima):
-        named = relabel(mol, x.detach().cpu().double().numpy(), reference.minima[0])
-        x = torch.as_tensor(named.positions).to(x)
-    pair = map_pair(torsions) or ((0,) if torsions else None)
-    js = None
-    if pair is not None:
-        mine = angles(x.cpu(), torsions)[:, list(pair)]
-        js = compare_angles(
-            mine, torch.as_tensor(reference.torsions)[:, list(pair)], generator=torch.Generator()
-        )
-
-    bonds = bond_lengths(mol, x).double().mean(0).cpu() - torch.as_tensor(reference.bond_mean)
-    return Against(js, mean_energy - float(reference.energy.mean()), float(bonds.abs().max()))
 
 
 def degeneracies(clusters: Clusters, match: Matching) -> Tensor:
@@ -268,7 +211,7 @@ def judge(
     mean = pooled.mean_energy() if final is searched else mean_of(final)
     compared = against = None
     if reference is not None:
-        known = known_populations(reference, clusters, final_populations, match)
+        known = known_populations(reference, clusters, final_populations, match, rmsd=SAME_RMSD)
         compared = Compared(
             population=known.population,
             error=known.error,
@@ -325,51 +268,3 @@ def mean_of(final: Delivered) -> tuple[float, float]:
     """Mean energy in kT of weighted samples, with its error."""
     blocks = final.block.unique(return_inverse=True)[1]
     return Pooled(final.x, final.energy, final.log_weight, blocks).mean_energy()
-
-
-def repeated(final: Delivered) -> Tensor:
-    """Structures as often as they weigh, ``(n, N, 3)``."""
-    rows = fewer(final, max(REPEATED, len(final.x)), 0)
-    return final.x[rows.to(final.x.device)]
-
-
-def compare_set(
-    mol: Chem.Mol, samples: Drawn | Relaxed, torsions: tuple[Torsion, ...], reference: Reference
-) -> Against:
-    """Samples that are worth the same, those of finite energy."""
-    finite = torch.isfinite(samples.energy)
-    mean = float(samples.energy[finite].double().mean())
-    return compare(mol, samples.x[finite], mean, torsions, reference)
-
-
-@dataclass(frozen=True)
-class Known:
-    """The reference's ``population`` and its ``error`` by our conformers ``(C,)``, and how many of
-    its ``basins`` above 1 % were found, of how many."""
-
-    population: Tensor
-    error: Tensor
-    basins: tuple[int, int]
-
-
-def known_populations(
-    reference: Reference, clusters: Clusters, final: Populations, match: Matching
-) -> Known:
-    """The reference told by the conformers that were found here."""
-    where = clusters.x.device
-    label = assign(
-        torch.as_tensor(reference.minima).to(clusters.x), clusters, match, rmsd=SAME_RMSD
-    )
-    mine, inside = label.clamp_min(0), label >= 0
-    weight = torch.as_tensor(reference.population).to(where)
-    square = torch.as_tensor(reference.population_error).to(weight).square()
-
-    population = torch.zeros(len(clusters), dtype=torch.float64, device=where)
-    population.index_add_(0, mine, torch.where(inside, weight, 0.0))
-    variance = torch.zeros_like(population)
-    variance.index_add_(0, mine, torch.where(inside, square, 0.0))
-
-    large = weight > RESOLVED
-    seen = inside & (final.count[mine] > 0)
-    basins = (int((seen & large).sum()), int(large.sum()))
-    return Known(population, variance.sqrt(), basins)

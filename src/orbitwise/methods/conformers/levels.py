@@ -16,8 +16,8 @@ from orbitwise.errors import InputError
 from orbitwise.methods.conformers.clock import Budget, Clock, shown
 from orbitwise.methods.conformers.effort import plan_particles
 from orbitwise.methods.conformers.exchange.crew import threads
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.exchange.pooled import of_search
-from orbitwise.methods.conformers.exchange.search import Found
 from orbitwise.methods.conformers.system import System
 from orbitwise.molecules.search.stereo import Stereo
 from orbitwise.runs.stages import Kept, Pipeline, Step

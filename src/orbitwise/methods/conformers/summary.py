@@ -11,13 +11,14 @@ from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 from torch import Tensor
 
+from orbitwise.methods.conformers.compare import Against
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.diffusion import weights
 from orbitwise.methods.conformers.diffusion.draw import Drawn
 from orbitwise.methods.conformers.diffusion.relax import Relaxed
 from orbitwise.methods.conformers.diffusion.weights import Weighed
-from orbitwise.methods.conformers.exchange.search import Found
-from orbitwise.methods.conformers.judge import Against, Verdict
+from orbitwise.methods.conformers.exchange.found import Found
+from orbitwise.methods.conformers.judge import Verdict
 from orbitwise.methods.conformers.levels import Levels
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics import free_energy

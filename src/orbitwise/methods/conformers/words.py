@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from rdkit import Chem
 
 from orbitwise.groups.product import Product
+from orbitwise.methods.conformers.compare import Against
 from orbitwise.methods.conformers.diffusion import weights
 from orbitwise.methods.conformers.exchange.mixing import angles, too_many_exchanges
-from orbitwise.methods.conformers.judge import Against, Verdict
+from orbitwise.methods.conformers.judge import Verdict
 from orbitwise.methods.conformers.summary import Case
 from orbitwise.molecules.metrics.torsions import Torsion, torsion_word
 from orbitwise.molecules.symmetry import symmetry

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.methods.conformers.clock import Clock, shown
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.handedness import StereoElements, relabel, stereo_elements
 from orbitwise.molecules.molecule import to_batch

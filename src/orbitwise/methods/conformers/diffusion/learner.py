@@ -13,7 +13,7 @@ from orbitwise.data.batch import PointBatch
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import SO3
 from orbitwise.methods.conformers.clock import shown
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.molecules.symmetry import symmetry

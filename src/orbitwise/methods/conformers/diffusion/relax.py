@@ -10,7 +10,7 @@ from torch import Tensor
 from orbitwise.errors import EnergyError
 from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.diffusion.draw import Drawn
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.molecules.handedness import stereo_elements
 from orbitwise.molecules.search.stereo import Stereo

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from orbitwise.methods.conformers.clock import Clock, shown
 from orbitwise.methods.conformers.diffusion.draw import CHUNK, renumber
-from orbitwise.methods.conformers.exchange.search import Found
+from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.system import Effort, System
 from orbitwise.metrics.evidence import Evidence, evidence
 from orbitwise.molecules.handedness import stereo_elements

@@ -27,7 +27,7 @@ Part = TypeVar("Part")
 # Sleeping threads leave the cores to the other processes; one each is the fastest in all.
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 PIECE = 500  # structures that are quenched together
-IDLE = 600  # seconds after which idle processes end
+IDLE = 60  # seconds after which idle processes end, whose parent may be gone
 
 
 @contextmanager

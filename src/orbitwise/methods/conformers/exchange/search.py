@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,104 +16,21 @@ from orbitwise.methods.conformers.clock import Budget, shown
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.exchange.columns import Columns, Round, advance, begin, thinning
 from orbitwise.methods.conformers.exchange.crew import Crew
+from orbitwise.methods.conformers.exchange.found import Found, added, thinned
 from orbitwise.methods.conformers.exchange.mixing import Mixing, Watched
-from orbitwise.methods.conformers.exchange.pooled import Pooled
+from orbitwise.methods.conformers.exchange.pace import FEWEST, Pace
 from orbitwise.methods.conformers.system import Effort, System
-from orbitwise.metrics.multistate import multistate_log_weights
 from orbitwise.molecules.molecule import embed
 from orbitwise.molecules.search.mixture_move import MixtureMove
 from orbitwise.molecules.search.stereo import Stereo
-from orbitwise.runs.stages import Kept, Pipeline, Stage, Step
+from orbitwise.runs.stages import Pipeline, Step
 from orbitwise.search.quench import minimise
 from orbitwise.search.tempering import geometric_ladder
-from orbitwise.training import Progress
 
 FRAMES = 20_000  # of the target temperature are kept, more where a precision needs them
-ROUND = 4.0  # seconds that a round is meant to take
+FITTED = 400  # about so many for each temperature are what moves are learned from
 KEEP_EVERY = 30.0  # seconds between two writings of what there is
-LEAST = 8  # steps that count, whatever the budget: without frames there is no answer at all
 SHARD_SEEDS = 1_000_003  # apart: the first shard has the seed of the run
-
-
-@dataclass(frozen=True)
-class Found(Kept):
-    """What the search left, warm-up excluded: frames ``x: (S, C, N, 3)`` and ``energy: (S, C)`` of
-    the target temperature in order of time, some of the hotter ones ``hot_x: (S', T-1, C, N, 3)``,
-    ``hot_energy: (S', T-1, C)``; the step size at the target; rates in ``info``.
-
-    ``columns``: where each shard stands, ``mixture``: its learned moves; both to go on from.
-    """
-
-    x: Tensor
-    energy: Tensor
-    step_size: float
-    info: dict
-    hot_x: Tensor | None = None
-    hot_energy: Tensor | None = None
-    columns: tuple[Columns, ...] = ()
-    mixture: MixtureMove | None = None
-
-    def stage(self) -> Stage:
-        tensors = {"x": self.x, "energy": self.energy}
-        if self.hot_x is not None:
-            tensors |= {"hot_x": self.hot_x, "hot_energy": self.hot_energy}
-        for k, columns in enumerate(self.columns):
-            tensors |= {f"columns.{k}.{f.name}": getattr(columns, f.name) for f in fields(Columns)}
-        if self.mixture is not None:
-            tensors |= {f"mixture.{k}": v for k, v in self.mixture.tensors().items()}
-        return Stage(tensors, {"step_size": self.step_size, "search": self.info})
-
-    @classmethod
-    def of(cls, stage: Stage) -> Self:
-        tensors, info = stage.tensors, stage.info
-        columns = [
-            Columns(**{f.name: tensors[f"columns.{k}.{f.name}"] for f in fields(Columns)})
-            for k in range(sum(name.endswith(".clock") for name in tensors))
-        ]
-        mixture = {k[8:]: v for k, v in tensors.items() if k.startswith("mixture.")}
-        return cls(
-            x=tensors["x"],
-            energy=tensors["energy"],
-            step_size=info["step_size"],
-            info=info["search"],
-            hot_x=tensors.get("hot_x"),
-            hot_energy=tensors.get("hot_energy"),
-            columns=tuple(columns),
-            mixture=MixtureMove.from_tensors(mixture) if mixture else None,
-        )
-
-    @property
-    def steps(self) -> int:
-        """Steps made, warm-up included."""
-        return self.info["steps"] + self.info.get("warm_steps", 0)
-
-    @property
-    def betas(self) -> Tensor:
-        """Inverse temperatures ``(T,)`` relative to the target."""
-        temperatures = torch.tensor(self.info["temperatures"], dtype=torch.float64)
-        return temperatures[0] / temperatures
-
-    def pooled(self) -> Pooled:
-        """All frames of all temperatures as one weighted sample of the target."""
-        columns = torch.arange(self.x.shape[1])
-
-        def blocks(frames: int) -> Tensor:
-            half = 2 * torch.arange(frames) // max(1, frames)  # two blocks a column
-            return half[:, None] * len(columns) + columns
-
-        parts, energies, owners = [self.x.flatten(0, 1)], [self.energy], [blocks(len(self.x))]
-        if self.hot_x is not None and len(self.hot_x):
-            parts += [x.flatten(0, 1) for x in self.hot_x.unbind(1)]
-            energies += list(self.hot_energy.unbind(1))
-            owners += [blocks(len(self.hot_x))] * self.hot_x.shape[1]
-        betas = self.betas[: len(energies)]
-        log_weights = multistate_log_weights([e.flatten() for e in energies], betas)
-        return Pooled(
-            x=torch.cat(parts),
-            energy=torch.cat([e.flatten() for e in energies]),
-            log_weight=torch.cat(log_weights),
-            block=torch.cat([b.flatten() for b in owners]),
-        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +57,7 @@ class Search(Step[Found]):
         if asked:
             return result.steps == asked
         done = result.info["budget_minutes"]
-        enough = done is not None and self.config.budget <= done and result.info["steps"] >= LEAST
+        enough = done is not None and self.config.budget <= done and result.info["steps"] >= FEWEST
         return enough or self.mixing(result).precise(self.config.precision)
 
     @cached_property
@@ -154,7 +69,7 @@ class Search(Step[Found]):
 
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
-        clock = _Clock(self.budget, self.config.precision, pipe.seconds.get(self.name, 0.0))
+        clock = Pace(self.budget, self.config.precision, pipe.seconds.get(self.name, 0.0))
         with self.system.energy.stage("search"), shown("search") as show:
             found = pipe.get(Found) or self._start(effort)
             saved = time.monotonic()
@@ -180,7 +95,7 @@ class Search(Step[Found]):
     def _start(self, effort: Effort) -> Found:
         """Quenched embeddings, tuned step sizes, a first look for the mixtures, and the rest of the
         warm-up."""
-        system, shards = self.system, effort.shards or 1
+        shards = effort.shards or 1
         starts = self._starts(effort.chains)
         tune = effort.warm // 3
         seeds = [self.config.seed + SHARD_SEEDS * k for k in range(shards)]
@@ -193,16 +108,22 @@ class Search(Step[Found]):
         found = self._nothing(effort, columns)
         look = self._round(effort, found, effort.warm // 3, thin=4)
         mixture = None
-        if self.config.learner == "torsions" and look.hot_x is not None and len(look.hot_x):
-            stride = len(look.x) // len(look.hot_x)
-            frames = torch.cat(
-                [look.x[stride - 1 :: stride][: len(look.hot_x), None], look.hot_x], 1
-            )
-            mixture = MixtureMove.fit(system.mol, frames, seed=self.config.seed)
+        if self.config.learner == "torsions":
+            mixture = self._mixture(look)
 
         found = replace(found, columns=look.columns, mixture=mixture)
         warm = self._round(effort, found, effort.warm - tune - effort.warm // 3)
         return self._nothing(effort, warm.columns, mixture)
+
+    def _mixture(self, look: Found) -> MixtureMove | None:
+        """Learned moves from the frames of a first look, some of them for each temperature."""
+        if look.hot_x is None or not len(look.hot_x):
+            return None
+        stride = len(look.x) // len(look.hot_x)
+        cold = look.x[stride - 1 :: stride][: len(look.hot_x), None]
+        frames = torch.cat([cold, look.hot_x], 1)
+        few = -(-len(frames) * frames.shape[2] // FITTED)
+        return MixtureMove.fit(self.system.mol, frames[:, :, ::few], seed=self.config.seed)
 
     def _starts(self, count: int) -> Tensor:
         """Quenched embeddings ``(count, N, 3)`` of the right stereochemistry: one that has lost it
@@ -273,11 +194,11 @@ class Search(Step[Found]):
             hot_x=joined(found.hot_x, "hot_x", 2),
             hot_energy=joined(found.hot_energy, "hot_energy", 2),
             columns=tuple(r.columns for r in rounds),
-            info=_added(info, rounds, steps),
+            info=added(info, rounds, steps),
         )
         limit = max(FRAMES, int(1 / self.config.precision**2))
         wanted = thinning(made + steps, limit // chains)
-        return _thinned(found, wanted // thin) if wanted > thin else found
+        return thinned(found, wanted // thin) if wanted > thin else found
 
 
 def search(system: System, effort: Effort, seed: int) -> Found:
@@ -287,86 +208,3 @@ def search(system: System, effort: Effort, seed: int) -> Found:
     with system.energy.stage("search"):
         found = step._start(effort)
         return step._round(effort, found, effort.search_steps - effort.warm)
-
-
-def _added(info: dict, rounds: list[Round], steps: int) -> dict:
-    """Rates over the steps so far."""
-
-    def mean(name: str) -> Tensor:
-        return torch.stack([getattr(r, name) for r in rounds]).mean(0).double().cpu()
-
-    made = info["steps"]
-    tried = torch.tensor(info["swaps_tried"], dtype=torch.float64)
-    swapped = tried * torch.tensor(info["swap_rate"], dtype=torch.float64) + mean("swaps")
-    tried = tried + mean("swaps_tried")
-    accepted = made * torch.tensor(info["acceptance"], dtype=torch.float64) + mean("accepted")
-    return info | {
-        "acceptance": (accepted / (made + steps)).tolist(),
-        "swap_rate": (swapped / tried.clamp_min(1)).tolist(),
-        "swaps_tried": tried.tolist(),
-        "round_trips": sum(int(r.columns.round_trips.sum()) for r in rounds),
-        "stereo_rejections": info["stereo_rejections"] + sum(r.refused for r in rounds),
-        "steps": made + steps,
-    }
-
-
-def _thinned(found: Found, factor: int) -> Found:
-    """Every ``factor``-th frame: the frames that a run of this length keeps, however it was cut."""
-    names = ("x", "energy", "hot_x", "hot_energy")
-    rows = {name: getattr(found, name)[factor - 1 :: factor].clone() for name in names}
-    return replace(
-        found, **rows, info=found.info | {"frames_every": found.info["frames_every"] * factor}
-    )
-
-
-class _Clock:
-    """How many steps come next, from how fast they were and what is left of the ``budget``;
-    ``spent`` seconds before, by an earlier run."""
-
-    def __init__(self, budget: Budget, precision: float, spent: float):
-        self.budget, self.precision, self.spent = budget, precision, spent
-        self.begin = self.last = time.monotonic()
-        self.rate: float | None = None
-        self.left = 0.0
-        self.looked, self.mixing = 0, Mixing(math.inf, 1.0)
-
-    def made(self, steps: int) -> None:
-        now = time.monotonic()
-        self.rate, self.last = steps / max(now - self.last, 1e-6), now
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of this stage."""
-        return self.spent + time.monotonic() - self.begin
-
-    def next_steps(self, effort: Effort, found: Found, mixing: Callable[[Found], Mixing]) -> int:
-        """0 where it is enough."""
-        self.last = time.monotonic()
-        if effort.search_steps:
-            missing = effort.search_steps - found.steps
-            round_ = 50 if self.rate is None else max(1, int(ROUND * self.rate))
-            self.left = missing / (self.rate or 1.0)
-            return max(0, min(missing, round_))
-
-        atoms = found.x.shape[-2]
-        whole = self.budget.for_stage(effort.quenched or 0, atoms)
-        room = whole - self.budget.elapsed - self.spent
-        if (missing := LEAST - found.info["steps"]) > 0:
-            return missing
-        if self.rate is None:
-            return LEAST if room > 0 else 0
-
-        if found.steps >= 1.1 * self.looked:  # looking costs the more the longer the search is
-            self.looked, self.mixing = found.steps, mixing(found)
-        now, self.last = self.mixing, time.monotonic()
-        missing = 0.25 / self.precision**2 - now.effective_samples
-        pace = now.effective_samples / max(self.elapsed, 1e-6)
-        self.left = max(0.0, min(room, missing / max(pace, 1e-6)))
-        steps = int(min(ROUND, room) * self.rate)
-        return 0 if now.precise(self.precision) or steps < 1 else steps
-
-    def progress(self, found: Found) -> Progress:
-        """Steps made, of how many as far as can be told."""
-        whole = self.elapsed + self.left
-        steps = max(found.steps, round(found.steps * whole / max(self.elapsed, 1e-6)))
-        return Progress(found.steps, steps, rate=self.rate, seconds_left=self.left)
