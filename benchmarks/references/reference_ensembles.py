@@ -61,7 +61,7 @@ def compute(name: str) -> Reference:
         pipe = Pipeline(folder, system.energy.counts, {})
         budget = Budget(60 * MINUTES)
         pipe.run((PlanSearch(crew, budget), Search(system, config, crew, budget)))
-        found = pipe[Found]
+        found = pipe[Found].settled
 
     torsions, chains = find_torsions(system.mol), found.energy.shape[1]
     kept = found.x[:: max(1, found.energy.numel() // QUENCHED)]

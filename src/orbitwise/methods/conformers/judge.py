@@ -144,7 +144,8 @@ def judge(
     the samples at a better energy, which ``above`` computes; conformers are minima of that one
     then."""
     match, torsions = match_of(mol), find_torsions(mol)
-    mixing = Watched.of(mol).mixing(found.x, found.energy)
+    settled = found.settled
+    mixing = Watched.of(mol).mixing(settled.x, settled.energy)
     value = None if weighed is None else worth(weighed, mixing.effective_samples)
     choice = choose(mixing, value, failed)
     below, crew = crew, above or crew
@@ -218,7 +219,7 @@ def judge(
             basins=known.basins,
             final=compare(mol, repeated(final), mean[0], torsions, reference),
             search=compare(
-                mol, repeated(searched), float(found.energy.double().mean()), torsions, reference
+                mol, repeated(searched), float(settled.energy.double().mean()), torsions, reference
             ),
             learned=None if relaxed is None else compare_set(mol, relaxed, torsions, reference),
             before=None if drawn is None else compare_set(mol, drawn, torsions, reference),

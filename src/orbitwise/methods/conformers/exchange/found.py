@@ -73,8 +73,24 @@ class Found(Kept):
         temperatures = torch.tensor(self.info["temperatures"], dtype=torch.float64)
         return temperatures[0] / temperatures
 
+    @property
+    def settled(self) -> Found:
+        """The same without the first third of its frames: where the chains still come from is in
+        no R-hat, as all of them come from there."""
+        if not self.columns:
+            return self
+        rows = {"x": self.x, "energy": self.energy, "hot_x": self.hot_x}
+        rows["hot_energy"] = self.hot_energy
+        return replace(
+            self,
+            columns=(),
+            **{k: None if v is None else v[len(v) // 3 :] for k, v in rows.items()},
+        )
+
     def pooled(self) -> Pooled:
-        """All frames of all temperatures as one weighted sample of the target."""
+        """The settled frames of all temperatures as one weighted sample of the target."""
+        if self.columns:
+            return self.settled.pooled()
         columns = torch.arange(self.x.shape[1])
 
         def blocks(frames: int) -> Tensor:

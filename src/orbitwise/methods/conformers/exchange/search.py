@@ -65,7 +65,8 @@ class Search(Step[Found]):
         return Watched.of(self.system.mol)
 
     def mixing(self, found: Found) -> Mixing:
-        return self.watched.mixing(found.x, found.energy)
+        settled = found.settled
+        return self.watched.mixing(settled.x, settled.energy)
 
     def make(self, pipe: Pipeline) -> Found:
         effort = pipe[Effort]
