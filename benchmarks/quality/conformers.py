@@ -8,7 +8,7 @@ the reference: mean energy, populations, basins, the map of torsions, minutes. R
 runs/conformers and not repeated. Then the energy calls that the search needs to a torsion map
 within ``CLOSE`` nats of the reference, over those of replica exchange without learned moves; and
 RDKit's ETKDGv3 + MMFF94 minimisation (300 embeddings) with the conformers it finds.
-``--beside-busy``: the whole set with four busy processes beside it.
+``--beside_busy``: the whole set with four busy processes beside it.
 """
 
 from __future__ import annotations
