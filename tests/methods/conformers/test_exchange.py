@@ -67,7 +67,7 @@ def test_processes_do_not_change_what_comes_out(finished, tmp_path):
 
 
 def test_the_effort_that_is_told_is_accepted_back(tmp_path):
-    free = run(config(tmp_path / "a", effort=None, budget=0.1, smiles="CO")).result
+    free = run(config(tmp_path / "a", effort=None, budget=0.01, smiles="CO")).result
     again = run(config(tmp_path / "b", effort=Effort(**free["effort"]), smiles="CO")).result
     assert again["conformers"] == free["conformers"]
     assert again["effort"] == free["effort"]
@@ -117,6 +117,7 @@ def test_thinning_keeps_a_power_of_two():
     assert [thinning(n, 10) for n in (0, 10, 11, 20, 21, 80)] == [1, 1, 2, 2, 4, 8]
 
 
+@pytest.mark.slow
 def test_the_budget_bounds_the_clock(tmp_path):
     begin = time.monotonic()
     run(config(tmp_path / "run", effort=None, budget=0.25, precision=0.001))
