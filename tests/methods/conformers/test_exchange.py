@@ -16,14 +16,12 @@ from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.exchange.columns import thinning
 from orbitwise.methods.conformers.exchange.crew import Crew
 from orbitwise.methods.conformers.exchange.found import Found
-from orbitwise.methods.conformers.exchange.mixing import Mixing
 from orbitwise.methods.conformers.exchange.pooled import Pooled, fewer, of_search
 from orbitwise.methods.conformers.system import Effort
 
 EFFORT = Effort(
     chains=4, rungs=4, leapfrog=4, search_steps=60, shards=2, warm_steps=12, quenched=60
 )
-MIXED, NOT = Mixing(1.01, 500.0), Mixing(1.4, 20.0)
 
 
 def config(folder, smiles="OCCO", **changes) -> ConformersConfig:

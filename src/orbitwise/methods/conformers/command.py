@@ -27,6 +27,7 @@ from orbitwise.methods.conformers.diffusion.learner import NETWORK, Learn, netwo
 from orbitwise.methods.conformers.diffusion.relax import Relax, Relaxed
 from orbitwise.methods.conformers.diffusion.weights import Weigh, Weighed
 from orbitwise.methods.conformers.effort import (
+    QUENCHED,
     PlanLearner,
     PlanSearch,
     plan_search,
@@ -152,7 +153,7 @@ def stages_of(
                 above=None if high is None else Crew.of(config, high),
                 reference=reference,
                 n=config.n,
-                quenched=effort.quenched or 6000,
+                quenched=effort.quenched or QUENCHED,
                 seed=config.seed,
             )
 
