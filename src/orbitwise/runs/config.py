@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
+from orbitwise.runs.said import Stored, texts_in
+from orbitwise.runs.yaml_text import Document, read_yaml, yaml_value
 
 PRESETS = Path(str(files("orbitwise.methods"))) / "presets"
+HERE, OWN = "(part)", "(own part)"  # of a choice: one that is here, or the user's own
+
+# what every random stream takes, that of RDKit in 32 bits included, with room for seed + 1
+Seed = Annotated[int, Field(ge=0, le=2_000_000_000)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Plan:
 class Config(BaseModel):
     """Base of all configurations: unknown keys are refused, nothing changes after construction."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self) -> dict[str, Any]:
         """Every value, defaults included, as plain JSON types."""
@@ -54,39 +60,58 @@ def presets() -> list[str]:
     )
 
 
-def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
     """The configuration of a YAML file or preset with dotted ``key=value`` overrides applied.
 
     The file names its ``method``, which decides the keys. ``orbit_diffusion`` is short for the
-    preset ``orbit_diffusion/default``. Raises ``InputError`` for a file that does not exist or is
-    not YAML (with the line), an unknown method or key (with the nearest valid name), or a value of
-    the wrong kind.
+    preset ``orbit_diffusion/default``. Without ``trust`` no code that the file names will run
+    (``runs.said``); what ``overrides`` name was said by the user. Raises ``InputError`` for a file
+    that does not exist or is not YAML (with the line), an unknown method or key (with the nearest
+    valid name), or a value of the wrong kind.
     """
+    path = _find(source)
+    document = read_yaml(path)
+    shown = path.name if path.is_relative_to(PRESETS) else str(path)
+    places = {key: f"{shown}, line {n}" for key, n in document.lines.items()}
+    schema, values = _schema(path, document), dict(document.values)
+    del values["method"]
+    typed = [text for o in overrides for text in texts_in(_apply(schema, values, places, o))]
+    stored = None if trust else Stored(shown, document.texts, frozenset(typed))
+    return validate(schema, values, places, stored)
+
+
+def _schema(path: Path, document: Document) -> type[Config]:
+    """The configuration class of the method that a file names."""
     from orbitwise.runs.registry import config_class
 
-    path = _find(source)
-    values, lines = _read(path)
-    places = {
-        key: f"{path.name if path.is_relative_to(PRESETS) else path}, line {n}"
-        for key, n in lines.items()
-    }
-    if "method" not in values:
+    return config_class(_method(path, document))
+
+
+def _method(path: Path, document: Document) -> str:
+    from orbitwise.runs.registry import card
+
+    name = document.values.get("method")
+    if not name:
         raise InputError(
             f"{path}: there is no 'method:'; name one, for instance method: orbit_diffusion"
         )
-    schema = config_class(str(values.pop("method")))
-    for override in overrides:
-        _apply(schema, values, places, override)
-    return validate(schema, values, places)
+    try:
+        return card(str(name)).name
+    except InputError as error:
+        raise InputError(f"{path}, line {document.lines['method']}: {error}") from None
 
 
 def validate(
-    schema: type[Model], values: Mapping[str, Any], places: Mapping[str, str] | None = None
+    schema: type[Model],
+    values: Mapping[str, Any],
+    places: Mapping[str, str] | None = None,
+    stored: Stored | None = None,
 ) -> Model:
     """``schema(values)`` with ``InputError`` instead of pydantic's report: one line for all
-    mistakes; ``places`` says where the key ``a.b`` was written."""
+    mistakes; ``places`` says where the key ``a.b`` was written, ``stored`` where all of it comes
+    from that nobody has trusted."""
     try:
-        return schema.model_validate(dict(values))
+        return schema.model_validate(dict(values), context=stored)
     except ValidationError as error:
         problems = [_explain(schema, problem, places or {}) for problem in error.errors()]
         raise InputError("; ".join(dict.fromkeys(problems))) from None
@@ -108,47 +133,10 @@ def _find(source: str | Path) -> Path:
     raise InputError(f"{path}: no such file or preset; {hint}: {', '.join(presets())}")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The mapping of a YAML file and the line of each dotted key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{path}: not a text file in YAML") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if node is None:
-        raise InputError(f"{path}: the file is empty")
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: must be a list of 'key: value' lines, found {str(values)[:40]!r}"
-        )
-    lines: dict[str, int] = {}
-    _lines(node, "", lines, path)
-    return values, lines
-
-
-def _lines(node: yaml.MappingNode, prefix: str, lines: dict[str, int], path: Path) -> None:
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        line = key.start_mark.line + 1
-        if name in lines:
-            raise InputError(
-                f"{path}, line {line}: {name} is given twice (first in line {lines[name]})"
-            )
-        lines[name] = line
-        if isinstance(value, yaml.MappingNode):
-            _lines(value, f"{name}.", lines, path)
-
-
 def _apply(
     schema: type[BaseModel], values: dict[str, Any], places: dict[str, str], override: str
-) -> None:
+) -> Any:
+    """Put an override into ``values``; what it says."""
     key, equals, text = override.partition("=")
     *parents, last = key.split(".")
     if not equals or not last or not all(parents):
@@ -169,6 +157,7 @@ def _apply(
         for name in {k for m in place.models for k in m.model_fields} - keys:
             if places.get(".".join([*parents, name])) != "command line":
                 at.pop(name, None)
+    return at[last]
 
 
 def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str) -> Any:
@@ -177,16 +166,16 @@ def _value(schema: type[BaseModel], parents: Sequence[str], last: str, text: str
     models = _place(schema, parents).models
     fields = [m.model_fields[last] for m in models if last in m.model_fields]
     wanted = {option for field in fields for option in _options(field.annotation)}
-    if wanted & {str, Path}:
+    if any(isinstance(option, type) and issubclass(option, str | Path) for option in wanted):
         return None if text == "null" and type(None) in wanted else text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml_value(text, "".join(f"{part}." for part in parents) + last)
+    except InputError:
         return text
 
 
 def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mapping[str, str]) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if part != HERE]
     if problem["type"].startswith("union_tag"):  # of a choice: its name is wrong, or missing
         location.append(problem["ctx"]["discriminator"].strip("'"))
     parents = _place(schema, location[:-1])
@@ -212,34 +201,39 @@ def _explain(schema: type[BaseModel], problem: Mapping[str, Any], places: Mappin
         return f"{key}{place}: should be {expected}, got {problem['ctx']['tag']!r}"
 
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key or 'configuration'}{place}: {message}, got {problem['input']!r}".replace(
-        "\n", " "
-    )
+    got = repr(problem["input"])
+    got = got if len(got) < 200 else f"{got[:150]}..."
+    return f"{key or 'configuration'}{place}: {message}, got {got}".replace("\n", " ")
 
 
 @dataclass(frozen=True)
 class _Place:
     """Where a location leads: its ``keys``, the configuration classes that may be there, and the
     key ``tag`` that tells them apart where there are several; ``choice``: the one that was made, of
-    a ``family``."""
+    a ``family``; ``own``: the class of a part of the user's own among them."""
 
     keys: tuple[str, ...]
     models: tuple[type[BaseModel], ...]
     tag: str | None = None
     choice: str = ""
     family: _Place | None = None
+    own: type[BaseModel] | None = None
 
     def chosen(self, name: str) -> tuple[type[BaseModel], ...]:
-        return tuple(
-            m for m in self.models if name in typing.get_args(m.model_fields[self.tag].annotation)
-        )
+        """The classes of the choice ``name``; one's own is named by ``OWN`` or with a colon."""
+        own = name == OWN or ":" in name
+        return tuple(m for m in self.models if (own if m is self.own else name in self._names(m)))
+
+    def _names(self, model: type[BaseModel]) -> tuple[str, ...]:
+        field = model.model_fields.get(self.tag or "")
+        return () if field is None else typing.get_args(field.annotation)
 
     def owners(self, key: str) -> list[str]:
         """The other choices that have the key."""
         if self.family is None:
             return []
-        having = [m.model_fields for m in self.family.models if key in m.model_fields]
-        return [n for f in having for n in typing.get_args(f[self.family.tag].annotation)]
+        having = [m for m in self.family.models if key in m.model_fields]
+        return [name for model in having for name in self.family._names(model)]
 
 
 def _place(schema: type[BaseModel], location: Sequence[str]) -> _Place:
@@ -247,13 +241,22 @@ def _place(schema: type[BaseModel], location: Sequence[str]) -> _Place:
     place = _Place((), (schema,))
     for part in location:
         if place.tag and (chosen := place.chosen(part)):
-            place = _Place(place.keys, chosen, choice=part, family=place)
+            word = "your own part" if part == OWN else part
+            place = _Place(place.keys, chosen, choice=word, family=place)
             continue
         fields = [m.model_fields[part] for m in place.models if part in m.model_fields]
         options = [option for field in fields for option in _options(field.annotation)]
         models = [a for a in options if isinstance(a, type) and issubclass(a, BaseModel)]
         tags = [field.discriminator for field in fields if field.discriminator]
-        place = _Place((*place.keys, part), tuple(models), tags[0] if tags else None)
+        marks = [mark for field in fields for mark in field.metadata if hasattr(mark, "or_own")]
+        own = marks[0].or_own if marks else None
+        tags += [mark.tag for mark in marks]
+        place = _Place(
+            (*place.keys, part),
+            (*models, own) if own else tuple(models),
+            tags[0] if tags else None,
+            own=own,
+        )
     return place
 
 
@@ -274,19 +277,18 @@ def save_run(config: Config, folder: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def load_run(folder: str | Path) -> Config:
-    """The configuration that ``save_run`` left; raises ``InputError`` where there is none."""
+def load_run(folder: str | Path, *, trust: bool = False) -> Config:
+    """The configuration that ``save_run`` left, as ``load``; raises ``InputError`` where there is
+    none."""
     method_of_run(folder)
-    return load(Path(folder) / "config.yaml")
+    return load(Path(folder) / "config.yaml", trust=trust)
 
 
 def method_of_run(folder: str | Path) -> str:
     """The method that made a run folder; raises ``InputError`` for anything else."""
-    from orbitwise.runs.registry import card
-
     path = Path(folder) / "config.yaml"
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder")
     if not path.is_file():
         raise InputError(f"{folder}: not a run folder (there is no config.yaml in it)")
-    return card(str(_read(path)[0].get("method"))).name
+    return _method(path, read_yaml(path))

@@ -1,16 +1,45 @@
-"""What a user names as ``package.module:name``."""
+"""What a user names as ``package.module:name``: imported, checked, and only then called."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from orbitwise.errors import InputError
+from orbitwise.runs.said import may_run
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a named part must be: an object of ``bases``, or one that has all ``members``."""
+
+    words: str
+    bases: tuple[type, ...] = ()
+    members: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+
+    def made_by_class(self, found: Any) -> bool:
+        """Whether ``found`` is a class whose objects are of the kind."""
+        if not isinstance(found, type):
+            return False
+        if self.bases:
+            return issubclass(found, self.bases)
+        return all(callable(getattr(found, method, None)) for method in self.methods)
+
+    def has(self, found: Any) -> bool:
+        """Whether ``found`` is one, and no class of them."""
+        if isinstance(found, type):
+            return False
+        if self.bases:
+            return isinstance(found, self.bases)
+        return all(hasattr(found, member) for member in (*self.members, *self.methods))
 
 
 @contextmanager
@@ -27,24 +56,85 @@ def importable_here() -> Iterator[None]:
 def load_named(name: str, what: str) -> Any:
     """The object ``package.module:name``, modules in the current folder included.
 
-    ``what`` it is for, in the ``InputError`` for a name of another form, a module that does not
-    import, or one without that attribute.
+    ``what`` it is for, in the ``InputError`` for a name that only a file says (``said.may_run``),
+    one of another form, a module that does not import, or one without that attribute.
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
-        raise InputError(f"{what}: give package.module:name, got {name!r}")
+        raise InputError(f"{what}: give package.module:name, got {str(name)!r}")
+    may_run(name, what)
     try:
         with importable_here():
             return getattr(import_module(module), attribute)
-    except Exception as error:  # the module runs a user's own code
+    except (Exception, SystemExit) as error:  # the module runs a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
+
+
+def build_named(
+    name: str,
+    what: str,
+    kind: Kind,
+    arguments: Mapping[str, Any] | None = None,
+    **offered: Any,
+) -> Any:
+    """The part that ``name`` stands for: an object of ``kind``; or a class of such objects, or a
+    function annotated to return one, called with ``arguments``. Nothing else is ever called.
+
+    Of what is ``offered`` a call gets what it has parameters for and ``arguments`` do not give.
+    Raises ``InputError`` as ``load_named``, for anything that is not of the kind, and for arguments
+    that do not fit.
+    """
+    found, given = load_named(name, what), dict(arguments or {})
+    if kind.has(found):
+        if given:
+            raise InputError(f"{what} {name}: it is made already and takes no arguments")
+        return found
+    if not kind.made_by_class(found):
+        _check_function(found, name, what, kind)
+
+    try:
+        takes = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        takes = {}
+    given = {key: value for key, value in offered.items() if key in takes} | given
+    try:
+        inspect.signature(found).bind(**given)
+    except (TypeError, ValueError) as error:
+        accepted = ", ".join(takes) or "none"
+        raise InputError(f"{what} {name}: {error} (arguments it takes: {accepted})") from None
+
+    with importable_here():  # it may import its neighbours only now
+        made = made_by(lambda: found(**given), name, what)
+    if not kind.has(made):
+        raise InputError(f"{what} {name}: returned {type(made).__name__}, not {kind.words}")
+    return made
+
+
+def _check_function(found: Any, name: str, what: str, kind: Kind) -> None:
+    """``InputError`` unless it is a function that says that it returns one of the ``kind``."""
+    if not inspect.isfunction(found):
+        shown = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+        raise InputError(
+            f"{what} {name}: must be {kind.words}, a class of them, or a function that returns one;"
+            f" it is {shown}"
+        )
+    try:
+        says = typing.get_type_hints(found).get("return")
+    except Exception as error:  # an annotation that cannot be looked up
+        raise InputError(f"{what} {name}: its annotations cannot be read ({error})") from None
+    if not kind.made_by_class(says):
+        said = "does not say what it returns" if says is None else f"says that it returns {says}"
+        raise InputError(
+            f"{what} {name}: a function that {said} is not called; annotate it to return"
+            f" {kind.words}"
+        )
 
 
 def made_by(function: Callable[[], Any], name: str, what: str) -> Any:
     """What a function that was named returns; ``InputError`` as ``load_named`` where it fails."""
     try:
         return function()
-    except Exception as error:  # a user's own code
+    except (Exception, SystemExit) as error:  # a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
 
 

@@ -18,10 +18,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from orbitwise.errors import InputError
+from orbitwise.runs.yaml_text import read_yaml
 
 CARDS = Path(str(files("orbitwise.methods"))) / "cards"
 MEASURED = CARDS / "measured.json"
@@ -88,7 +88,7 @@ def cards() -> dict[str, Card]:
     """All cards by name, in alphabetical order."""
     found = {}
     for path in sorted(CARDS.glob("*.yaml")):
-        card = Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        card = Card.model_validate(read_yaml(path).values)
         found[card.name] = card
     return found
 

@@ -1,0 +1,126 @@
+"""Texts that make code run, and whether the user has said so: the trust boundary.
+
+What a file holds is data. A ``package.module:name`` or a command in a YAML file, a run folder or
+the header of a checkpoint is kept as it is and runs only where the user typed it himself, or
+trusted the file: ``--trust``, in Python ``trust=True``.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from orbitwise.errors import InputError
+
+_NOTHING_RUNS = ContextVar("nothing_runs", default=False)
+
+
+class NotRun(InputError):
+    """Code of a user's own was not run, since nothing is to run now."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where values come from that nobody has trusted: a ``file``, with the ``lines`` of its texts.
+    ``said``: texts that the user typed himself."""
+
+    file: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    said: frozenset[str] = frozenset()
+
+    def place(self, text: str) -> str | None:
+        """Where ``text`` stands; None for what the user typed."""
+        if text in self.said:
+            return None
+        return f"{self.file}, line {self.lines[text]}" if text in self.lines else self.file
+
+
+class Said(str):
+    """A text that makes code run. ``stored``: the place in a file that says so, None where the user
+    said it (typed it, wrote it in Python, or trusted the file)."""
+
+    stored: str | None = None
+
+    @classmethod
+    def at(cls, text: str, stored: str | None) -> Self:
+        made = cls(text)
+        made.stored = stored
+        return made
+
+    @classmethod
+    def checked(cls, text: str) -> str:
+        """``text``, or ``ValueError`` where it has not the form."""
+        return text
+
+    @classmethod
+    def _validated(cls, value: Any, info: ValidationInfo) -> Self:
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "should be a valid string")
+        held = value.stored if isinstance(value, Said) else None
+        if held is None and isinstance(info.context, Stored):
+            held = info.context.place(value)
+        return cls.at(cls.checked(str(value)), held)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            cls._validated, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+
+class Name(Said):
+    """``package.module:name`` of a user's own part (or the name of one that is here)."""
+
+
+class Command(Said):
+    """A command with its words, as a shell splits them; no shell runs it."""
+
+    @classmethod
+    def checked(cls, text: str) -> str:
+        try:
+            empty = not shlex.split(text)
+        except ValueError as error:
+            raise ValueError(f"is not a command that can be split into words ({error})") from None
+        if empty:
+            raise ValueError("is empty, not a command")
+        return text
+
+
+def may_run(text: str, what: str) -> None:
+    """Raise ``InputError`` for a text that only a file says, ``NotRun`` where nothing runs."""
+    if (place := getattr(text, "stored", None)) is not None:
+        raise InputError(
+            f"{what}: {str(text)!r} is code named in a file ({place}), which runs only with your"
+            " leave: read it, then repeat with --trust (in Python trust=True)"
+        )
+    if _NOTHING_RUNS.get():
+        raise NotRun(f"{what} is {text}, which does not run now")
+
+
+@contextmanager
+def nothing_runs() -> Iterator[None]:
+    """No code of a user's own inside: ``NotRun`` where some is needed."""
+    token = _NOTHING_RUNS.set(True)
+    try:
+        yield
+    finally:
+        _NOTHING_RUNS.reset(token)
+
+
+def texts_in(value: Any) -> Sequence[str]:
+    """All texts of a value that was typed."""
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping | list | tuple):
+        return []
+    return [text for part in parts for text in texts_in(part)]
