@@ -28,6 +28,7 @@ from orbitwise.errors import InputError
 from orbitwise.proteins.chain import Chain
 from orbitwise.proteins.files import read_chains, write_pdb
 from orbitwise.runs.config import Config
+from orbitwise.runs.said import Command, may_run
 
 DESIGNABLE = 2.0  # Å
 _WANTED = {"sequence_command": ("{pdb}", "{fasta}"), "fold_command": ("{fasta}", "{folder}")}
@@ -38,17 +39,22 @@ class DesignabilityConfig(Config):
     write), ``fold_command`` with {fasta} (read) and {folder} (to write PDB files into); ``samples``
     to judge, and seconds each call may take."""
 
-    sequence_command: str
-    fold_command: str
+    sequence_command: Command
+    fold_command: Command
     samples: int = Field(20, ge=1)
     timeout: float = Field(600.0, gt=0)
 
     @field_validator("sequence_command", "fold_command")
     @classmethod
-    def _places(cls, value: str, info) -> str:
+    def _places(cls, value: Command, info) -> Command:
         if missing := [place for place in _WANTED[info.field_name] if place not in value]:
             raise ValueError(f"has no place for {' and '.join(missing)}")
         return value
+
+    def may_run(self) -> None:
+        """Raise ``InputError`` unless the user has said that both may run (``runs.said``)."""
+        may_run(self.sequence_command, "designability.sequence_command")
+        may_run(self.fold_command, "designability.fold_command")
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,11 @@ def designability(
 ) -> Designability:
     """Run both commands for the first ``samples`` chains in ``folder``, where all their files stay.
 
-    Raises ``InputError`` naming the sample where a command cannot be started, fails (with the end
-    of what it said), takes too long, or leaves something else than it should.
+    Raises ``InputError`` where only a file names the commands, and naming the sample where one
+    cannot be started, fails (with the end of what it said), takes too long, or leaves something
+    else than it should.
     """
+    config.may_run()
     found = [_one(chain, config, Path(folder) / chain.name) for chain in chains[: config.samples]]
     return Designability(tuple(min(v) for v in found), tuple(len(v) for v in found))
 

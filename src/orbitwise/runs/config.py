@@ -76,7 +76,7 @@ def load(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = Fal
     schema, values = _schema(path, document), dict(document.values)
     del values["method"]
     typed = [text for o in overrides for text in texts_in(_apply(schema, values, places, o))]
-    stored = None if trust else Stored(shown, document.texts, frozenset(typed))
+    stored = Stored(shown, trust, document.texts, frozenset(typed))
     return validate(schema, values, places, stored)
 
 
@@ -109,7 +109,7 @@ def validate(
 ) -> Model:
     """``schema(values)`` with ``InputError`` instead of pydantic's report: one line for all
     mistakes; ``places`` says where the key ``a.b`` was written, ``stored`` where all of it comes
-    from that nobody has trusted."""
+    from."""
     try:
         return schema.model_validate(dict(values), context=stored)
     except ValidationError as error:

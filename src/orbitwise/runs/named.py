@@ -57,7 +57,8 @@ def load_named(name: str, what: str) -> Any:
     """The object ``package.module:name``, modules in the current folder included.
 
     ``what`` it is for, in the ``InputError`` for a name that only a file says (``said.may_run``),
-    one of another form, a module that does not import, or one without that attribute.
+    one of another form, a module that does not import, one without that attribute, or a function of
+    Python itself.
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
@@ -65,9 +66,13 @@ def load_named(name: str, what: str) -> Any:
     may_run(name, what)
     try:
         with importable_here():
-            return getattr(import_module(module), attribute)
+            found = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:  # the module runs a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
+    root = str(getattr(found, "__module__", "")).partition(".")[0]
+    if inspect.isroutine(found) and root in sys.stdlib_module_names:
+        raise InputError(f"{what} {name}: is a function of Python itself, which is not called")
+    return found
 
 
 def build_named(
@@ -78,7 +83,8 @@ def build_named(
     **offered: Any,
 ) -> Any:
     """The part that ``name`` stands for: an object of ``kind``; or a class of such objects, or a
-    function annotated to return one, called with ``arguments``. Nothing else is ever called.
+    function annotated to return one, called with ``arguments``. Nothing else is ever called, but
+    functions without annotations that the user typed himself.
 
     Of what is ``offered`` a call gets what it has parameters for and ``arguments`` do not give.
     Raises ``InputError`` as ``load_named``, for anything that is not of the kind, and for arguments
@@ -89,8 +95,7 @@ def build_named(
         if given:
             raise InputError(f"{what} {name}: it is made already and takes no arguments")
         return found
-    if not kind.made_by_class(found):
-        _check_function(found, name, what, kind)
+    check_factory(found, name, what, kind)
 
     try:
         takes = inspect.signature(found).parameters
@@ -110,8 +115,11 @@ def build_named(
     return made
 
 
-def _check_function(found: Any, name: str, what: str, kind: Kind) -> None:
-    """``InputError`` unless it is a function that says that it returns one of the ``kind``."""
+def check_factory(found: Any, name: str, what: str, kind: Kind) -> None:
+    """``InputError`` unless it is a class of the ``kind``, a function that says that it returns
+    one, or one that says nothing whose ``name`` does not come from a file."""
+    if kind.made_by_class(found):
+        return
     if not inspect.isfunction(found):
         shown = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
         raise InputError(
@@ -122,6 +130,8 @@ def _check_function(found: Any, name: str, what: str, kind: Kind) -> None:
         says = typing.get_type_hints(found).get("return")
     except Exception as error:  # an annotation that cannot be looked up
         raise InputError(f"{what} {name}: its annotations cannot be read ({error})") from None
+    if says is None and getattr(name, "place", None) is None:
+        return
     if not kind.made_by_class(says):
         said = "does not say what it returns" if says is None else f"says that it returns {says}"
         raise InputError(

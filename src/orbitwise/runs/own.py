@@ -3,37 +3,68 @@ wherever a part is chosen."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
+from torch import nn
 
 from orbitwise.energies.base import Energy
 from orbitwise.groups.base import Group
+from orbitwise.networks.seeded import seeded
 from orbitwise.processes.base import Process
 from orbitwise.runs.config import HERE, OWN, Config
 from orbitwise.runs.named import Kind, build_named
 from orbitwise.runs.said import Name
 
-ENERGY = Kind("an orbitwise.energies.Energy", (Energy,))
-GROUP = Kind("an orbitwise.groups.base.Group", (Group,))
-PROCESS = Kind("an orbitwise.processes.base.Process", (Process,))
+ENERGY = Kind("an orbitwise Energy", (Energy,))
+GROUP = Kind("an orbitwise Group", (Group,))
+PROCESS = Kind("an orbitwise Process", (Process,))
+NETWORK = Kind("a torch.nn.Module", (nn.Module,))
 
 
 class Own(Config):
     """``name``: "package.module:attribute" of an object, of a class, or of a function annotated to
-    return one; ``arguments``: what class or function is called with."""
+    return one; ``arguments``: what class or function is called with. The name alone will do."""
 
     name: Name
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     role: ClassVar[str] = "part"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
     def part(self, kind: Kind, **offered: Any) -> Any:
         """The part; ``InputError`` as ``build_named``."""
         return build_named(self.name, self.role, kind, self.arguments, **offered)
+
+
+class OwnNetwork(Own):
+    """A network of one's own."""
+
+    role: ClassVar[str] = "network"
+
+    def build(self, seed: int, **offered: Any) -> nn.Module:
+        """Weights drawn from ``seed``; one that is there already is copied. ``InputError`` as
+        ``build_named``."""
+        with seeded(seed):
+            return self.made(**offered)
+
+    def made(self, **offered: Any) -> nn.Module:
+        """As ``build``, with weights from the random stream as it is."""
+        return copy.deepcopy(self.part(NETWORK, **offered))
+
+
+class OwnGroup(Own):
+    """A symmetry of one's own."""
+
+    role: ClassVar[str] = "group"
 
 
 @dataclass(frozen=True)
@@ -50,6 +81,7 @@ class OrOwn:
         return core_schema.tagged_union_schema(choices, self._which)
 
     def _which(self, value: Any) -> str:
-        if isinstance(value, Mapping):
-            return OWN if ":" in str(value.get(self.tag, "")) else HERE
-        return OWN if isinstance(value, Own) else HERE
+        if isinstance(value, Own):
+            return OWN
+        name = value.get(self.tag) if isinstance(value, Mapping) else value
+        return OWN if isinstance(name, str) and ":" in name else HERE

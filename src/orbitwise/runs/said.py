@@ -28,10 +28,11 @@ class NotRun(InputError):
 
 @dataclass(frozen=True)
 class Stored:
-    """Where values come from that nobody has trusted: a ``file``, with the ``lines`` of its texts.
+    """Where values come from: a ``file``, ``trusted`` or not, with the ``lines`` of its texts.
     ``said``: texts that the user typed himself."""
 
     file: str
+    trusted: bool = False
     lines: Mapping[str, int] = field(default_factory=dict)
     said: frozenset[str] = frozenset()
 
@@ -43,15 +44,16 @@ class Stored:
 
 
 class Said(str):
-    """A text that makes code run. ``stored``: the place in a file that says so, None where the user
-    said it (typed it, wrote it in Python, or trusted the file)."""
+    """A text that makes code run. ``place``: where a file says so, None where the user typed it or
+    wrote it in Python; ``trusted``: the user trusts the file."""
 
-    stored: str | None = None
+    place: str | None = None
+    trusted: bool = False
 
     @classmethod
-    def at(cls, text: str, stored: str | None) -> Self:
+    def at(cls, text: str, place: str | None, trusted: bool) -> Self:
         made = cls(text)
-        made.stored = stored
+        made.place, made.trusted = place, trusted
         return made
 
     @classmethod
@@ -63,10 +65,10 @@ class Said(str):
     def _validated(cls, value: Any, info: ValidationInfo) -> Self:
         if not isinstance(value, str):
             raise PydanticCustomError("string_type", "should be a valid string")
-        held = value.stored if isinstance(value, Said) else None
-        if held is None and isinstance(info.context, Stored):
-            held = info.context.place(value)
-        return cls.at(cls.checked(str(value)), held)
+        text, source = cls.checked(str(value)), info.context
+        if isinstance(source, Stored) and not isinstance(value, Said):
+            return cls.at(text, source.place(text), source.trusted)
+        return cls.at(text, getattr(value, "place", None), getattr(value, "trusted", False))
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -97,7 +99,8 @@ class Command(Said):
 
 def may_run(text: str, what: str) -> None:
     """Raise ``InputError`` for a text that only a file says, ``NotRun`` where nothing runs."""
-    if (place := getattr(text, "stored", None)) is not None:
+    place = getattr(text, "place", None)
+    if place is not None and not getattr(text, "trusted", False):
         raise InputError(
             f"{what}: {str(text)!r} is code named in a file ({place}), which runs only with your"
             " leave: read it, then repeat with --trust (in Python trust=True)"

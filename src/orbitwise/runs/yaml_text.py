@@ -10,7 +10,7 @@ import codecs
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -95,7 +95,7 @@ def _parsed(text: str, where: str) -> Document:
 class _Loader(yaml.SafeLoader):
     """Composes nodes, never objects."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         first: [(tag, regexp) for tag, regexp in kinds if tag.removeprefix(_PLAIN) not in _OTHER]
         for first, kinds in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -23,7 +23,7 @@ class TrainConfig(BaseModel):
     and for processors with instructions for it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(5000, ge=1)
     batch_size: int = Field(128, ge=1)
@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(500, ge=1)
     log_every: int = Field(50, ge=1)
     max_nonfinite: int = Field(50, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2_000_000_000)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = Field(1, ge=1)
     strategy: str = "auto"

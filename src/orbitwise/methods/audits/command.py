@@ -81,7 +81,7 @@ def _subject_of_run(config: AuditConfig) -> AuditSubject:
             f"{config.run}: runs of {name} cannot be audited, they have no held-out data to be"
             f" judged on; runs of these methods can: {able}"
         )
-    return narrowed(prepare(config.run, config), config)
+    return narrowed(prepare(config.run, config, trust=config.trust), config)
 
 
 def plan(config: AuditConfig) -> Plan:

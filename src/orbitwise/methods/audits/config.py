@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
 
 
 class AuditConfig(Config):
@@ -15,7 +15,8 @@ class AuditConfig(Config):
     ``data`` (extended XYZ); ``nodes``: group elements per item, "tetrahedral:2", "octahedral:2",
     "icosahedral:2", "all" of a finite group, or a number of random ones; ``items``: at most so many
     structures; ``levels``: those of a run to look at (noise levels t in (0, 1) of a diffusion
-    model); ``budget``: seconds after which no further batch is begun."""
+    model); ``budget``: seconds after which no further batch is begun; ``trust``:
+    code that the run names may run."""
 
     run: Path | None = None
     model: str | None = None
@@ -28,5 +29,6 @@ class AuditConfig(Config):
     loss: str = "squared"
     gradients: bool = False
     budget: float = Field(300.0, gt=0)
-    seed: int = 0
+    seed: Seed = 0
     out: Path | None = None
+    trust: bool = Field(False, exclude=True)

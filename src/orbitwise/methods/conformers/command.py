@@ -274,9 +274,10 @@ def write(case: Case) -> Outcome:
     return Outcome(folder, told, lines(case, told), exit_code(verdict))
 
 
-def report(folder: str | Path) -> Outcome:
-    """The ensemble and its report again, from the finished stages in ``folder``."""
-    config, folder = load_run(folder), Path(folder)
+def report(folder: str | Path, *, trust: bool = False) -> Outcome:
+    """The ensemble and its report again, from the finished stages in ``folder``; an energy of the
+    user's own is built with ``trust`` only."""
+    config, folder = load_run(folder, trust=trust), Path(folder)
     learned = (folder / "stages" / "learn.safetensors").exists()
     earlier = learned and "learner" not in config.model_fields_set
     changed = {"out": folder} | ({"learner": "diffusion"} if earlier else {})

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from orbitwise.methods.conformers.system import Effort
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
+from orbitwise.runs.said import Name
 
 # Energies whose search would take hours: by default a force field searches for them.
 LEVELLED = ("aimnet2", "xtb")
@@ -29,12 +30,12 @@ class ConformersConfig(Config):
     smiles: str
     n: int = Field(1000, ge=10, le=100_000)
     temperature: float = Field(300.0, ge=50, le=2000)
-    energy: str = "mmff94"
+    energy: Name = Name("mmff94")
     solvent: str | None = None
-    search_energy: str | None = None
+    search_energy: Name | None = None
     budget: float = Field(6.0, gt=0, allow_inf_nan=False)
     precision: float = Field(0.01, gt=0, lt=0.5)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     out: Path | None = None
     reference: Path | None = None
     workers: int = Field(1, ge=1)

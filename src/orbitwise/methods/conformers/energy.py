@@ -16,7 +16,7 @@ from orbitwise.methods.conformers.system import System
 from orbitwise.molecules import MMFF94
 from orbitwise.molecules.molecule import choose_isomer, parse_smiles, unspecified_stereo
 from orbitwise.molecules.stereo.axes import cumulenes, possible_atropisomers
-from orbitwise.runs.named import load_named, made_by
+from orbitwise.runs.named import Kind, check_factory, load_named, made_by
 from orbitwise.training.device import device_for
 
 if TYPE_CHECKING:  # which checks its energy here
@@ -93,6 +93,11 @@ def of_function(mol: Chem.Mol, name: str, temperature: float) -> Energy:
     function: Callable[[Chem.Mol, float], Any] = load_named(name, what)
     if not callable(function):
         raise InputError(f"{what} {name}: it is no function but {type(function).__name__}")
+    if getattr(name, "place", None) is not None:  # not what the user typed: it must say what it is
+        from ase.calculators.calculator import BaseCalculator
+
+        words = "an orbitwise Energy or an ASE calculator"
+        check_factory(function, name, what, Kind(words, (Energy, BaseCalculator)))
     made = made_by(lambda: function(Chem.Mol(mol), temperature), name, what)
 
     if not isinstance(made, Energy):

@@ -33,7 +33,7 @@ from orbitwise.training.progress import Progress, ProgressBar
 
 def plan(config: CrystalsConfig) -> Plan:
     """Parameters of the network and its evaluations; formula and domain are checked."""
-    model = load_model(config.run)
+    model = load_model(config.run, trust=config.trust)
     check_domain(species_of(config.formula), model.domain, config.formula)
     size = sum(p.numel() for p in model.denoiser.parameters())
     return Plan(size, 0, config.n * model.sampling.evaluations)
@@ -47,7 +47,7 @@ def run(config: CrystalsConfig) -> Outcome:
     ``MissingExtraError``, and where no valid structure was drawn.
     """
     formula, species = config.formula, species_of(config.formula)
-    model = load_model(config.run)
+    model = load_model(config.run, trust=config.trust)
     warnings = list(check_domain(species, model.domain, formula))
     out = config.out or Path("crystals") / letters(formula)
     energies = ChgnetEnergies() if config.relax or ChgnetEnergies.installed() else None

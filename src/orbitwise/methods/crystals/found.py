@@ -11,7 +11,7 @@ from pydantic import Field
 
 from orbitwise.crystals.domain import Domain
 from orbitwise.crystals.matching.rank import Candidate
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
 
 BONDS = "how well bonds fit charges (global instability index)"
 COUNT = "how often it was drawn"
@@ -20,15 +20,16 @@ COUNT = "how often it was drawn"
 class CrystalsConfig(Config):
     """``run``: folder of a trained run or a packaged model (default: the shipped one); ``n``
     structures are drawn; ``prompt``: a text, for a model that was trained with texts; ``relax``
-    with CHGNet before ranking."""
+    with CHGNet before ranking; ``trust``: code that the model names may run."""
 
     formula: str
     run: Path | None = None
     n: int = Field(20, ge=1, le=10_000)
     prompt: str | None = None
     relax: bool = False
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     out: Path | None = None
+    trust: bool = Field(False, exclude=True)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from orbitwise.crystals.sampling import CrystalEstimate, Estimator
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
-from orbitwise.runs.config import load_run
+from orbitwise.runs.config import load_run, validate
+from orbitwise.runs.said import Stored
 from orbitwise.training.checkpoint import NAME, read_checkpoint
 
 FORMAT = "orbitwise-crystal-model-1"
@@ -138,9 +139,10 @@ def _part(progress: Callable[[int, int], None], k: int, of: int) -> Callable[[in
     return lambda done, steps: progress(k * steps + done, of * steps)
 
 
-def load_model(path: str | Path | None = None) -> CrystalModel:
+def load_model(path: str | Path | None = None, *, trust: bool = False) -> CrystalModel:
     """From a run folder (its averaged weights) or a packaged file; none: the one that comes with
-    the package. Raises ``InputError`` for anything else."""
+    the package. A network of one's own that the file names is made with ``trust`` only. Raises
+    ``InputError`` for anything else."""
     if path is None and not SHIPPED.is_file():
         raise InputError(
             "this installation has no packaged crystal model; give a trained run with --run FOLDER"
@@ -149,7 +151,8 @@ def load_model(path: str | Path | None = None) -> CrystalModel:
     if path.is_dir():
         saved = read_checkpoint(path / NAME)
         # how to sample may be changed in config.yaml after the training
-        header = saved.config["run"] | {"sampling": load_run(path).resolved().get("sampling")}
+        run = load_run(path, trust=trust)
+        header = saved.config["run"] | {"sampling": run.resolved().get("sampling")}
         weights = saved.ema
     else:
         try:
@@ -162,7 +165,7 @@ def load_model(path: str | Path | None = None) -> CrystalModel:
             raise InputError(f"{path}: cannot be read as a crystal model ({error})") from error
     if "domain" not in header or "model" not in header:
         raise InputError(f"{path}: this run is not one of crystal structures")
-    config = CrystalModelConfig.model_validate(header["model"])
+    config = validate(CrystalModelConfig, header["model"], stored=Stored(str(path), trust))
     denoiser = config.denoiser(torch.zeros(6), torch.ones(6))
     denoiser.load_state_dict(weights)
     domain = header["domain"] | {"ratios": tuple(map(tuple, header["domain"]["ratios"]))}

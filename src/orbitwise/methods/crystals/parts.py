@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from orbitwise.errors import InputError
 from orbitwise.networks.seeded import seeded
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess
 from orbitwise.runs.config import Config
+from orbitwise.runs.own import OrOwn, OwnNetwork
 
 # share of the steps that are done, and the time reached by then
 _LEVELS = {
@@ -32,7 +33,7 @@ class CrystalModelConfig(Config):
     channels and ``layers``; ``centred``: scores of zero mean over the atoms; ``prompt``: size of a
     text embedding, 0 for none; it follows from the ``prompt`` of the run."""
 
-    network: Literal["cspnet", "transformer"] = "cspnet"
+    network: Annotated[Literal["cspnet", "transformer"], OrOwn(OwnNetwork)] = "cspnet"
     hidden: int = Field(128, ge=8)
     layers: int = Field(4, ge=1)
     centred: bool = True
@@ -44,6 +45,10 @@ class CrystalModelConfig(Config):
         return CrystalProcess(WrappedNormalProcess(self.sigma_min, self.sigma_max))
 
     def _network(self) -> nn.Module:
+        own: object = self.network
+        if isinstance(own, OwnNetwork):
+            sizes = {"hidden": self.hidden, "layers": self.layers}
+            return own.made(**sizes, centred=self.centred, prompt=self.prompt)
         try:
             return NETWORKS[self.network](
                 hidden=self.hidden, layers=self.layers, centred=self.centred, prompt=self.prompt

@@ -191,12 +191,12 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, lines)
 
 
-def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
+def sample(run: str | Path, n: int | None = None, seed: int = 0, *, trust: bool = False) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into
     ``RUN/guesses``; those that are there already are kept. ``sampling`` in ``RUN/config.yaml`` may
     be changed after the training."""
-    config, run = _config(run), writable_folder(run)
-    model = load_model(run)
+    config, run = _config(run, trust), writable_folder(run)
+    model = load_model(run, trust=trust)
     data, lines = with_texts(test_set(config), config.prompt, run)
     where = device_for(config.train.accelerator)
     found = guess(model, data.batch, n or config.guesses, seed, run / "guesses", where)
@@ -208,9 +208,9 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     return Outcome(run, found, lines)
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Match rate and RMSE of the guesses; writes ``summary.json`` and ``report.html``."""
-    config, run = _config(run), writable_folder(run)
+    config, run = _config(run, trust), writable_folder(run)
     data = test_set(config)
     found = GuessedCrystals.load(run / "guesses", data.batch)
     trained = training_set(config)
@@ -220,8 +220,8 @@ def evaluate(run: str | Path) -> Outcome:
 report = evaluate  # the matches are kept: repeating takes seconds
 
 
-def _config(run: str | Path) -> CrystalStructureConfig:
-    config = load_run(run)
+def _config(run: str | Path, trust: bool) -> CrystalStructureConfig:
+    config = load_run(run, trust=trust)
     if not isinstance(config, CrystalStructureConfig):
         raise InputError(f"{run}: not a run of crystal structures")
     return config

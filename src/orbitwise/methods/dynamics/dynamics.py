@@ -77,10 +77,10 @@ def train(config: DynamicsConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [*lines, *task.notes])
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Say what the audits of a run come to: ``summary.json`` and ``dynamics.png``. ``InputError``
     without any."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     audits = read_audits(run)
     if not audits:
         raise InputError(
@@ -106,10 +106,10 @@ def evaluate(run: str | Path) -> Outcome:
 report = evaluate  # the figure is made from the audits, which were measured in training
 
 
-def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
+def audit_subject(run: str | Path, request: AuditRequest, *, trust: bool = False) -> AuditSubject:
     """The run's model and held-out batches, as `orbitwise audit` takes them; they have the levels
     of the run."""
-    task, model = trained(run)
+    task, model = trained(run, trust=trust)
     device = torch.device(device_for())
     return AuditSubject(
         title=f"model of {Path(run).name}",
@@ -126,9 +126,11 @@ def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     )
 
 
-def trained(run: str | Path, averaged: bool = False) -> tuple[Task, nn.Module]:
+def trained(
+    run: str | Path, averaged: bool = False, *, trust: bool = False
+) -> tuple[Task, nn.Module]:
     """The task of a run and its model as it was left, with the last or the averaged weights."""
-    task = build(load_run(run))
+    task = build(load_run(run, trust=trust))
     load_weights(Path(run) / NAME, task.model, averaged)
     return task, task.model
 

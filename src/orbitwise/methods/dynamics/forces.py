@@ -20,6 +20,7 @@ from orbitwise.methods.dynamics.task import (
     OneStructure,
     Task,
     enough,
+    has_head,
     head_deviation,
     wanted,
 )
@@ -75,7 +76,7 @@ def build(config: DynamicsConfig) -> Task:
         "mae_mev_per_angstrom" + ("" if level is None else f".{level}"): _mean_absolute(frames)
         for level, frames in judged.items()
     }
-    if config.network.name != "egnn":
+    if config.network.name != "egnn" and has_head(network):
         numbers["head_deviation"] = head_deviation
     mixed = (
         "the frames at 300, 600 and 1200 K are told apart by their place in the file and their"

@@ -21,6 +21,7 @@ from orbitwise.methods.dynamics.task import (
     OneStructure,
     Task,
     enough,
+    has_head,
     head_deviation,
     wanted,
 )
@@ -62,6 +63,7 @@ def build(config: DynamicsConfig) -> Task:
     process = GaussianProcess.flow(zero_com=True)
     scale = coordinate_scale(ca)
     network = OneStructure(config.network.build(config.train.seed), data.species[0], data.bonds[0])
+    headed = config.network.name != "egnn" and has_head(network)
     group = Finite(torch.eye(3)[None]) if config.target == "none" else SO3()
     target = "augmentation" if config.target == "none" else config.target
     return Task(
@@ -72,7 +74,7 @@ def build(config: DynamicsConfig) -> Task:
         batches=_noised(judged.ca[: config.held_out], process, scale, config.train.seed),
         nodes=config.audit.rotations(),
         audited=InUnits,
-        numbers={"head_deviation": head_deviation} if config.network.name != "egnn" else {},
+        numbers={"head_deviation": head_deviation} if headed else {},
         units="c_out, what the noise leaves",
         levels="noise level t",
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,7 @@ from orbitwise.groups.base import Group
 from orbitwise.networks import EGNN, PairNetwork, PointTransformer
 from orbitwise.networks.seeded import seeded
 from orbitwise.runs.config import Config
+from orbitwise.runs.own import OrOwn, OwnNetwork
 from orbitwise.training import TrainConfig
 
 TASKS = {
@@ -100,7 +101,7 @@ class DynamicsConfig(Config):
     data: Path
     items: int | None = Field(None, ge=1)
     held_out: int = Field(64, ge=PARTS)
-    network: DynamicsNetwork = DynamicsNetwork()
+    network: Annotated[DynamicsNetwork, OrOwn(OwnNetwork)] = DynamicsNetwork()
     target: Literal["none", "octahedral", "augmentation", "haar", "snis", "exact"] = "augmentation"
     proposals: int = Field(64, ge=1)
     audit: DynamicsAudit = DynamicsAudit()
@@ -174,6 +175,11 @@ class OneStructure(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, batch: Any = None) -> Tensor:
         return self.network(x, t, self)
+
+
+def has_head(model: nn.Module) -> bool:
+    """Whether ``head_deviation`` can be told."""
+    return any(name.endswith("readout.weight") for name, _ in model.named_parameters())
 
 
 def head_deviation(model: nn.Module) -> float:

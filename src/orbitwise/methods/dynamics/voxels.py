@@ -26,6 +26,7 @@ from orbitwise.methods.dynamics.task import DynamicsConfig, Task, enough, wanted
 from orbitwise.networks import UNet3D
 from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.grid_denoising import GridDenoiser, GridDenoising
+from orbitwise.runs.own import OwnNetwork
 
 GRID = VoxelGrid()
 SIGMA = 0.7  # norm of an atom's density over sigma: 3.9 as at VoxMol's 0.9 on its finer grid
@@ -50,7 +51,8 @@ class InUnits(nn.Module):
 def build(config: DynamicsConfig) -> Task:
     """Data, model and loss. Raises ``InputError``."""
     wanted(config, tuple(AUGMENTATIONS))
-    if config.network.name != "unet3d":
+    own: object = config.network
+    if not isinstance(own, OwnNetwork) and config.network.name != "unet3d":
         raise InputError(
             f"the task voxels needs network.name=unet3d, not {config.network.name}: it reads grids"
         )
@@ -59,8 +61,12 @@ def build(config: DynamicsConfig) -> Task:
     generator = torch.Generator().manual_seed(config.train.seed)
     some = data[torch.arange(min(len(data), 256))]
     scale = float(GRID.voxelise(GRID.place(some, None, generator)).square().mean().sqrt())
-    with seeded(config.train.seed):
-        network = UNet3D(len(GRID.elements), config.network.hidden)
+    elements = len(GRID.elements)
+    if isinstance(own, OwnNetwork):
+        network: nn.Module = own.build(config.train.seed, channels=elements)
+    else:
+        with seeded(config.train.seed):
+            network = UNet3D(elements, config.network.hidden)
 
     return Task(
         model=GridDenoiser(network, SIGMA, scale),

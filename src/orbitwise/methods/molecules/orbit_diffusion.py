@@ -22,6 +22,9 @@ from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
 from orbitwise.methods.molecules.parts import (
+    AnyGroup,
+    AnyNetwork,
+    AnyProcess,
     GroupConfig,
     NetworkConfig,
     ProcessConfig,
@@ -50,9 +53,9 @@ class OrbitDiffusionConfig(Config):
     smiles: str | None = None
     temperature: float = Field(300.0, gt=0)
     held_out: float = Field(0.2, gt=0, lt=1)
-    group: GroupConfig = GroupConfig()
-    process: ProcessConfig = ProcessConfig()
-    network: NetworkConfig = NetworkConfig()
+    group: AnyGroup = GroupConfig()
+    process: AnyProcess = ProcessConfig()
+    network: AnyNetwork = NetworkConfig()
     target: Literal["augmentation", "aligned", "snis", "exact"] = "exact"
     proposals: int = Field(256, ge=1)
     times: Literal["lognormal", "uniform"] = "lognormal"
@@ -113,9 +116,9 @@ def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [in_words(out, result), f"bonds: {made.ensemble.bond_source}"])
 
 
-def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
+def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` samples with the averaged weights into ``samples.sdf``, ``.extxyz``, ``.npz``."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
     drawn = config.sampling.draw(
@@ -133,9 +136,9 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     return Outcome(run, drawn, text)
 
 
-def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
+def audit_subject(run: str | Path, request: AuditRequest, *, trust: bool = False) -> AuditSubject:
     """The run's denoiser and held-out frames, as `orbitwise audit` takes them."""
-    config, run = load_run(run), Path(run)
+    config, run = load_run(run, trust=trust), Path(run)
     made = parts(config)
     load_weights(run / NAME, made.denoiser)
     return denoiser_subject(
@@ -148,10 +151,10 @@ def audit_subject(run: str | Path, request: AuditRequest) -> AuditSubject:
     )
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Compare the run's samples with its held-out frames; writes ``summary.json`` and
     ``report.html``."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     if not (run / "samples.npz").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
     data = _ensemble(config)

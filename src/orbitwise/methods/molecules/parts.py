@@ -6,7 +6,7 @@ Bindings for molecules share these, so that a key means the same in all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from orbitwise.errors import InputError
 from orbitwise.groups.automorphism import Automorphism
+from orbitwise.groups.base import Group
 from orbitwise.groups.product import Product
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.molecules.molecule import to_batch
@@ -25,9 +26,12 @@ from orbitwise.processes.gaussian import GaussianProcess
 from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
 from orbitwise.runs.config import Config
+from orbitwise.runs.named import Kind
+from orbitwise.runs.own import GROUP, OrOwn, Own, OwnGroup, OwnNetwork
 from orbitwise.training.progress import Progress, ProgressBar
 
 ROTATIONS = {"so3": SO3, "o3": O3}
+GAUSSIAN = Kind("an orbitwise GaussianProcess", (GaussianProcess,))
 NETWORKS = {"egnn": EGNN, "transformer": PointTransformer}
 
 
@@ -53,6 +57,15 @@ class GroupConfig(Config):
         return Product(rotations, renamings)
 
 
+class OwnMoleculeGroup(OwnGroup):
+    """One with a parameter ``mol`` or ``positions`` gets the molecule, or its reference
+    geometry."""
+
+    def build(self, mol: Chem.Mol, positions: np.ndarray, *, exact: bool) -> Group:
+        """As ``GroupConfig.build``."""
+        return self.part(GROUP, mol=Chem.Mol(mol), positions=positions.copy())
+
+
 class ProcessConfig(Config):
     """A Gaussian process by its name, with its numbers as ``GaussianProcess.named`` takes them;
     Å."""
@@ -63,6 +76,22 @@ class ProcessConfig(Config):
     def build(self) -> GaussianProcess:
         """At zero centre of mass."""
         return GaussianProcess.named(self.name, zero_com=True, **self.numbers)
+
+
+class OwnGaussianProcess(Own):
+    """A process of one's own, at zero centre of mass: one with a parameter ``zero_com`` is made
+    so."""
+
+    role: ClassVar[str] = "process"
+
+    def build(self) -> GaussianProcess:
+        made = self.part(GAUSSIAN, zero_com=True)
+        if not made.zero_com:
+            raise InputError(
+                f"process {self.name}: has zero_com = False; molecules need one at zero centre of"
+                " mass"
+            )
+        return made
 
 
 class NetworkConfig(Config):
@@ -76,6 +105,11 @@ class NetworkConfig(Config):
         """Weights drawn from ``seed``; the caller's random stream stays as it was."""
         with seeded(seed):
             return NETWORKS[self.name](hidden=self.hidden, layers=self.layers)
+
+
+AnyGroup = Annotated[GroupConfig, OrOwn(OwnMoleculeGroup)]
+AnyProcess = Annotated[ProcessConfig, OrOwn(OwnGaussianProcess)]
+AnyNetwork = Annotated[NetworkConfig, OrOwn(OwnNetwork)]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from orbitwise.objectives.angles import angle_likelihood
 from orbitwise.processes.von_mises import VonMisesMixture
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import OrOwn, OwnNetwork
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
@@ -66,7 +68,7 @@ class VonMisesConfig(Config):
 
     data: Path
     temperature: float = Field(300.0, gt=0)
-    network: TorsionNetworkConfig = TorsionNetworkConfig()
+    network: Annotated[TorsionNetworkConfig, OrOwn(OwnNetwork)] = TorsionNetworkConfig()
     train: TrainConfig = TrainConfig()
     sampling: TorsionSamplingConfig = TorsionSamplingConfig()
 
@@ -102,9 +104,9 @@ def _digest(profiles: TorsionProfiles) -> str:
     return found.hexdigest()
 
 
-def load(run: str | Path) -> tuple[VonMisesConfig, VonMisesNet, int]:
+def load(run: str | Path, *, trust: bool = False) -> tuple[VonMisesConfig, VonMisesNet, int]:
     """The configuration of a run, its network with the averaged weights, and their step."""
-    config = load_run(run)
+    config = load_run(run, trust=trust)
     network = config.network.build(config.train.seed)
     step = load_weights(Path(run) / NAME, network).step
     return config, network.eval(), step
@@ -129,13 +131,18 @@ def conformers(
 
 
 def sample(
-    run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None
+    run: str | Path,
+    n: int | None = None,
+    seed: int = 0,
+    molecules: Path | None = None,
+    *,
+    trust: bool = False,
 ) -> Outcome:
     """Conformers of the molecules of the held-out profiles, or of the SMILES in the file
     ``molecules``: ``samples.npz`` and ``.sdf``. Raises ``InputError`` for a SMILES that cannot be
     used, with its line; what RDKit cannot embed, and what clashes, is said by name."""
     run = writable_folder(run)
-    config, network, step = load(run)
+    config, network, step = load(run, trust=trust)
     if molecules is None:
         held_out = dict.fromkeys(read_torsion_profiles(config.data, ["test"]).smiles)
         asked = [
@@ -173,19 +180,19 @@ def sample(
     return Outcome(run, result, text)
 
 
-def held_out_divergences(run: str | Path) -> Divergences:
+def held_out_divergences(run: str | Path, *, trust: bool = False) -> Divergences:
     """KL of the run's laws from the held-out profiles, and of simpler ones."""
-    config, network, _ = load(run)
+    config, network, _ = load(run, trust=trust)
     known = read_torsion_profiles(config.data, ["train"])
     asked = read_torsion_profiles(config.data, ["test"])
     return compare(network, known, asked, config.temperature)
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """The run's laws against the profiles of held-out molecules: ``summary.json`` and
     ``report.html``."""
-    config, run = load_run(run), writable_folder(run)
-    result = held_out_divergences(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
+    result = held_out_divergences(run, trust=trust)
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(
             json.dumps({"config": config.resolved(), "divergences": asdict(result)}, indent=1)

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -36,6 +36,7 @@ from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import OrOwn, OwnNetwork
 from orbitwise.runs.provenance import commit, device, versions
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
@@ -63,6 +64,14 @@ class ProteinNetworkConfig(Config):
             return ResidueTransformer(atoms, self.hidden, self.layers, self.heads, self.expand)
 
 
+class OwnProteinNetwork(OwnNetwork):
+    """One with a parameter ``atoms`` gets how many there are of a residue."""
+
+    def build(self, atoms: int, seed: int) -> nn.Module:  # type: ignore[override]
+        """As ``ProteinNetworkConfig.build``."""
+        return super().build(seed, atoms=atoms)
+
+
 class ProteinBackbonesConfig(Config):
     """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C
     of every residue; ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the
@@ -79,7 +88,7 @@ class ProteinBackbonesConfig(Config):
     proposals: int = Field(256, ge=1)
     times: Literal["late", "lognormal", "uniform"] = "late"
     noise_scale: float = Field(10.0, gt=0)
-    network: ProteinNetworkConfig = ProteinNetworkConfig()
+    network: Annotated[ProteinNetworkConfig, OrOwn(OwnProteinNetwork)] = ProteinNetworkConfig()
     train: TrainConfig = TrainConfig()
     sampling: ProteinSamplingConfig = ProteinSamplingConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -151,10 +160,10 @@ def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [in_words(out, result), *made.data.lines])
 
 
-def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
+def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` backbones with the averaged weights: ``samples.npz`` and
     ``samples/sample_0001.pdb``, ..."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
     where = device_for(config.train.accelerator)
@@ -178,10 +187,12 @@ class Evaluation:
     samples: str
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Compare the run's samples with its held-out chains; writes ``summary.json`` and
     ``report.html``."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
+    if config.designability is not None:  # said before the work, not after it
+        config.designability.may_run()
     drawn, data = load_chains(run), _data(config)
     verdict = judge(
         drawn.chains,
@@ -204,9 +215,9 @@ def evaluate(run: str | Path) -> Outcome:
     return _page(run, config, found)
 
 
-def report(run: str | Path) -> Outcome:
+def report(run: str | Path, *, trust: bool = False) -> Outcome:
     """Write ``report.html`` again from ``summary.json`` and the samples."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     try:
         held = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
         found = TypeAdapter(Evaluation).validate_python(

@@ -12,7 +12,7 @@ from orbitwise.methods.samplers.parts import SamplerConfig
 from orbitwise.methods.samplers.searches import ChainsConfig, SearchConfig
 from orbitwise.methods.samplers.targets import EnergyConfig
 from orbitwise.runs.choice import with_all_keys
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
 from orbitwise.training import TrainConfig
 
 
@@ -45,7 +45,7 @@ class SGDSConfig(Config):
     likelihood: TrainConfig = TrainConfig(batch_size=256)
     balance: TrainConfig = TrainConfig(batch_size=128, learning_rate=2e-4)
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 LATER = {

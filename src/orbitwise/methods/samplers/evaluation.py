@@ -24,7 +24,7 @@ from orbitwise.methods.samplers.targets import Target
 from orbitwise.objectives.paths.path import bridges, log_weight, roll_out, with_log_ratio
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.runs.choice import with_all_keys
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import Pipeline, Step
 from orbitwise.training.device import device_for
@@ -45,7 +45,7 @@ class EvaluationConfig(Config):
     file: Path | None = None
     chains: SearchConfig = ChainsConfig(chains=64, steps=1500, warmup=300, thin=5)
     batch: int = Field(500, ge=1)
-    seed: int = Field(12345, ge=0)
+    seed: Seed = 12345
 
 
 def with_steps(sampler: DiffusionSampler, steps: int | None) -> DiffusionSampler:

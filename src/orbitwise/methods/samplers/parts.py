@@ -16,6 +16,8 @@ from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.objectives.paths.schedule import Decaying, NoiseSchedule, Random, Uniform
 from orbitwise.runs.choice import Choice, named
 from orbitwise.runs.config import Config
+from orbitwise.runs.named import needed
+from orbitwise.runs.own import OrOwn, OwnNetwork
 
 
 class ScheduleChoice(Choice):
@@ -85,6 +87,10 @@ class NetworkChoice(Choice):
     def network(self, target: Target) -> nn.Module:
         raise NotImplementedError
 
+    def reads_labels(self, network: nn.Module) -> bool:
+        """Whether it is called with the labels of the points."""
+        return bool(self.dims)
+
 
 class MLPConfig(NetworkChoice):
     """Knows no symmetry."""
@@ -137,10 +143,30 @@ class TransformerConfig(NetworkChoice):
         return PointTransformer(hidden=self.hidden, layers=self.layers)
 
 
+class OwnSamplerNetwork(OwnNetwork):
+    """A network of one's own: ``net(x, t)`` or, of points, ``net(x, t, batch)``. One with
+    parameters ``event_shape`` or ``points`` gets those of the energy."""
+
+    def build(self, target: Target) -> nn.Module:  # type: ignore[override]
+        """One that is there already is copied. Raises ``InputError`` as ``build_named``."""
+        shape = target.energy.event_shape
+        made = self.made(event_shape=shape, points=shape[0])
+        if self.reads_labels(made) and target.labels is None:
+            raise InputError(
+                f"network {self.name}: net(x, t, batch) is for points, this energy is over {shape};"
+                " define net(x, t)"
+            )
+        return made
+
+    def reads_labels(self, network: nn.Module) -> bool:
+        return needed(network.forward) > 2
+
+
 NetworkConfig = Annotated[
     MLPConfig | ElementwiseConfig | EGNNConfig | TransformerConfig,
     Field(discriminator="name"),
     BeforeValidator(named("mlp")),
+    OrOwn(OwnSamplerNetwork),
 ]
 
 
@@ -177,5 +203,5 @@ class SamplerConfig(Config):
                 langevin_clip=self.langevin_clip,
                 flow=MLP(shape, 128, 2, out_shape=()) if flows else None,
                 backward=self.network.build(target) if self.learned_backward else None,
-                labels=target.labels if self.network.dims else None,
+                labels=target.labels if self.network.reads_labels(network) else None,
             )

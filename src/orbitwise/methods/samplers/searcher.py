@@ -4,7 +4,7 @@ kernel and the starts."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +14,8 @@ from orbitwise.energies import Energy
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.runs.choice import Choice
+from orbitwise.runs.named import Kind
+from orbitwise.runs.own import OrOwn, Own
 from orbitwise.runs.stages import Kept
 from orbitwise.search import (
     HMC,
@@ -28,6 +30,12 @@ from orbitwise.search import (
 from orbitwise.search.base import Kernel
 from orbitwise.search.novelty import Novelty
 from orbitwise.search.weights import effective
+
+KERNEL = Kind(
+    "a kernel (orbitwise.search.base.Kernel: init, step, target_acceptance, step_dims)",
+    members=("target_acceptance", "step_dims"),
+    methods=("init", "step"),
+)
 
 
 @dataclass(frozen=True)
@@ -102,14 +110,21 @@ class NoSearchConfig(SearchChoice):
         return 0
 
 
+class OwnKernel(Own):
+    """A kernel of one's own; one with parameters ``step_size`` or ``leapfrog_steps`` gets those of
+    the search."""
+
+    role: ClassVar[str] = "search.kernel"
+
+
 class MovingConfig(SearchChoice):
-    """Points moved by a ``kernel``: hmc (with ``leapfrog_steps``), mala, langevin (exact) or
-    dynamics (underdamped, unadjusted). Starts are drawn from a Gaussian of width ``prior_scale``,
-    or from the molecule's geometry. ``warmup`` and ``thin`` of chains, which every search with a
-    novelty runs.
+    """Points moved by a ``kernel``: hmc (with ``leapfrog_steps``), mala, langevin (exact),
+    dynamics (underdamped, unadjusted), or one's own. Starts are drawn from a Gaussian of
+    width ``prior_scale``, or from the molecule's geometry. ``warmup`` and ``thin`` of chains, which
+    every search with a novelty runs.
     """
 
-    kernel: Literal["hmc", "mala", "langevin", "dynamics"] = "hmc"
+    kernel: Annotated[Literal["hmc", "mala", "langevin", "dynamics"], OrOwn(OwnKernel)] = "hmc"
     chains: int = Field(16, ge=1)
     warmup: int = Field(200, ge=0)
     thin: int = Field(1, ge=1)
@@ -118,6 +133,9 @@ class MovingConfig(SearchChoice):
     prior_scale: float = Field(1.0, gt=0)
 
     def build_kernel(self) -> Kernel:
+        chosen: object = self.kernel
+        if isinstance(chosen, OwnKernel):
+            return chosen.part(KERNEL, step_size=self.step_size, leapfrog_steps=self.leapfrog_steps)
         return {
             "hmc": lambda: HMC(self.step_size, self.leapfrog_steps),
             "mala": lambda: MALA(self.step_size),

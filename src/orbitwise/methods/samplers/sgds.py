@@ -92,10 +92,10 @@ def history(config: SGDSConfig, stages: Stages) -> dict:
     return {"seconds": seconds, "evaluations": counts}
 
 
-def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
+def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` independent samples with their importance weights into ``samples.npz`` (points:
     .extxyz too)."""
-    config, folder = load_run(run), writable_folder(run)
+    config, folder = load_run(run, trust=trust), writable_folder(run)
     sampler, target, _ = restore(config, folder)
     energy = Counted(target.energy)
     with energy.stage("sampling"):
@@ -109,10 +109,10 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     return Outcome(folder, drawn, [line])
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Judge the learner's paths against reference samples; writes ``summary.json`` and
     ``report.html``."""
-    config, folder = load_run(run), writable_folder(run)
+    config, folder = load_run(run, trust=trust), writable_folder(run)
     sampler, target, past = restore(config, folder)
     return judge_run(config, folder, sampler, target, past)
 

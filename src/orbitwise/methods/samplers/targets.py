@@ -4,7 +4,7 @@ samples."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -17,7 +17,9 @@ from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import O3
 from orbitwise.runs.choice import Choice
-from orbitwise.runs.named import importable_here, load_named
+from orbitwise.runs.named import build_named
+from orbitwise.runs.own import ENERGY, GROUP, OrOwn, Own, OwnGroup
+from orbitwise.runs.said import Name
 
 PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapeptide": 3}
 
@@ -112,16 +114,29 @@ class PeptideConfig(EnergyChoice):
 
 
 class FunctionConfig(EnergyChoice):
-    """``function``: your own, "package.module:name" of something that returns an
-    ``orbitwise.energies.Energy`` when called with ``arguments``."""
+    """``function``: as the ``name`` of ``OwnEnergy``."""
 
     name: Literal["function"]
-    function: str | None = None
+    function: Name | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     def build(self) -> Target:
-        """Raises ``InputError`` for a function that cannot be found, or is not an energy."""
-        return _own(self.function, self.arguments)
+        """Raises ``InputError`` as ``build_named``."""
+        named = self.function or Name("")
+        return _own(build_named(named, "energy.function", ENERGY, self.arguments))
+
+
+class OwnEnergy(Own):
+    """An energy of one's own, with its symmetry ``group``; without, one of points in space that
+    does not change under a common shift has O(3)."""
+
+    role: ClassVar[str] = "energy"
+    group: OwnGroup | None = None
+
+    def build(self) -> Target:
+        """Raises ``InputError`` as ``build_named``."""
+        found = _own(self.part(ENERGY))
+        return found if self.group is None else replace(found, group=self.group.part(GROUP))
 
 
 EnergyConfig = Annotated[
@@ -132,6 +147,7 @@ EnergyConfig = Annotated[
     | PeptideConfig
     | FunctionConfig,
     Field(discriminator="name"),
+    OrOwn(OwnEnergy),
 ]
 
 
@@ -145,21 +161,18 @@ def identical(points: int, dim: int) -> PointBatch:
     )
 
 
-def _own(name: str | None, arguments: dict[str, Any]) -> Target:
-    build = load_named(name or "", "energy.function")
-    try:
-        with importable_here():  # it may import its neighbours only now
-            made = build(**arguments)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise InputError(f"energy.function {name}: {error}") from error
-    if not isinstance(made, Energy):
+def _own(energy: Energy) -> Target:
+    """A user's energy; ``InputError`` where it does not say over which points."""
+    shape = tuple(getattr(energy, "event_shape", ()))
+    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
         raise InputError(
-            f"energy.function {name}: returned {type(made).__name__}, not an orbitwise Energy"
+            f"energy: {type(energy).__name__}.event_shape must be the shape of one sample, as in"
+            f" (2,) or (13, 3); it is {shape}"
         )
-    points = len(made.event_shape) == 2
-    three = points and made.event_shape[1] == 3
-    labels = identical(*made.event_shape) if points else None
-    return Target(made, group=O3() if three and made.zero_com else None, labels=labels)
+    points = len(shape) == 2
+    labels = identical(*shape) if points else None
+    three = points and shape[1] == 3
+    return Target(energy, group=O3() if three and energy.zero_com else None, labels=labels)
 
 
 def _peptide(residues: int, force_field: str, solvent: str, temperature: float) -> Target:

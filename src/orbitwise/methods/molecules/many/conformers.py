@@ -87,10 +87,10 @@ def _digest(data: ConformerData) -> str:
     return found.hexdigest()
 
 
-def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
+def load(run: str | Path, *, trust: bool = False) -> tuple[MoleculeConformersConfig, Parts, int]:
     """The configuration of a run, its parts with the averaged weights, and the step they stand
     at."""
-    config = load_run(run)
+    config = load_run(run, trust=trust)
     saved = build(config, 1.0).denoiser
     step = load_weights(Path(run) / NAME, saved).step
     made = build(
@@ -101,7 +101,12 @@ def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
 
 
 def sample(
-    run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None
+    run: str | Path,
+    n: int | None = None,
+    seed: int = 0,
+    molecules: Path | None = None,
+    *,
+    trust: bool = False,
 ) -> Outcome:
     """Conformers of the held-out molecules, or of the SMILES in the file ``molecules``:
     ``samples.npz``, ``.sdf``.
@@ -111,7 +116,7 @@ def sample(
     its line.
     """
     run = writable_folder(run)
-    config, made, step = load(run)
+    config, made, step = load(run, trust=trust)
     if n is not None and n < 1:
         raise InputError(f"n must be at least 1, got {n}")
     asked = config.read("test").molecules if molecules is None else read_smiles(molecules, seed)
@@ -158,10 +163,10 @@ def sample(
     return Outcome(run, drawn, text)
 
 
-def evaluate(run: str | Path) -> Outcome:
+def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``,
     ``report.html``."""
-    config, run = load_run(run), writable_folder(run)
+    config, run = load_run(run, trust=trust), writable_folder(run)
     if not (run / "samples.npz").is_file() or not (run / "samples.json").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
     about = json.loads((run / "samples.json").read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -19,7 +19,8 @@ from orbitwise.networks.seeded import seeded
 from orbitwise.objectives import Denoiser, Denoising
 from orbitwise.objectives.widths import OverParts
 from orbitwise.processes import GaussianProcess, HarmonicProcess
-from orbitwise.runs.config import Config
+from orbitwise.runs.config import Config, Seed
+from orbitwise.runs.own import OrOwn, OwnNetwork
 from orbitwise.training import TrainConfig
 
 
@@ -63,14 +64,14 @@ class MoleculeConformersConfig(Config):
     max_atoms: int = Field(30, ge=2)
     val_share: float = Field(0.1, ge=0, lt=1)
     test_share: float = Field(0.2, gt=0, lt=1)
-    split_seed: int = Field(0, ge=0)
+    split_seed: Seed = 0
     skip_bad: bool = False
     prior: Literal["harmonic", "gaussian"] = "harmonic"
     target: Literal["augmentation", "aligned", "snis", "exact"] = "exact"
     proposals: int = Field(200, ge=1)
     max_group: int = Field(36, ge=1)
     times: Literal["lognormal", "fine", "uniform"] = "fine"
-    network: MoleculeNetworkConfig = MoleculeNetworkConfig()
+    network: Annotated[MoleculeNetworkConfig, OrOwn(OwnNetwork)] = MoleculeNetworkConfig()
     buckets: int = Field(3, ge=1)
     train: TrainConfig = TrainConfig()
     sampling: MoleculeSamplingConfig = MoleculeSamplingConfig()
