@@ -1,0 +1,54 @@
+"""What commands have in common: a plan or a run, and what is printed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orbitwise.runs.config import Config, Plan
+    from orbitwise.runs.outcome import Outcome
+
+
+def action_of(run: Path, verb: str) -> Callable[..., Outcome]:
+    from orbitwise.runs.config import method_of_run
+    from orbitwise.runs.registry import action
+
+    return action(method_of_run(run), verb)
+
+
+def run_command(command: ModuleType, schema: type[Config], dry_run: bool, **given: object) -> int:
+    """Plan or run a command with the options that were ``given`` (not None); its exit code."""
+    from orbitwise.runs.config import validate
+
+    config = validate(schema, {key: value for key, value in given.items() if value is not None})
+    if dry_run:
+        show_plan(config, command.plan(config))
+        return 0
+    return show_lines(command.run(config))
+
+
+def show_plan(
+    config: Config, plan: Plan | None, otherwise: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """The configuration, and what it will take; ``otherwise`` says it in words."""
+    import yaml
+
+    print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
+    if plan is None:
+        for line in otherwise():
+            print(f"# {line}")
+        return
+    print(f"# parameters: {plan.parameters:,}")
+    print(f"# expected energy calls: {plan.energy_calls:,}")
+    if plan.model_calls is not None:
+        print(f"# expected model evaluations: {plan.model_calls:,}")
+
+
+def show_lines(result: Outcome) -> int:
+    """What a method says about its result: ``result.lines``; the command's exit code."""
+    for line in result.lines:
+        print(line)
+    return result.exit_code
