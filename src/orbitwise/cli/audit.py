@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orbitwise.cli.options import DryRun, Out
+from orbitwise.cli.options import DryRun, Out, Seed, Trust
 from orbitwise.cli.shown import run_command
 
 
@@ -68,8 +68,9 @@ def audit(
     budget: Annotated[
         float, typer.Option(help="Seconds after which no further batch is begun.")
     ] = 300.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same audit.")] = 0,
+    seed: Seed = 0,
     out: Out = None,
+    trust: Trust = False,
     dry_run: DryRun = False,
 ) -> None:
     """Which share of a model's loss is imperfect symmetry: audit.json, audit.png and
@@ -90,4 +91,5 @@ def audit(
         budget=budget,
         seed=seed,
         out=out,
+        trust=trust,
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orbitwise.cli.options import DryRun, Out, literal
+from orbitwise.cli.options import DryRun, Out, Seed, literal
 from orbitwise.cli.shown import show_lines, show_plan
 
 
@@ -92,12 +92,13 @@ def conformers(
             help=literal("Processes that share xtb out; more than 1 need orbitwise[ray].")
         ),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    seed: Seed = 0,
     out: Out = None,
     reference: Annotated[
         Path | None,
         typer.Option(help="Reference ensemble (.npz) to judge against.", show_default=False),
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", hidden=True)] = False,  # no file names code here
     dry_run: DryRun = False,
 ) -> int:
     """Boltzmann ensembles with populations, of one molecule or of many. Repeating the command

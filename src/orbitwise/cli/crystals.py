@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orbitwise.cli.options import DryRun, Out, literal
+from orbitwise.cli.options import DryRun, Out, Seed, Trust, literal
 from orbitwise.cli.shown import run_command
 
 
@@ -30,8 +30,9 @@ def crystals(
             "--relax", help=literal("Relax with CHGNet before ranking; needs orbitwise[chgnet].")
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same structures.")] = 0,
+    seed: Seed = 0,
     out: Out = None,
+    trust: Trust = False,
     dry_run: DryRun = False,
 ) -> None:
     """Crystal structures of a formula: ranked CIFs, space groups, a report."""
@@ -48,4 +49,5 @@ def crystals(
         relax=relax,
         seed=seed,
         out=out,
+        trust=trust,
     )

@@ -22,4 +22,13 @@ DryRun = Annotated[
         "--dry-run", help="Show configuration, parameters and expected energy calls, and stop."
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Code and commands that the file or folder names may run (docs/trust.md)."
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2_000_000_000, help="The same seed gives the same result.")
+]
 Run = Annotated[Path, typer.Argument(help="Folder that a run wrote.", show_default=False)]

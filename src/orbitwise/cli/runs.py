@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orbitwise.cli.options import DryRun, Out, Run
-from orbitwise.cli.shown import action_of, show_lines, show_plan
+from orbitwise.cli.options import DryRun, Out, Run, Seed, Trust
+from orbitwise.cli.shown import action_of, planned, show_lines, show_plan
 
 
 def train(
@@ -23,17 +23,20 @@ def train(
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes, as in train.steps=2000."),
     ] = None,
     out: Out = None,
+    trust: Trust = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train on your own file of conformers; repeating the command resumes."""
     from orbitwise.errors import InputError
     from orbitwise.runs import config as configuration
     from orbitwise.runs.registry import trainer
+    from orbitwise.runs.said import names_may_run
 
-    resolved = configuration.load(config, overrides or ())
+    resolved = configuration.load(config, overrides or (), trust=trust)
     method = trainer(resolved)
+    names_may_run(resolved)
     if dry_run:
-        show_plan(resolved, method.plan(resolved))
+        show_plan(resolved, *planned(method, resolved))
         return
     if out is None:
         raise InputError(
@@ -51,7 +54,7 @@ def sample(
             show_default="as the method sets it",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same samples.")] = 0,
+    seed: Seed = 0,
     molecules: Annotated[
         Path | None,
         typer.Option(
@@ -59,18 +62,20 @@ def sample(
             show_default=False,
         ),
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Draw samples from a trained run into its folder."""
     from orbitwise.runs.registry import with_options
 
-    show_lines(with_options(action_of(run, "sample"), n=n, molecules=molecules)(run, seed=seed))
+    act = with_options(action_of(run, "sample"), n=n, molecules=molecules)
+    show_lines(act(run, seed=seed, trust=trust))
 
 
-def evaluate(run: Run) -> None:
+def evaluate(run: Run, trust: Trust = False) -> None:
     """Compare a run's samples with its held-out frames: RUN/summary.json and RUN/report.html."""
-    show_lines(action_of(run, "evaluate")(run))
+    show_lines(action_of(run, "evaluate")(run, trust=trust))
 
 
-def report(run: Run) -> None:
+def report(run: Run, trust: Trust = False) -> None:
     """Write RUN/report.html again from what a run left."""
-    show_lines(action_of(run, "report")(run))
+    show_lines(action_of(run, "report")(run, trust=trust))

@@ -30,6 +30,19 @@ def run_command(command: ModuleType, schema: type[Config], dry_run: bool, **give
     return show_lines(command.run(config))
 
 
+def planned(method: ModuleType, config: Config) -> tuple[Plan | None, Callable[[], Sequence[str]]]:
+    """The plan of a configuration that a file wrote. No code of a user's own runs for it: without
+    a plan, why there is none."""
+    from orbitwise.runs.said import NotRun, nothing_runs
+
+    try:
+        with nothing_runs():
+            return method.plan(config), tuple
+    except NotRun as error:
+        said = f"parameters and calls are not counted: {error} (a dry run runs no code)"
+        return None, lambda: (said,)
+
+
 def show_plan(
     config: Config, plan: Plan | None, otherwise: Callable[[], Sequence[str]] = tuple
 ) -> None:

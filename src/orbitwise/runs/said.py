@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orbitwise.errors import InputError
@@ -101,12 +101,22 @@ def may_run(text: str, what: str) -> None:
     """Raise ``InputError`` for a text that only a file says, ``NotRun`` where nothing runs."""
     place = getattr(text, "place", None)
     if place is not None and not getattr(text, "trusted", False):
+        shown = str(text) if len(text) < 100 else f"{text[:90]}..."
         raise InputError(
-            f"{what}: {str(text)!r} is code named in a file ({place}), which runs only with your"
-            " leave: read it, then repeat with --trust (in Python trust=True)"
+            f"{what}: {shown!r} is code that a file names ({place}), and runs only with your leave:"
+            " read it, then repeat with --trust (in Python trust=True)"
         )
     if _NOTHING_RUNS.get():
         raise NotRun(f"{what} is {text}, which does not run now")
+
+
+def names_may_run(config: BaseModel, prefix: str = "") -> None:
+    """``may_run`` for every part of a user's own in a configuration: before any work, not after."""
+    for key, value in config:
+        if isinstance(value, BaseModel):
+            names_may_run(value, f"{prefix}{key}.")
+        elif isinstance(value, Name) and ":" in value:
+            may_run(value, f"{prefix}{key}")
 
 
 @contextmanager

@@ -300,7 +300,10 @@ def test_designability_is_part_of_evaluate(folder, tmp_path, commands):
     )
     for chain in method.sample(run, n=3).result.chains:
         write_pdb(tmp_path / "in" / f"{chain.name}.pdb", chain)
-    outcome = method.evaluate(run)
+    with pytest.raises(InputError, match=r"sequence_command.*config\.yaml, line \d+.*--trust"):
+        method.evaluate(run)  # the folder may come from somebody else
+    assert not (run / "designability").exists()
+    outcome = method.evaluate(run, trust=True)
     assert "designable (scRMSD < 2 Å): 100% of 2 samples" in outcome.lines
     assert method.report(run).result.designability.share == 1.0
     assert (run / "designability" / "sample_0002" / "sequences.fasta").is_file()

@@ -77,6 +77,9 @@ class SearchChoice(Choice):
         """About how many evaluations one search takes."""
         raise NotImplementedError
 
+    def check(self) -> None:
+        """Raise ``InputError`` for a kernel that cannot be made."""
+
     def search(
         self,
         target: Target,
@@ -142,6 +145,9 @@ class MovingConfig(SearchChoice):
             "langevin": lambda: AdjustedLangevin(self.step_size),
             "dynamics": lambda: Langevin(self.step_size),
         }[self.kernel]()
+
+    def check(self) -> None:
+        self.build_kernel()
 
     @property
     def calls_a_step(self) -> int:
