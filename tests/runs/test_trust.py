@@ -103,9 +103,7 @@ def options(annotation) -> list:
     return [o for a in arguments for o in options(a)] if arguments else [annotation]
 
 
-PLACES = sorted(
-    (method, *place) for method in cards() for place in places(config_class(method))
-)
+PLACES = sorted((method, *place) for method in cards() for place in places(config_class(method)))
 
 
 def test_the_places_are_found():

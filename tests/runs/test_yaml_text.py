@@ -37,7 +37,9 @@ deep: {a: {b: [{c: [[1]]}]}}
 def test_what_settings_need_is_read_as_ever(tmp_path):
     found = read(tmp_path, SAME)
     assert found.values == yaml.safe_load(SAME)
-    assert found.lines["method"] == 1 and found.lines["parts.b"] == 3 and found.lines["deep.a"] == 12
+    assert (
+        found.lines["method"] == 1 and found.lines["parts.b"] == 3 and found.lines["deep.a"] == 12
+    )
     assert found.texts["plain text"] == 4
 
 

@@ -50,7 +50,7 @@ def device(where: torch.device) -> str:
         return torch.cuda.get_device_name(where)
     model = platform.processor() or platform.machine()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next(
             line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
         )
