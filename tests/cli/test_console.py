@@ -1,4 +1,4 @@
-"""Output in any console: what an encoding does not have is replaced, and no command fails for it."""
+"""Output in any console: what an encoding does not have is replaced; no command fails for it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""No YAML file, run folder or checkpoint runs code without --trust, and with it nothing but parts of
-the documented kinds. Every place of every configuration that can name code is tried, found by
+"""No YAML file, run folder or checkpoint runs code without --trust, and with it nothing but parts
+of the documented kinds. Every place of every configuration that can name code is tried, found by
 discovery."""
 
 from __future__ import annotations

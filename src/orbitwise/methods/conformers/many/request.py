@@ -125,7 +125,7 @@ def effort_of(summary: Path) -> dict:
     """What a run came to, from its ``summary.json``; ``InputError`` where that says nothing."""
     try:
         return json.loads(summary.read_text(encoding="utf-8"))["effort"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"--effort {summary}: no effort can be read from it ({error}); name the summary.json of"
             " a finished run"
