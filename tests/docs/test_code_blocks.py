@@ -33,7 +33,8 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "documentation"}
     for number, code in enumerate(blocks(page), 1):
-        exec(compile(code, f"{page.name} block {number}", "exec"), namespace)
+        # as they stand: without this file's own "from __future__"
+        exec(compile(code, f"{page.name} block {number}", "exec", dont_inherit=True), namespace)
 
 
 def test_examples_run(tmp_path, monkeypatch):
