@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from orbitwise.errors import InputError
-from orbitwise.runs.yaml_text import read_yaml, yaml_value
+from orbitwise.runs.yaml_text import in_yaml, read_yaml, yaml_value
 
 
 def read(tmp_path, content: bytes | str):
@@ -63,6 +63,17 @@ def test_powers_and_dates(tmp_path):
         **{"a": 1e-3, "b": "2001-01-01", "c": "2001-99-99"},
         **{"1": "x", "null": "y", "<": "z", "=": "="},
     }
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    shared = [1, {"a": 1e-3}]
+    words = ["1e-3", "1e5", "-2E+7", "2001-01-01", "null", "1", "1.5", "yes", "~", "", "a: b", "*a"]
+    words += ["<<", "=", "Å", "two\nlines", " x ", "'", '"', "0x1f", "1:30", ".inf", "!a", "# no"]
+    values = {"b": shared, "a": shared, "words": words, "none": None, "floats": [1e300, -0.1, 1e-9]}
+    values |= {word: k for k, word in enumerate(words) if word != "<<"}
+    found = read(tmp_path, in_yaml(values)).values
+    assert found == values and list(found) == list(values)
+    assert [type(v) for v in found["words"]] == [str] * len(words)
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(

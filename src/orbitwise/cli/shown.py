@@ -47,9 +47,9 @@ def show_plan(
     config: Config, plan: Plan | None, otherwise: Callable[[], Sequence[str]] = tuple
 ) -> None:
     """The configuration, and what it will take; ``otherwise`` says it in words."""
-    import yaml
+    from orbitwise.runs.yaml_text import in_yaml
 
-    print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), end="")
+    print(in_yaml(config.resolved()), end="")
     if plan is None:
         for line in otherwise():
             print(f"# {line}")

@@ -15,13 +15,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.runs.said import Stored, texts_in
-from orbitwise.runs.yaml_text import Document, read_yaml, yaml_value
+from orbitwise.runs.yaml_text import Document, in_yaml, read_yaml, yaml_value
 
 PRESETS = Path(str(files("orbitwise.methods"))) / "presets"
 HERE, OWN = "(part)", "(own part)"  # of a choice: one that is here, or the user's own
@@ -144,8 +143,11 @@ def _apply(
             f"{override!r}: give overrides as key=value, for instance train.steps=2000"
         )
     at = values
-    for parent in parents:
-        at = at.setdefault(parent, {})
+    for k, parent in enumerate(parents):
+        value = at.setdefault(parent, {})
+        if isinstance(value, str) and _place(schema, parents[: k + 1]).own:
+            at[parent] = {"name": value} if ":" in value else {}  # the name alone, or another part
+        at = at[parent]
         if not isinstance(at, dict):
             raise InputError(f"{override!r}: {parent} has a value of its own and no parts")
     at[last] = _value(schema, parents, last, text)
@@ -270,9 +272,7 @@ def save_run(config: Config, folder: str | Path) -> None:
     """Leave ``FOLDER/config.yaml``: the method and every value, as ``load`` reads it."""
     from orbitwise.runs.registry import name_of
 
-    text = yaml.safe_dump(
-        {"method": name_of(config), **config.resolved()}, sort_keys=False, allow_unicode=True
-    )
+    text = in_yaml({"method": name_of(config), **config.resolved()})
     with replacing(Path(folder) / "config.yaml") as temporary:
         temporary.write_text(text, encoding="utf-8")
 

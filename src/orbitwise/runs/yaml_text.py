@@ -59,6 +59,11 @@ def yaml_value(text: str, where: str) -> Any:
     return _parsed(text, where).values
 
 
+def in_yaml(values: Any) -> str:
+    """A text that ``read_yaml`` reads as ``values``, in their order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def _decoded(content: bytes, path: Path) -> str:
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "latin-1"):
@@ -118,6 +123,16 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(f"{_PLAIN}float", _POWER, list("-+0123456789"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes twice what stands twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver(f"{_PLAIN}float", _POWER, list("-+0123456789"))
 
 
 class _Reader:

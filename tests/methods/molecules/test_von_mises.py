@@ -106,7 +106,7 @@ def test_conformers_that_cannot_be_made_are_said(run, tmp_path, monkeypatch):
         network.head[-1].weight.zero_()
         network.head[-1].bias[8:12] = -30.0
     config = config.model_copy(update={"sampling": von_mises.TorsionSamplingConfig(tries=1)})
-    monkeypatch.setattr(von_mises, "load", lambda _: (config, network, step))
+    monkeypatch.setattr(von_mises, "load", lambda _, trust: (config, network, step))
     (tmp_path / "long.smi").write_text("C" * 16 + "\n")
     outcome = von_mises.sample(run, n=40, molecules=tmp_path / "long.smi")
     (left,) = [40 - len(m) for m in outcome.result]
