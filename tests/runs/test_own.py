@@ -76,12 +76,12 @@ def test_a_run_folder_keeps_the_name(tmp_path):
     [
         (
             {"sampler": {"network": OWN | {"hidden": 3}}},
-            r"unknown key 'sampler.network.hidden' of your own part \(.*line \d\); hidden belongs to"
-            " mlp, elementwise, egnn, transformer",
+            r"unknown key 'sampler.network.hidden' of your own part \(.*line \d\); hidden belongs"
+            " to mlp, elementwise, egnn, transformer",
         ),
         (
             {"sampler": {"network": OWN | {"argument": {}}}},
-            r"unknown key 'sampler.network.argument' of your own part .*'sampler.network.arguments'",
+            "unknown key 'sampler.network.argument' of your own .*'sampler.network.arguments'",
         ),
         (
             {"sampler": {"network": {"name": "mlp", "arguments": {}}}},
