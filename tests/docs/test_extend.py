@@ -76,3 +76,12 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(shown, capfd, file, ch
     said = capfd.readouterr().err.strip()
     assert re.search(message, said) and "\n" not in said, said
     assert not Path("out").exists()
+
+
+def test_a_mistake_in_ones_own_code_says_where(shown, capfd):
+    wrong = shown["mine.py"].replace("return self.out(", "return self.put(")
+    line = 1 + wrong[: wrong.index("self.put(")].count("\n")
+    Path("mine.py").write_text(wrong, encoding="utf-8")
+    assert main(["train", "molecule.yaml", "--trust", "--out", "out"]) == 2
+    said = capfd.readouterr().err.strip().splitlines()[-1]
+    assert f"mine.py, line {line}: AttributeError" in said and "please report" not in said

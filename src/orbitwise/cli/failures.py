@@ -32,8 +32,25 @@ def report(error: BaseException, debug: bool = False) -> int:
         place = f" ({error.filename})" if error.filename else ""
         _say(f"error: {error.strerror or error}{place}")
         return INPUT
+    if (place := _in_own_code(error)) is not None:
+        _say(f"error: {place}: {type(error).__name__}: {error} (traceback: {_log(error)})")
+        return INPUT
     _say(f"unexpected error: {type(error).__name__}: {error}; please report it with {_log(error)}")
     return UNEXPECTED
+
+
+def _in_own_code(error: BaseException) -> str | None:
+    """The file and line of a module that the user named, where the innermost frame is in one."""
+    named = sys.modules.get("orbitwise.runs.named")
+    own_files = getattr(named, "own_files", ())
+    frames = traceback.extract_tb(error.__traceback__)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    for frame in reversed(frames):
+        if frame.filename.startswith(package):
+            return None
+        if frame.filename in own_files:
+            return f"{frame.filename}, line {frame.lineno}"
+    return None
 
 
 def _say(message: str) -> None:

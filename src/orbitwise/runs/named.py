@@ -16,6 +16,9 @@ from orbitwise.errors import InputError
 from orbitwise.runs.said import may_run
 
 
+own_files: set[str] = set()  # of the modules that were named: where a mistake is the user's
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a named part must be: an object of ``bases``, or one that has all ``members``."""
@@ -66,7 +69,9 @@ def load_named(name: str, what: str) -> Any:
     may_run(name, what)
     try:
         with importable_here():
-            found = getattr(import_module(module), attribute)
+            whole = import_module(module)
+            own_files.add(str(getattr(whole, "__file__", "")))
+            found = getattr(whole, attribute)
     except (Exception, SystemExit) as error:  # the module runs a user's own code
         raise InputError(f"{what} {name}: {type(error).__name__}: {error}") from error
     root = str(getattr(found, "__module__", "")).partition(".")[0]
