@@ -62,6 +62,9 @@ def test_weights_follow_from_the_seed(shown):
     ("file", "change", "message"),
     [
         ("chain.yaml", "energy.arguments.stifness=1", "unexpected keyword argument 'stifness'"),
+        ("chain.yaml", "sampler.network.arguments.widht=1", "unexpected keyword argument 'widht'"),
+        ("chain.yaml", "search.kernel.arguments.a=1", "unexpected keyword argument 'a'"),
+        ("chain.yaml", "evaluation.chains.kernel=mine:Net", "must be a kernel"),
         ("chain.yaml", "energy.group.name=mine:small_steps", "says that it returns"),
         ("chain.yaml", "search.kernel=mine:Net", "must be a kernel"),
         ("molecule.yaml", "process.name=mine:Net", "must be an orbitwise GaussianProcess"),

@@ -15,7 +15,6 @@ from typing import Any
 from orbitwise.errors import InputError
 from orbitwise.runs.said import may_run
 
-
 own_files: set[str] = set()  # of the modules that were named: where a mistake is the user's
 
 
@@ -80,6 +79,18 @@ def load_named(name: str, what: str) -> Any:
     return found
 
 
+def check_named(name: str, what: str, kind: Kind, arguments: Mapping[str, Any]) -> Any:
+    """What ``name`` stands for, if ``build_named`` can make an object of ``kind`` of it; nothing is
+    called. Raises ``InputError`` as that does."""
+    found = load_named(name, what)
+    if not kind.has(found):
+        check_factory(found, name, what, kind)
+        _fitted(found, name, what, arguments, whole=False)
+    elif arguments:
+        raise InputError(f"{what} {name}: it is made already and takes no arguments")
+    return found
+
+
 def build_named(
     name: str,
     what: str,
@@ -95,29 +106,37 @@ def build_named(
     Raises ``InputError`` as ``load_named``, for anything that is not of the kind, and for arguments
     that do not fit.
     """
-    found, given = load_named(name, what), dict(arguments or {})
+    arguments = arguments or {}
+    found = check_named(name, what, kind, arguments)
     if kind.has(found):
-        if given:
-            raise InputError(f"{what} {name}: it is made already and takes no arguments")
         return found
-    check_factory(found, name, what, kind)
-
     try:
         takes = inspect.signature(found).parameters
     except (TypeError, ValueError):
         takes = {}
-    given = {key: value for key, value in offered.items() if key in takes} | given
-    try:
-        inspect.signature(found).bind(**given)
-    except (TypeError, ValueError) as error:
-        accepted = ", ".join(takes) or "none"
-        raise InputError(f"{what} {name}: {error} (arguments it takes: {accepted})") from None
+    given = {key: value for key, value in offered.items() if key in takes} | dict(arguments)
+    _fitted(found, name, what, given)
 
     with importable_here():  # it may import its neighbours only now
         made = made_by(lambda: found(**given), name, what)
     if not kind.has(made):
         raise InputError(f"{what} {name}: returned {type(made).__name__}, not {kind.words}")
     return made
+
+
+def _fitted(
+    found: Any, name: str, what: str, arguments: Mapping[str, Any], *, whole: bool = True
+) -> None:
+    """``InputError`` where a call does not take ``arguments``, or needs more (``whole``)."""
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # of a class in C: the call will tell
+        return
+    try:
+        (signature.bind if whole else signature.bind_partial)(**arguments)
+    except TypeError as error:
+        accepted = ", ".join(signature.parameters) or "none"
+        raise InputError(f"{what} {name}: {error} (arguments it takes: {accepted})") from None
 
 
 def check_factory(found: Any, name: str, what: str, kind: Kind) -> None:

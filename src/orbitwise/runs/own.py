@@ -8,21 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import Field, GetCoreSchemaHandler, model_validator
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 from torch import nn
 
 from orbitwise.energies.base import Energy
 from orbitwise.groups.base import Group
 from orbitwise.networks.seeded import seeded
-from orbitwise.processes.base import Process
 from orbitwise.runs.config import HERE, OWN, Config
-from orbitwise.runs.named import Kind, build_named
+from orbitwise.runs.named import Kind, build_named, check_named
 from orbitwise.runs.said import Name
 
 ENERGY = Kind("an orbitwise Energy", (Energy,))
 GROUP = Kind("an orbitwise Group", (Group,))
-PROCESS = Kind("an orbitwise Process", (Process,))
 NETWORK = Kind("a torch.nn.Module", (nn.Module,))
 
 
@@ -34,21 +32,23 @@ class Own(Config):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     role: ClassVar[str] = "part"
+    kind: ClassVar[Kind] = Kind("anything", (object,))
 
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, values: Any) -> Any:
         return {"name": values} if isinstance(values, str) else values
 
-    def part(self, kind: Kind, **offered: Any) -> Any:
+    def part(self, **offered: Any) -> Any:
         """The part; ``InputError`` as ``build_named``."""
-        return build_named(self.name, self.role, kind, self.arguments, **offered)
+        return build_named(self.name, self.role, self.kind, self.arguments, **offered)
 
 
 class OwnNetwork(Own):
     """A network of one's own."""
 
     role: ClassVar[str] = "network"
+    kind: ClassVar[Kind] = NETWORK
 
     def build(self, seed: int, **offered: Any) -> nn.Module:
         """Weights drawn from ``seed``; one that is there already is copied. ``InputError`` as
@@ -58,13 +58,24 @@ class OwnNetwork(Own):
 
     def made(self, **offered: Any) -> nn.Module:
         """As ``build``, with weights from the random stream as it is."""
-        return copy.deepcopy(self.part(NETWORK, **offered))
+        return copy.deepcopy(self.part(**offered))
 
 
 class OwnGroup(Own):
     """A symmetry of one's own."""
 
     role: ClassVar[str] = "group"
+    kind: ClassVar[Kind] = GROUP
+
+
+def check_parts(config: BaseModel) -> None:
+    """Import the parts of one's own that a configuration names, and call none: ``InputError`` as
+    ``build_named`` for what is not of its kind, before hours of work instead of after."""
+    if isinstance(config, Own):
+        check_named(config.name, config.role, config.kind, config.arguments)
+    for _, value in config:
+        if isinstance(value, BaseModel):
+            check_parts(value)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from orbitwise.methods.crystals.model import load_model
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig
 from orbitwise.training import train as fit
@@ -168,6 +169,7 @@ def plan(config: CrystalStructureConfig) -> Plan:
 
 def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
+    check_parts(config)
     out = writable_folder(out)
     config = config.model_copy(update={"model": config.network})
     data, lines = with_texts(training_set(config), config.prompt, out)

@@ -34,6 +34,7 @@ from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
 from orbitwise.report.canvas import save
 from orbitwise.runs.config import Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import train_run
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
@@ -61,6 +62,7 @@ def plan(config: DynamicsConfig) -> Plan:
 def train(config: DynamicsConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there,
     and ``evaluate``."""
+    check_parts(config)
     task, out = build(config), writable_folder(out)
     audits = _audits(config, task, out)
     result = train_run(

@@ -38,6 +38,7 @@ from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
@@ -103,6 +104,7 @@ def plan(config: OrbitDiffusionConfig) -> Plan:
 
 def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
+    check_parts(config)
     made, out = parts(config), writable_folder(out)
     data = to_batch(made.ensemble.mol, made.ensemble.training, dtype=torch.float32)
     result = train_run(

@@ -27,7 +27,7 @@ from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
 from orbitwise.runs.config import Config
 from orbitwise.runs.named import Kind
-from orbitwise.runs.own import GROUP, OrOwn, Own, OwnGroup, OwnNetwork
+from orbitwise.runs.own import OrOwn, Own, OwnGroup, OwnNetwork
 from orbitwise.training.progress import Progress, ProgressBar
 
 ROTATIONS = {"so3": SO3, "o3": O3}
@@ -63,7 +63,7 @@ class OwnMoleculeGroup(OwnGroup):
 
     def build(self, mol: Chem.Mol, positions: np.ndarray, *, exact: bool) -> Group:
         """As ``GroupConfig.build``."""
-        return self.part(GROUP, mol=Chem.Mol(mol), positions=positions.copy())
+        return self.part(mol=Chem.Mol(mol), positions=positions.copy())
 
 
 class ProcessConfig(Config):
@@ -83,9 +83,10 @@ class OwnGaussianProcess(Own):
     so."""
 
     role: ClassVar[str] = "process"
+    kind: ClassVar[Kind] = GAUSSIAN
 
     def build(self) -> GaussianProcess:
-        made = self.part(GAUSSIAN, zero_com=True)
+        made = self.part(zero_com=True)
         if not made.zero_com:
             raise InputError(
                 f"process {self.name}: has zero_com = False; molecules need one at zero centre of"

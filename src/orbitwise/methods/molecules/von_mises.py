@@ -34,7 +34,7 @@ from orbitwise.objectives.angles import angle_likelihood
 from orbitwise.processes.von_mises import VonMisesMixture
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
-from orbitwise.runs.own import OrOwn, OwnNetwork
+from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
 from orbitwise.training import train as fit
@@ -82,6 +82,7 @@ def plan(config: VonMisesConfig) -> Plan:
 
 def train(config: VonMisesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
+    check_parts(config)
     profiles = read_torsion_profiles(config.data, ["train"])
     data, out = profiles.data(config.temperature), writable_folder(out)
     network = config.network.build(config.train.seed)

@@ -36,7 +36,7 @@ from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.outcome import Outcome
-from orbitwise.runs.own import OrOwn, OwnNetwork
+from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.provenance import commit, device, versions
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
@@ -148,6 +148,7 @@ def plan(config: ProteinBackbonesConfig) -> Plan:
 
 def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
+    check_parts(config)
     made, out = parts(config), writable_folder(out)
     result = train_run(
         config,

@@ -77,9 +77,6 @@ class SearchChoice(Choice):
         """About how many evaluations one search takes."""
         raise NotImplementedError
 
-    def check(self) -> None:
-        """Raise ``InputError`` for a kernel that cannot be made."""
-
     def search(
         self,
         target: Target,
@@ -118,6 +115,7 @@ class OwnKernel(Own):
     the search."""
 
     role: ClassVar[str] = "search.kernel"
+    kind: ClassVar[Kind] = KERNEL
 
 
 class MovingConfig(SearchChoice):
@@ -138,16 +136,13 @@ class MovingConfig(SearchChoice):
     def build_kernel(self) -> Kernel:
         chosen: object = self.kernel
         if isinstance(chosen, OwnKernel):
-            return chosen.part(KERNEL, step_size=self.step_size, leapfrog_steps=self.leapfrog_steps)
+            return chosen.part(step_size=self.step_size, leapfrog_steps=self.leapfrog_steps)
         return {
             "hmc": lambda: HMC(self.step_size, self.leapfrog_steps),
             "mala": lambda: MALA(self.step_size),
             "langevin": lambda: AdjustedLangevin(self.step_size),
             "dynamics": lambda: Langevin(self.step_size),
         }[self.kernel]()
-
-    def check(self) -> None:
-        self.build_kernel()
 
     @property
     def calls_a_step(self) -> int:

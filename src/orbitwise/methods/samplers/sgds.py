@@ -19,10 +19,10 @@ from orbitwise.methods.samplers.config import SGDSConfig, stage_key
 from orbitwise.methods.samplers.evaluation import draw, judge_run, with_steps, write_samples
 from orbitwise.methods.samplers.rounds import Rounds, State
 from orbitwise.methods.samplers.targets import Target
-from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.runs.config import Plan, load_run, save_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import check_parts
 from orbitwise.runs.stages import Pipeline, Stages
 
 
@@ -44,10 +44,8 @@ def train(config: SGDSConfig, out: str | Path) -> Outcome:
             "there is nothing to train: set balance_steps, or likelihood_steps with a search"
             " (search.method)"
         )
+    check_parts(config)
     target = config.energy.build()
-    config.search.check()  # parts of one's own, before hours of work
-    with seeded(config.seed):
-        config.sampler.network.build(target)
     folder = writable_folder(out)
     energy = Counted(target.energy)
     pipe = Pipeline(folder, energy.counts, {})

@@ -17,8 +17,8 @@ from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.so3 import O3
 from orbitwise.runs.choice import Choice
-from orbitwise.runs.named import build_named
-from orbitwise.runs.own import ENERGY, GROUP, OrOwn, Own, OwnGroup
+from orbitwise.runs.named import Kind, build_named
+from orbitwise.runs.own import ENERGY, OrOwn, Own, OwnGroup
 from orbitwise.runs.said import Name
 
 PEPTIDES = {"alanine_dipeptide": 1, "alanine_tripeptide": 2, "alanine_tetrapeptide": 3}
@@ -131,12 +131,13 @@ class OwnEnergy(Own):
     does not change under a common shift has O(3)."""
 
     role: ClassVar[str] = "energy"
+    kind: ClassVar[Kind] = ENERGY
     group: OwnGroup | None = None
 
     def build(self) -> Target:
         """Raises ``InputError`` as ``build_named``."""
-        found = _own(self.part(ENERGY))
-        return found if self.group is None else replace(found, group=self.group.part(GROUP))
+        found = _own(self.part())
+        return found if self.group is None else replace(found, group=self.group.part())
 
 
 EnergyConfig = Annotated[

@@ -32,6 +32,7 @@ from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conf
 from orbitwise.molecules.files.sets import read_smiles
 from orbitwise.runs.config import Plan, load_run
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import load_weights
 from orbitwise.training import train as fit
@@ -52,6 +53,7 @@ def plan(config: MoleculeConformersConfig) -> Plan:
 
 def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
+    check_parts(config)
     found = config.read("train")
     data = ConformerData(found.molecules, max_group=config.max_group, buckets=config.buckets)
     out = writable_folder(out)
