@@ -215,6 +215,8 @@ def test_the_header_of_a_checkpoint_runs_nothing(here, capfd, network):
         load_model(here / "model.safetensors")
     assert nothing_ran(here)
 
+    assert main([*arguments, "--trust", "--dry-run"]) == 0 and nothing_ran(here)
+    assert "a dry run runs no code" in capfd.readouterr().out
     assert main([*arguments, "--trust"]) == 2  # it is imported, and is no network
     assert (here / "IMPORTED").exists() and not (here / "CALLED").exists()
     assert "does not say what it returns" in capfd.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from orbitwise.runs.config import Config, Plan
@@ -25,18 +25,20 @@ def run_command(command: ModuleType, schema: type[Config], dry_run: bool, **give
 
     config = validate(schema, {key: value for key, value in given.items() if value is not None})
     if dry_run:
-        show_plan(config, command.plan(config))
+        show_plan(config, *planned(command, config, "files"))  # what was typed may be looked at
         return 0
     return show_lines(command.run(config))
 
 
-def planned(method: ModuleType, config: Config) -> tuple[Plan | None, Callable[[], Sequence[str]]]:
-    """The plan of a configuration that a file wrote. No code of a user's own runs for it: without
-    a plan, why there is none."""
+def planned(
+    method: ModuleType, config: Config, of: Literal["files", "all"] = "all"
+) -> tuple[Plan | None, Callable[[], Sequence[str]]]:
+    """The plan of a configuration, for which no code of a user's own runs (or none that ``files``
+    name): without a plan, why there is none."""
     from orbitwise.runs.said import NotRun, nothing_runs
 
     try:
-        with nothing_runs():
+        with nothing_runs(of):
             return method.plan(config), tuple
     except NotRun as error:
         said = f"parameters and calls are not counted: {error} (a dry run runs no code)"

@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from orbitwise.errors import InputError
 
-_NOTHING_RUNS = ContextVar("nothing_runs", default=False)
+# where code of a user's own does not run now: none of it, or none that a file names
+_NOTHING_RUNS: ContextVar[Literal["", "files", "all"]] = ContextVar("nothing_runs", default="")
 
 
 class NotRun(InputError):
@@ -106,7 +107,7 @@ def may_run(text: str, what: str) -> None:
             f"{what}: {shown!r} is code that a file names ({place}), and runs only with your leave:"
             " read it, then repeat with --trust (in Python trust=True)"
         )
-    if _NOTHING_RUNS.get():
+    if (mode := _NOTHING_RUNS.get()) == "all" or (mode and place is not None):
         raise NotRun(f"{what} is {text}, which does not run now")
 
 
@@ -120,9 +121,9 @@ def names_may_run(config: BaseModel, prefix: str = "") -> None:
 
 
 @contextmanager
-def nothing_runs() -> Iterator[None]:
-    """No code of a user's own inside: ``NotRun`` where some is needed."""
-    token = _NOTHING_RUNS.set(True)
+def nothing_runs(of: Literal["files", "all"] = "all") -> Iterator[None]:
+    """No code of a user's own inside, or none that a file names: ``NotRun`` where it is needed."""
+    token = _NOTHING_RUNS.set(of)
     try:
         yield
     finally:
