@@ -21,7 +21,7 @@ from orbitwise.runs.config import load, validate
 from orbitwise.runs.named import Kind, build_named
 from orbitwise.runs.own import ENERGY, Own
 from orbitwise.runs.registry import cards, config_class
-from orbitwise.runs.said import Command, Said, Stored
+from orbitwise.runs.said import Command, Name, Said, Stored
 
 CANARY = """
 from pathlib import Path
@@ -319,3 +319,28 @@ def test_the_mark_stays_with_the_name():
     for same in (made, made.model_copy(), pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert same.name.place == "f.yaml, line 3" and same.name == "a:b"
     assert type(made.resolved()["name"]) is str
+
+
+def test_an_energy_of_conformers_that_only_a_folder_names(here):
+    """A function that the user typed may say nothing of itself; one that a file names must."""
+    from orbitwise.methods.conformers.energy import build_energy
+    from orbitwise.molecules.molecule import parse_smiles
+
+    (here / "canary.py").write_text(
+        "from pathlib import Path\nfrom orbitwise.energies.base import Energy\n"
+        "from orbitwise.molecules import MMFF94\n"
+        "def plain(mol, temperature):\n    Path('CALLED').touch()\n"
+        "    return MMFF94(mol, temperature)\n"
+        "def says(mol, temperature) -> Energy:\n    return plain(mol, temperature)\n"
+    )
+    mol = parse_smiles("CO")
+    for name in ("canary:plain", "canary:says"):
+        with pytest.raises(InputError, match="--trust"):
+            build_energy(mol, Name.at(name, "config.yaml, line 5", trusted=False))
+        assert nothing_ran(here)
+    with pytest.raises(InputError, match="does not say what it returns"):
+        build_energy(mol, Name.at("canary:plain", "config.yaml, line 5", trusted=True))
+    assert not (here / "CALLED").exists()
+    trusted = Name.at("canary:says", "config.yaml, line 5", trusted=True)
+    assert build_energy(mol, trusted).event_shape == (6, 3)
+    assert build_energy(mol, Name("canary:plain")).event_shape == (6, 3)
