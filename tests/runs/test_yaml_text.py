@@ -57,6 +57,10 @@ def test_encodings(tmp_path, content):
     assert read(tmp_path, content).values == {"name": "Müller"}
 
 
+def test_quotes_of_windows(tmp_path):
+    assert read(tmp_path, "name: “a–b”".encode("cp1252")).values == {"name": "“a–b”"}
+
+
 def test_powers_and_dates(tmp_path):
     found = read(tmp_path, "a: 1e-3\nb: 2001-01-01\nc: 2001-99-99\n1: x\nnull: y\n<: z\n=: =\n")
     assert found.values == {

@@ -35,7 +35,8 @@ class Document:
 
 
 def read_yaml(path: Path) -> Document:
-    """The mapping that is the file ``path``, in UTF-8, UTF-16 with its mark, or Latin-1.
+    """The mapping that is the file ``path``, in UTF-8, UTF-16 with its mark, Windows-1252 or
+    Latin-1.
 
     Raises ``InputError`` in one line, with file and line, for anything else.
     """
@@ -66,7 +67,7 @@ def in_yaml(values: Any) -> str:
 
 def _decoded(content: bytes, path: Path) -> str:
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "latin-1"):
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252", "latin-1"):
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError:
