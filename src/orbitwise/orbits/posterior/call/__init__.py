@@ -1,1 +1,1 @@
-"""What ``ow.orbit_posterior`` was called with, and what it hands back: everything but the solving."""
+"""What ``ow.orbit_posterior`` was called with and hands back: everything but the solving."""

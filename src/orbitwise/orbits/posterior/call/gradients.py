@@ -1,8 +1,8 @@
 """``log_evidence`` with its gradients, and results that say so where they have none.
 
 The gradient of the log evidence in ``x_t`` is ``.score``. That in ``x1`` is the score with the
-roles exchanged: ``⟨x_t, g·x1⟩ = ⟨g⁻¹·x_t, x1⟩`` where the group acts by orthogonal maps, and μ does not
-change under ``g → g⁻¹``; on the torus ``x_t − g·x1`` likewise.
+roles exchanged: ``⟨x_t, g·x1⟩ = ⟨g⁻¹·x_t, x1⟩`` where the group acts by orthogonal maps, and μ does
+not change under ``g → g⁻¹``; on the torus ``x_t − g·x1`` likewise.
 
     ∇_{x1} log evidence = (alpha/sigma²) (E[g⁻¹·x_t] − alpha x1)
 """
