@@ -97,6 +97,7 @@ def test_the_evidence_is_a_density(time):
     gen = torch.Generator().manual_seed(5)
     z = torch.randn(xt.shape, generator=gen, dtype=xt.dtype)
     xt = time * x1 + (1 - time) * z @ kabsch(z, x1).mT
+
     # another law of the same kind, of an earlier time: it lives where that of t is not zero
     def at(x, time):
         t = torch.full((count,), time, dtype=torch.float64)

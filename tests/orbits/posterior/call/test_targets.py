@@ -41,8 +41,7 @@ def test_velocity_by_enumeration_and_finite_differences(name, zero_com):
     def path(h):
         later = t + h
         return (
-            process.alpha(later)[:, None, None] * images
-            + process.sigma(later)[:, None, None] * eps
+            process.alpha(later)[:, None, None] * images + process.sigma(later)[:, None, None] * eps
         )
 
     h = 1e-5

@@ -34,7 +34,9 @@ from orbitwise.orbits.posterior.result import OrbitPosterior
 @dataclass(frozen=True)
 class Asked:
     """Points ``(*B, N, D)``, padded where they came flat, as plain values; ``points``: ``x_t`` and
-    ``x1`` as the caller has them, with what autograd knows of them."""
+    ``x1`` as the caller has them, with what autograd knows of them. ``lost: (*B)``: items that are
+    not finite, found without a look at them (``check=False``): solved as zeros, handed out as NaN.
+    """
 
     x1: Tensor
     xt: Tensor
@@ -45,6 +47,7 @@ class Asked:
     packing: Packing | None
     check: bool
     points: tuple[Tensor, Tensor]
+    lost: Tensor | None = None
 
     @classmethod
     def of(
@@ -85,7 +88,15 @@ class Asked:
             mask = packing.mask
         if x0 is not None and x0.shape != xt.shape:
             raise InputError(f"x0 must have the shape of xt, not {tuple(x0.shape)}")
-        return cls(x1, xt, times_of(t, xt), mask, weights, x0, packing, check, points)
+        t, lost = times_of(t, xt), None
+        if not check and x1.shape[-xt.ndim :] == xt.shape:
+            real = True if mask is None else mask[..., None]
+            wrong = ~(x1.isfinite() & xt.isfinite()) & real
+            wrong = wrong.flatten(0, -xt.ndim - 1).any(0) if x1.ndim > xt.ndim else wrong
+            lost = wrong.any(-1).any(-1) | ~t.isfinite()
+            x1, xt = (torch.where(lost[..., None, None], 0.0, x) for x in (x1, xt))
+            t = torch.where(lost, 0.5, t)
+        return cls(x1, xt, t, mask, weights, x0, packing, check, points, lost)
 
     def question(self, process: Process | WrappedProcess) -> Question:
         return Question(process, self.x1, self.xt, self.t, self.mask, self.check)
@@ -115,7 +126,11 @@ class Asked:
         context = Context(
             process, self.xt, self.t, self.mask, self.packing, aligned, self.check, traced
         )
-        mean, score, value = shape(post.mean), shape(post.score), post.log_evidence
+        found = post.mean, post.score, post.log_evidence
+        if self.lost is not None:
+            beside = self.lost[..., None, None], self.lost[..., None, None], self.lost
+            found = tuple(torch.where(b, torch.nan, x) for b, x in zip(beside, found, strict=True))
+        mean, score, value = shape(found[0]), shape(found[1]), found[2]
         if any(x.requires_grad for x in self.points) and torch.is_grad_enabled():
             can = post.method in ("exact", "mode", "snis")
             slopes = Slopes(
