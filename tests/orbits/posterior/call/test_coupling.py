@@ -32,7 +32,7 @@ def drawn(count, points, time, seed=0):
 
 def test_targets_for_independent_noise_are_biased_under_aligned_noise():
     """A mean given x_t is uncorrelated with what it leaves; here a fifth of |x1|² is not."""
-    x1, x0, xt, t, pose = drawn(4000, 9, 0.2)
+    x1, _, xt, t, pose = drawn(4000, 9, 0.2)
     mean = ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, t).mean
     left = (mean * (pose - mean)).sum((-2, -1)) / x1.square().sum((-2, -1)).mean()
     error = left.std() / len(left) ** 0.5
@@ -48,7 +48,7 @@ def test_targets_for_independent_noise_are_biased_under_aligned_noise():
 
 @pytest.mark.parametrize("time", [0.02, 0.2, 0.9])
 def test_aligned_noise_tells_the_pose(time):
-    x1, x0, xt, t, pose = drawn(300, 6, time)
+    x1, _, xt, t, pose = drawn(300, 6, time)
     post = ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, t, coupling="aligned")
     torch.testing.assert_close(post.mean, pose, rtol=0, atol=1e-8)
     torch.testing.assert_close(post.noise, (xt - time * pose) / (1 - time), rtol=0, atol=1e-7)
@@ -92,7 +92,7 @@ def test_the_score_is_the_gradient_of_the_evidence_and_keeps_steins_identity():
 def test_the_evidence_is_a_density(time):
     """E_p[q/p] is the mass of q where p lives, for any density q."""
     count, points = 60_000, 3
-    x1, _, xt, t, _ = drawn(count, points, time)
+    x1, _, xt, _, _ = drawn(count, points, time)
     x1 = x1[:1].expand(count, -1, -1)
     gen = torch.Generator().manual_seed(5)
     z = torch.randn(xt.shape, generator=gen, dtype=xt.dtype)
@@ -112,9 +112,6 @@ def test_the_evidence_is_a_density(time):
 
 def test_x_t_that_no_aligned_noise_makes_has_no_evidence():
     x1 = torch.diag(torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))[None]
-    xt = 0.5 * x1 * torch.tensor([1.0, 1.0, -0.1])  # x0 mirrored, and more than it may be
-    post = ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, 0.5, coupling="aligned")
-    assert post.log_evidence.item() <= 0 or math.isinf(post.log_evidence.item())
     far = ow.orbit_posterior(ow.SO3(), FLOW, x1, 0.1 * x1, 0.5, coupling="aligned")
     assert far.log_evidence.item() == -math.inf  # x0 = −0.8 x1
 
@@ -134,7 +131,7 @@ def test_a_process_may_say_that_its_noise_is_aligned():
 
 
 def test_noise_that_was_aligned_is_seen():
-    x1, x0, xt, t, _ = drawn(16, 5, 0.3)
+    _, x0, xt, t, _ = drawn(16, 5, 0.3)
     pose = (xt - 0.7 * x0) / 0.3
     with pytest.warns(UserWarning, match="aligned"):
         ow.orbit_posterior(ow.SO3(), FLOW, pose, xt, t, x0=x0)

@@ -1,4 +1,4 @@
-"""Under autocast nothing of the geometry is rounded; ``torch.compile`` goes around the posterior."""
+"""Autocast rounds nothing of the geometry; ``torch.compile`` goes around the posterior."""
 
 import subprocess
 import sys

@@ -126,11 +126,12 @@ class Asked:
         context = Context(
             process, self.xt, self.t, self.mask, self.packing, aligned, self.check, traced
         )
-        found = post.mean, post.score, post.log_evidence
+        mean, score, value = post.mean, post.score, post.log_evidence
         if self.lost is not None:
-            beside = self.lost[..., None, None], self.lost[..., None, None], self.lost
-            found = tuple(torch.where(b, torch.nan, x) for b, x in zip(beside, found, strict=True))
-        mean, score, value = shape(found[0]), shape(found[1]), found[2]
+            beside = self.lost[..., None, None]
+            mean, score = (torch.where(beside, torch.nan, x) for x in (mean, score))
+            value = torch.where(self.lost, torch.nan, value)
+        mean, score = shape(mean), shape(score)
         if any(x.requires_grad for x in self.points) and torch.is_grad_enabled():
             can = post.method in ("exact", "mode", "snis")
             slopes = Slopes(

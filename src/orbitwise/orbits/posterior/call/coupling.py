@@ -71,7 +71,8 @@ def looks_aligned(x0: Tensor, x1: Tensor, mask: Tensor | None) -> Tensor:
     size = cross.square().sum((-2, -1)).sqrt().clamp_min(1e-300)
     symmetric = (cross - cross.mT).square().sum((-2, -1)).sqrt() < ALIGNED_TO * size
     values = torch.linalg.eigvalsh(0.5 * (cross + cross.mT).nan_to_num())
-    return (symmetric & (values[..., 0] + values[..., 1] > -ALIGNED_TO * size)).all()
+    aligned: Tensor = symmetric & (values[..., 0] + values[..., 1] > -ALIGNED_TO * size)
+    return aligned.all()
 
 
 def on_the_slice(group: Group, mode: OrbitPosterior, question: Question) -> OrbitPosterior:

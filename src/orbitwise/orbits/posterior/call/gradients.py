@@ -100,11 +100,11 @@ class _Only(torch.autograd.Function):
 
 def only(value: Tensor, points: tuple[Tensor, Tensor], what: str) -> Tensor:
     """``value``, refused where somebody differentiates it with respect to ``x_t`` or ``x1``."""
-    result: Tensor = _Only.apply(*points, value, what)
+    result: Tensor = _Only.apply(*points, value, what)  # type: ignore[no-untyped-call]
     return result
 
 
 def with_slopes(value: Tensor, points: tuple[Tensor, Tensor], slopes: Slopes) -> Tensor:
     """The log evidence ``value`` with its gradients in ``x_t`` and ``x1``."""
-    result: Tensor = _Evidence.apply(*points, value, slopes)
+    result: Tensor = _Evidence.apply(*points, value, slopes)  # type: ignore[no-untyped-call]
     return result

@@ -60,7 +60,7 @@ class Packing:
 
     @property
     def graphs(self) -> int:
-        return self.mask.shape[0]
+        return len(self.mask)
 
     def pack(self, name: str, x: Tensor, trailing: int = 1) -> Tensor:
         """``(*L, M, *E)`` -> ``(*L, B, N, *E)`` with ``trailing`` axes E, 0 in padded rows."""
@@ -70,8 +70,9 @@ class Packing:
                 f"{name} has shape {tuple(x.shape)}, and batch tells of {len(self.slot)} points"
             )
         B, N = self.mask.shape
-        padded = x.new_zeros(*x.shape[:axis], B * N, *x.shape[axis + 1 :])
-        return padded.index_copy(axis, self.slot, x).unflatten(axis, (B, N))
+        empty = x.new_zeros(*x.shape[:axis], B * N, *x.shape[axis + 1 :])
+        padded: Tensor = empty.index_copy(axis, self.slot, x).unflatten(axis, (B, N))
+        return padded
 
     def flat(self, x: Tensor) -> Tensor:
         """Back: ``(*L, B, N, D)`` -> ``(*L, M, D)``."""
