@@ -260,7 +260,7 @@ def _whitened(
         x1, xt = (torch.where(mask[..., None], x, 0.0) for x in (x1, xt))
 
     x1, xt = (process.whiten(x.double(), mask) for x in (x1, xt))
-    white = Question(process.isotropic, x1, xt, question.t, mask)
+    white = Question(process.isotropic, x1, xt, question.t, mask, question.check)
     post = _answer(group, white, solver, log_weights)
 
     dtype = question.xt.dtype
