@@ -30,6 +30,7 @@ from orbitwise.orbits.posterior.call.coupling import (
     must_be_orthogonal,
     on_the_slice,
 )
+from orbitwise.orbits.posterior.call.size_classes import shared_out, together
 from orbitwise.orbits.posterior.call.weights import weighted
 from orbitwise.orbits.posterior.checked import checked
 from orbitwise.orbits.posterior.noise import Process, WhitenedProcess, WrappedProcess
@@ -84,7 +85,7 @@ def orbit_posterior(
         mask: ``(*B, N)`` bool, True for real points; what stands in padded rows does not matter.
         batch: for items of different sizes behind one another (PyTorch Geometric): the item of each
             point, ``(M)`` long in any order, with ``xt: (M, D)``, ``x1: (M, D)`` or ``(C, M, D)``
-            and ``t`` per item ``(B)`` or per point ``(M)``. ``.mean`` and ``.score`` are then ``(M,
+            and ``t`` per item ``(B)`` or per point ``(M)`` (per item if M = B). ``.mean`` and ``.score`` are then ``(M,
             D)``; groups and processes see the items padded, in the order of their points.
         sizes: ``(B, N)`` of ``batch``, items and most points of one: spares two waits for an
             accelerator, and is believed.
@@ -148,12 +149,28 @@ def orbit_posterior(
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
     solver = _Solver(method, Sampling(proposals, include_identity, proposal_width, generator))
     given = (x1, xt, t, mask, batch, sizes, weights, x0, check)
-    return outside_the_compiler(_posterior)(group, process, given, solver, coupling, log_weights)
+    return outside_the_compiler(_of_all_sizes)(group, process, given, solver, coupling, log_weights)
 
 
 # a graph break at the call, and no other: what torch.compiler.disable sets, without its second of
 # importing the compiler
 orbit_posterior._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _of_all_sizes(
+    group: Group,
+    process: Process | WrappedProcess,
+    given: tuple[Any, ...],
+    solver: _Solver,
+    coupling: Coupling | None,
+    log_weights: Tensor | None,
+) -> OrbitPosterior:
+    """Flat items of very different sizes class by class, all others at once."""
+    classes, shares = shared_out(given, group, process)
+    if len(classes) < 2:
+        return _posterior(group, process, given, solver, coupling, log_weights)
+    parts = [_posterior(group, process, share, solver, coupling, log_weights) for share in shares]
+    return together(classes, parts)
 
 
 def _posterior(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Element
-from orbitwise.orbits.posterior.call.targets import Context, Targets
+from orbitwise.orbits.posterior.call.targets import Assembled, Context, Targets
 
 Method = Literal["exact", "snis", "mode", "gibbs"]
 Draw = Callable[[int, torch.Generator | None], Element]  # that many elements per item
@@ -45,7 +45,7 @@ class OrbitPosterior(Targets):
     exact: bool
     draw: Draw = field(repr=False)
     ess: Tensor | None = None
-    context: Context | None = field(default=None, repr=False)
+    context: Context | Assembled | None = field(default=None, repr=False)
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:
         """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g,

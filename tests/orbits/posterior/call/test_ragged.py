@@ -107,3 +107,33 @@ def test_what_is_refused():
         ask(mask=torch.ones(15, dtype=torch.bool))
     with pytest.raises(InputError, match="sizes"):
         ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, 0.5, sizes=(4, 7))
+
+
+def test_very_different_sizes_are_solved_class_by_class(monkeypatch):
+    """One item of 300 points among 60 small ones, against the padded batch told its sizes."""
+    from orbitwise.orbits.posterior.call import size_classes
+
+    monkeypatch.setattr(size_classes, "SMALL", 100)
+    gen = torch.Generator().manual_seed(0)
+    counts = torch.cat([torch.randint(1, 9, (30,), generator=gen), torch.tensor([300])])
+    counts = torch.cat([counts, torch.randint(1, 30, (30,), generator=gen)])
+    batch = torch.arange(61).repeat_interleave(counts)
+    batch = batch[torch.randperm(len(batch), generator=gen)]
+    x1, xt = torch.randn(2, len(batch), 3, generator=gen, dtype=torch.float64)
+    t = 0.1 + 0.8 * torch.rand(61, generator=gen, dtype=torch.float64)
+    group, process = ow.SO3(), ow.GaussianProcess.flow()
+    assert len(size_classes.size_classes(batch, group, process)) > 3
+    xt.requires_grad_()
+    told = ow.orbit_posterior(group, process, x1, xt, t, batch=batch, sizes=(61, 300))
+    for times in (t, t[batch]):
+        post = ow.orbit_posterior(group, process, x1, xt, times, batch=batch)
+        for name in ("mean", "score", "velocity", "noise", "log_evidence"):
+            torch.testing.assert_close(getattr(post, name), getattr(told, name))
+    (slope,) = torch.autograd.grad(post.log_evidence.sum(), xt)
+    torch.testing.assert_close(slope, post.score)
+    g = post.sample(2000, gen)
+    assert g.shape == (2000, 61, 3, 3)
+    drawn = group.act(g[:, batch].mean(0), x1[:, None, :])[:, 0]  # the mean over draws, per point
+    assert (drawn - post.mean).abs().max() < 5 * 4 / 2000**0.5
+    with pytest.raises(InputError, match="one per item"):
+        ow.orbit_posterior(group, process, x1, xt, t[:5], batch=batch)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -99,6 +99,13 @@ class Context:
         return x if self.traced is None else only(x, self.traced, "gradients of a target")
 
 
+class Assembled(Protocol):
+    """The context of a posterior put together from others."""
+
+    def derived(self, name: str) -> Tensor:
+        """``noise`` or ``velocity``, from theirs."""
+
+
 class Targets:
     """The targets of an ``OrbitPosterior``, which gives ``mean``, ``score`` and ``context``."""
 
@@ -112,7 +119,7 @@ class Targets:
 
         On the torus ε is that of the lifted points. Raises ``InputError`` where ``sigma(t) = 0``.
         """
-        return self._derived(Context.noise)
+        return self._derived("noise", Context.noise)
 
     @property
     def velocity(self) -> Tensor:
@@ -122,7 +129,7 @@ class Targets:
         Raises ``InputError`` where ``sigma(t) = 0``, and for a process whose ``alpha`` or ``sigma``
         cannot be differentiated and that has no ``alpha_dot`` and ``sigma_dot``.
         """
-        return self._derived(Context.velocity)
+        return self._derived("velocity", Context.velocity)
 
     def target(self, prediction: Prediction) -> Tensor:
         """What a network regresses on: ``"x1"`` (``.mean``), ``"v"`` (``.velocity``), ``"eps"``
@@ -134,10 +141,12 @@ class Targets:
         target: Tensor = getattr(self, _NAMES.get(prediction, prediction))
         return target
 
-    def _derived(self, of: Callable[[Context, Tensor, Tensor], Tensor]) -> Tensor:
-        context: Context | None = self.context
+    def _derived(self, name: str, of: Callable[[Context, Tensor, Tensor], Tensor]) -> Tensor:
+        context: Context | Assembled | None = self.context
         if context is None:
             raise InputError("only what ow.orbit_posterior returns has targets: it knows x_t and t")
+        if not isinstance(context, Context):
+            return context.derived(name)
         with torch.no_grad():
             target = of(context, plain(self.mean), plain(self.score))
         return context.handed_out(target, self.mean)
