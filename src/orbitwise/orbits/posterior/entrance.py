@@ -85,8 +85,9 @@ def orbit_posterior(
         mask: ``(*B, N)`` bool, True for real points; what stands in padded rows does not matter.
         batch: for items of different sizes behind one another (PyTorch Geometric): the item of each
             point, ``(M)`` long in any order, with ``xt: (M, D)``, ``x1: (M, D)`` or ``(C, M, D)``
-            and ``t`` per item ``(B)`` or per point ``(M)`` (per item if M = B). ``.mean`` and ``.score`` are then ``(M,
-            D)``; groups and processes see the items padded, in the order of their points.
+            and ``t`` per item ``(B)`` (also where M = B) or per point ``(M)``. ``.mean`` and
+            ``.score`` are then ``(M, D)``; groups and processes see the items padded, in the order
+            of their points.
         sizes: ``(B, N)`` of ``batch``, items and most points of one: spares two waits for an
             accelerator, and is believed.
         weights: ``(*B, N)`` or ``(M)``, of noise that differs from point to point as with masses:
