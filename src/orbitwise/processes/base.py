@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from orbitwise.processes.times import SPAN
+from orbitwise.processes.times import SPAN, Times
 
 
 class Process(ABC):
@@ -16,7 +16,7 @@ class Process(ABC):
     stand in front. ``times``: the first and the last time it is defined at, which
     ``ow.orbit_posterior`` keeps to."""
 
-    times: ClassVar[tuple[float, float]] = SPAN
+    times: ClassVar[Times] = SPAN
 
     @abstractmethod
     def perturb(

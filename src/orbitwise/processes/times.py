@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
 
-SPAN = (0.0, 1.0)  # noise, data
 ROUNDING = 1e-6  # how far beyond the ends a time may lie that was summed up in float32
 
 
-def inside(t: Tensor, span: tuple[float, float] = SPAN) -> Tensor:
-    """Whether each time lies in ``span``, up to rounding, shape of ``t``; False for NaN."""
-    return (t >= span[0] - ROUNDING) & (t <= span[1] + ROUNDING)
+@dataclass(frozen=True)
+class Times:
+    """Times from ``noise`` to ``data``; ``ow.orbit_posterior`` keeps to those of ``process.times``,
+    if a process has them."""
+
+    noise: float = 0.0
+    data: float = 1.0
+
+    def hold(self, t: Tensor) -> Tensor:
+        """Whether each time is one of these, up to rounding, shape of ``t``; False for NaN."""
+        return (t >= self.noise - ROUNDING) & (t <= self.data + ROUNDING)
+
+    def refusal(self, t: Tensor) -> InputError:
+        """What to say where one is not."""
+        flat = t.detach().double().flatten().cpu()
+        worst = flat[~self.hold(flat)][0].item()
+        return InputError(
+            f"t = {worst:g} is outside this process: t lies in [{self.noise:g}, {self.data:g}],"
+            f" {self.noise:g} is noise and {self.data:g} data; a step index k of T (k = T: noise)"
+            " is t = 1 - k/T"
+        )
 
 
-def outside(t: Tensor, span: tuple[float, float] = SPAN) -> InputError:
-    """What to say where a time does not."""
-    flat = t.detach().double().flatten().cpu()
-    worst = flat[~inside(flat, span)][0].item()
-    low, high = span
-    return InputError(
-        f"t = {worst:g} is outside this process: t lies in [{low:g}, {high:g}], {low:g} is noise"
-        f" and {high:g} data; a step index k of T (k = T: noise) is t = 1 - k/T"
-    )
+SPAN = Times()
 
 
 def refuse_outside(t: Tensor) -> None:
@@ -37,8 +48,8 @@ def refuse_outside(t: Tensor) -> None:
         return
     if torch._C._functorch.is_functorch_wrapped_tensor(t):
         return
-    if not inside(t).all():
-        raise outside(t)
+    if not SPAN.hold(t).all():
+        raise SPAN.refusal(t)
 
 
 def refuse_other_than_tensors(**given: object) -> None:

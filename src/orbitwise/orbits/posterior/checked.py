@@ -8,7 +8,6 @@ from torch import Tensor
 from orbitwise.errors import InputError
 from orbitwise.orbits.posterior.noise import Process, WrappedProcess, centred, zero_com
 from orbitwise.orbits.posterior.question import Question
-from orbitwise.processes.times import inside, outside
 
 
 def checked(question: Question, log_weights: Tensor | None) -> tuple[Question, Tensor | None]:
@@ -44,9 +43,9 @@ def _look_at_values(question: Question) -> None:
     values = {"x1": question.x1, "xt": question.xt, "t": question.t}
     # a sum is quicker, and as telling in float64
     right = [torch.isfinite(value.sum()) for value in values.values()]
-    span = getattr(question.process, "times", None)
-    if span is not None:
-        right.append(inside(question.t, span).all())
+    times = getattr(question.process, "times", None)
+    if times is not None:
+        right.append(times.hold(question.t).all())
     if question.mask is not None:
         right.append(question.mask.any(-1).all())
     if torch.stack(right).all():
@@ -57,8 +56,8 @@ def _look_at_values(question: Question) -> None:
     for name, value in values.items():
         if not torch.isfinite(value).all():
             raise InputError(f"{name} holds values that are not finite (NaN or infinite)")
-    if span is not None and not inside(question.t, span).all():
-        raise outside(question.t, span)
+    if times is not None and not times.hold(question.t).all():
+        raise times.refusal(question.t)
 
 
 def _log_prior(log_weights: Tensor | None, x1: Tensor, xt: Tensor, check: bool) -> Tensor | None:
