@@ -159,3 +159,30 @@ def test_what_aligned_noise_does_not_cover_is_refused():
         ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, t, weights=torch.ones(4, 5), **ask)
     with pytest.raises(InputError, match="none of"):
         ow.orbit_posterior(ow.SO3(), FLOW, x1, xt, t, coupling="minibatch")
+
+
+def test_reflections_and_zero_centre_of_mass():
+    """O(3)-aligned noise at zero centre of mass, with a padded point: pose, density and score."""
+    process = ow.GaussianProcess.flow(zero_com=True)
+    gen = torch.Generator().manual_seed(7)
+    mask = torch.tensor([True] * 5 + [False]).expand(6000, 6)
+    x1, z = torch.randn(2, 6000, 6, 3, generator=gen, dtype=torch.float64)
+    x1 = process.project(x1[:1].expand_as(x1) * mask[..., None], mask)
+    z = process.noise(z, generator=gen, mask=mask)
+    U, _, Vt = torch.linalg.svd(z.mT @ x1)
+    x0 = z @ U @ Vt
+    g = ow.O3().sample((6000,), generator=gen, dtype=torch.float64)
+    pose = ow.O3().act(g, x1)
+    xt = 0.3 * pose + 0.7 * ow.O3().act(g, x0)
+
+    def at(time):
+        return ow.orbit_posterior(ow.O3(), process, x1, xt, time, mask, coupling="aligned")
+
+    post = at(0.3)
+    torch.testing.assert_close(post.mean, pose, rtol=0, atol=1e-8)
+    work = (post.score * xt).sum((-2, -1))
+    assert abs(work.mean() + 12) < 4 * work.std() / len(work) ** 0.5
+    ratio = (at(0.33).log_evidence - post.log_evidence).exp()
+    error = ratio.std() / len(ratio) ** 0.5
+    assert error < 0.02
+    assert abs(ratio.mean() - 1) < 4 * error
