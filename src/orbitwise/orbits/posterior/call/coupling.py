@@ -78,6 +78,9 @@ def looks_aligned(x0: Tensor, x1: Tensor, mask: Tensor | None) -> Tensor:
 def on_the_slice(group: Group, mode: OrbitPosterior, question: Question) -> OrbitPosterior:
     """The posterior of aligned noise, from the ``mode`` of independent noise.
 
+    The score is that inside of where ``x_t`` can lie; with reflections the density ends there with
+    a step, which no score shows.
+
     Raises ``InputError`` for conformer sets and for correlated noise.
     """
     process, mask = question.process, question.mask
