@@ -1,6 +1,7 @@
 """What a type checker sees of the public names: the real ones, with their signatures."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -35,6 +36,10 @@ process: ow.Process = Mine()
 for known in (ow.GaussianProcess.flow(), ow.HarmonicProcess(), Mine()):
     post = ow.orbit_posterior(ow.SO3(), known, x, x, 0.5)
 wrapped: ow.WrappedProcess = ow.WrappedNormalProcess()
+item = torch.zeros(5, dtype=torch.long)
+ragged = ow.orbit_posterior(ow.SO3(), Mine(), x[0], x[0], 0.5, batch=item, check=False)
+aligned = ow.orbit_posterior(ow.SO3(), Mine(), x, x, 0.5, coupling="aligned", x0=x)
+targets = [aligned.velocity, aligned.noise, aligned.target("v"), aligned.target("endpoint")]
 shifted = ow.orbit_posterior(ow.PeriodicTranslation(), wrapped, x, x, 0.5, method="mode")
 
 reveal_type(ow.SO3())
@@ -70,6 +75,8 @@ x = torch.zeros(2, 5, 3)
 ow.SO4()
 ow.orbit_posterior(ow.SO3(), object(), x, x, 0.5)
 ow.orbit_posterior(ow.SO3(), ow.GaussianProcess.flow(), x, x, 0.5, method="best")
+ow.orbit_posterior(ow.SO3(), ow.GaussianProcess.flow(), x, x, 0.5, coupling="matched")
+ow.orbit_posterior(ow.SO3(), ow.GaussianProcess.flow(), x, x, 0.5).target("x0")
 """
 
 
@@ -82,8 +89,8 @@ def checked(code: str, tmp_path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
 
 
-def readme() -> str:
-    text = (ROOT / "README.md").read_text()
+def code_of(page: str) -> str:
+    text = (ROOT / page).read_text()
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
 
 
@@ -98,12 +105,30 @@ def test_mistakes_are_seen(tmp_path):
     """Else the test above could not fail: a checker that sees ``Any`` accepts everything."""
     errors = [line for line in checked(WRONG, tmp_path).splitlines() if "error:" in line]
     lines = {int(line.split(":")[1]) for line in errors}
-    assert lines == {4, 5, 6}, errors
+    assert lines == {4, 5, 6, 7, 8}, errors
+
+
+PAGES = ["README.md", "docs/index.md", "docs/posterior.md", "docs/conventions.md"]
 
 
 def test_the_readme_is_well_typed(tmp_path):
-    said = checked(readme(), tmp_path)
+    said = checked(code_of("README.md"), tmp_path)
     assert "error:" not in said, said
+
+
+def test_another_checker_sees_the_same(tmp_path):
+    """Pages and the face above, by basedpyright as it is set without a configuration."""
+    pytest.importorskip("basedpyright")
+    for name, code in [("face", FACE), *((Path(page).stem, code_of(page)) for page in PAGES)]:
+        (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps({"typeCheckingMode": "standard", "extraPaths": [str(ROOT / "src")]})
+    )
+    command = [sys.executable, "-m", "basedpyright", "--level", "error", "-p", str(tmp_path)]
+    python = ["--pythonpath", sys.executable]
+    done = subprocess.run([*command, *python], capture_output=True, text=True, cwd=tmp_path)
+    assert "error:" not in done.stdout and "error" not in done.stderr, done.stdout + done.stderr
+    assert "0 errors" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("package", stubs.tables())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,22 @@ Kind = Literal["point", "vector"]
 Ndim = int | tuple["Ndim", ...]  # of elements: one for each factor of a product
 Axis = Literal["space", "points", "both"]  # "both": a product of a group of each
 Device = torch.device | str | None
+
+
+def unrounded(x: Tensor) -> AbstractContextManager[object]:
+    """Where autocast leaves matrix products of coordinates alone: a rotation to the 8 bits of
+    bfloat16 is none."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def turned(x: Tensor, matrix: Tensor) -> Tensor:
+    """Rows ``x -> x @ matrix.mT``, in float32 at least whatever autocast says; the dtype of ``x``.
+
+    ``x: (*B, N, D)``, ``matrix: (*S, D, D)``, broadcast.
+    """
+    precise = torch.promote_types(x.dtype, torch.float32)
+    with unrounded(x):
+        return (x.to(precise) @ matrix.to(precise).mT).to(x.dtype)
 
 
 class Group(ABC):
@@ -87,3 +104,6 @@ class Group(ABC):
     def finite(self) -> bool:
         """Whether ``enumerate`` works."""
         return False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"

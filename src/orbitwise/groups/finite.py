@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.base import Device, Group, Kind
+from orbitwise.groups.base import Device, Group, Kind, turned
 
 
 class Finite(Group):
@@ -102,7 +102,7 @@ class Finite(Group):
                 f"this Finite group acts on points in {self.matrices.shape[-1]} dimensions, not"
                 f" {x.shape[-1]}"
             )
-        moved = x @ self.matrices.to(x)[g].mT
+        moved = turned(x, self.matrices.to(x.device)[g])
         return moved if mask is None else torch.where(mask[..., None], moved, x)
 
     def __repr__(self) -> str:

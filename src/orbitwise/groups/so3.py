@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from orbitwise.groups.base import Device, Group, Kind
+from orbitwise.groups.base import Device, Group, Kind, turned, unrounded
 
 
 def from_quaternion(q: Tensor) -> Tensor:
@@ -77,17 +77,15 @@ class SO3(Group):
         return torch.eye(3, device=device, dtype=dtype).expand(*shape, 3, 3)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
-        return g @ h
+        with unrounded(g):
+            return g @ h
 
     def inverse(self, g: Tensor) -> Tensor:
         return g.mT
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
-        moved = x @ g.to(x.dtype).mT
+        moved = turned(x, g)
         return moved if mask is None else torch.where(mask[..., None], moved, x)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 class O3(SO3):

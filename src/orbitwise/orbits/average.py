@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError, NoClosedFormError
-from orbitwise.groups.base import Element, Group
+from orbitwise.groups.base import Element, Group, unrounded
 from orbitwise.groups.finite import Finite
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.orbits.posterior.result import map_element
@@ -45,9 +45,12 @@ class Twirled:
             lambda y: self.model(y, *args), randomness="different", chunk_size=self.chunk
         )
         y = call(self.group.act(g, x, mask=mask))
+        if y.is_floating_point():  # what autocast made of it is not averaged in 8 bits
+            y = y.to(torch.promote_types(y.dtype, torch.float32))
         if self.output != "invariant":
             y = self.group.act(self.group.inverse(g), y, mask=mask, kind=self.output)
-        return torch.einsum("k,k...->...", weights.to(y), y)
+        with unrounded(y):
+            return torch.einsum("k,k...->...", weights.to(y), y)
 
 
 def twirl(

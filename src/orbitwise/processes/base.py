@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from orbitwise.processes.times import SPAN, Times
+
 
 class Process(ABC):
     """A noising process. ``t: (*B)``; points ``(*B, N, D)``; ``mask: (*B, N)``; extra axes may
-    stand in front."""
+    stand in front. ``times``: the first and the last time it is defined at, which
+    ``ow.orbit_posterior`` keeps to."""
+
+    times: ClassVar[Times] = SPAN
 
     @abstractmethod
     def perturb(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.processes.base import Process
+from orbitwise.processes.times import refuse_other_than_tensors, refuse_outside
 
 Prediction = Literal["endpoint", "noise", "score", "velocity"]
 
@@ -202,7 +203,9 @@ class GaussianProcess(Process):
         mask: Tensor | None = None,
     ) -> Tensor:
         """``α x_1 + σ ε``. ``x1: (*B, N, D)``, ``t: (*B)``; with ``zero_com`` ``x1`` is centred
-        first."""
+        first. Raises ``InputError`` for t outside [0, 1]."""
+        refuse_other_than_tensors(x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         eps = self.noise(x1, generator=generator, mask=mask)
         return beside(self.alpha(t)) * self.project(x1, mask) + beside(self.sigma(t)) * eps
 
@@ -220,6 +223,8 @@ class GaussianProcess(Process):
         return -self._residual(xt, x1, t, mask) / beside(self.sigma(t) ** 2)
 
     def _residual(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+        refuse_other_than_tensors(xt=xt, x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         r = self.project(xt - beside(self.alpha(t)) * x1, mask)
         return r if mask is None else r * mask.unsqueeze(-1)
 
@@ -237,6 +242,7 @@ class GaussianProcess(Process):
                 raise InputError(
                     f"unknown prediction {name!r}; use endpoint, noise, score or velocity"
                 )
+        refuse_outside(t)
         if source == target:
             return value
         a, s, da, ds = (

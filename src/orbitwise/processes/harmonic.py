@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
+from orbitwise.groups.base import unrounded
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import Flow, GaussianProcess, beside, centre, standard_normal
+from orbitwise.processes.times import refuse_other_than_tensors, refuse_outside
 
 STIFFNESS = 3.0  # the mean squared length of a bond is 3/STIFFNESS · σ²
 _ZERO = (
@@ -83,7 +85,8 @@ class Springs:
 
     def _scaled(self, x: Tensor, root: Tensor) -> Tensor:
         vectors = self.vectors.to(x)
-        return vectors @ (root.to(x)[..., None] * (vectors.mT @ x))
+        with unrounded(x):
+            return vectors @ (root.to(x)[..., None] * (vectors.mT @ x))
 
     def __getitem__(self, index: Tensor | slice | int) -> Springs:
         return Springs(self.vectors[index], self.values[index])
@@ -194,10 +197,14 @@ class HarmonicProcess(Process):
         generator: torch.Generator | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
+        refuse_other_than_tensors(x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         eps = self.noise(x1, generator=generator, mask=mask)
         return beside(self.alpha(t)) * self.project(x1, mask) + beside(self.sigma(t)) * eps
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        refuse_other_than_tensors(xt=xt, x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         r = self.whiten(xt - beside(self.alpha(t)) * x1, mask)
         real = torch.ones(r.shape[:-1], dtype=torch.bool, device=r.device) if mask is None else mask
         variance = self.sigma(t) ** 2
@@ -208,6 +215,8 @@ class HarmonicProcess(Process):
         )
 
     def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        refuse_other_than_tensors(xt=xt, x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         r = self.whiten(xt - beside(self.alpha(t)) * x1, mask)
         r = r if self.springs is None else self.springs.whiten(r)
         return -r / beside(self.sigma(t) ** 2)

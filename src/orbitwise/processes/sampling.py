@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.processes.gaussian import GaussianProcess, beside
+from orbitwise.processes.times import refuse_outside
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -227,6 +228,7 @@ def sample(
     """
     if grid.ndim != 1 or len(grid) < 2 or not bool((grid.diff() > 0).all()):
         raise InputError("grid must be a vector of at least two increasing times")
+    refuse_outside(grid)
     if not float(process.sigma(grid[-1])) > 0:
         raise InputError("grid must end where σ > 0: the last answer of the denoiser is the sample")
     stepper = Heun() if stepper is None else stepper

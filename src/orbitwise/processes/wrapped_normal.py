@@ -14,6 +14,7 @@ from orbitwise.errors import InputError
 from orbitwise.groups.torus import wrap, wrapped_normal
 from orbitwise.processes.base import Process
 from orbitwise.processes.gaussian import standard_normal
+from orbitwise.processes.times import refuse_other_than_tensors, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,23 @@ class WrappedNormalProcess(Process):
         mask: Tensor | None = None,
     ) -> Tensor:
         """``x_t`` in [0, 1). ``x1: (*B, N, D)``, ``t: (*B)``."""
+        refuse_other_than_tensors(x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         noise = standard_normal(x1.shape, generator, x1.device, x1.dtype)
         xt = wrap(x1 + self.wrapped_sigma(t)[..., None, None] * noise)
         return xt if mask is None else torch.where(mask.unsqueeze(-1), xt, x1)
 
     def log_density(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Sum over real points and axes of ``log Σ_m N(x_t - x_1 + m; 0, σ²)``, shape ``(*B)``."""
+        refuse_other_than_tensors(xt=xt, x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         each = wrapped_normal(xt - x1, self.wrapped_sigma(t)[..., None, None]).log_density.sum(-1)
         return each.sum(-1) if mask is None else torch.where(mask, each, 0.0).sum(-1)
 
     def score(self, xt: Tensor, x1: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gradient of ``log_density`` with respect to ``xt``; 0 on padded rows."""
+        refuse_other_than_tensors(xt=xt, x1=x1, t=t, mask=mask)
+        refuse_outside(t)
         each = wrapped_normal(xt - x1, self.wrapped_sigma(t)[..., None, None]).score
         return each if mask is None else torch.where(mask.unsqueeze(-1), each, 0.0)
 

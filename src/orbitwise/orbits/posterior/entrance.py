@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,16 @@ from orbitwise.orbits.posterior import (  # noqa: F401
     sums,
     translation,
 )
+from orbitwise.orbits.posterior.call.asked import Asked
+from orbitwise.orbits.posterior.call.compiler import outside_the_compiler
+from orbitwise.orbits.posterior.call.coupling import (
+    Coupling,
+    coupling_of,
+    must_be_orthogonal,
+    on_the_slice,
+)
+from orbitwise.orbits.posterior.call.size_classes import shared_out, together
+from orbitwise.orbits.posterior.call.weights import weighted
 from orbitwise.orbits.posterior.checked import checked
 from orbitwise.orbits.posterior.noise import Process, WhitenedProcess, WrappedProcess
 from orbitwise.orbits.posterior.question import Question, Sampling
@@ -30,7 +40,6 @@ from orbitwise.orbits.posterior.torus import exact, gibbs, near  # noqa: F401
 from orbitwise.orbits.posterior.torus import permutations as torus_permutations  # noqa: F401
 
 
-@torch.no_grad()
 def orbit_posterior(
     group: Group,
     process: Process | WrappedProcess,
@@ -40,6 +49,12 @@ def orbit_posterior(
     mask: Tensor | None = None,
     method: Method = "exact",
     *,
+    batch: Tensor | None = None,
+    sizes: tuple[int, int] | None = None,
+    weights: Tensor | None = None,
+    coupling: Coupling | None = None,
+    x0: Tensor | None = None,
+    check: bool = True,
     proposals: int = 256,
     include_identity: bool = False,
     proposal_width: float | None = None,
@@ -63,9 +78,30 @@ def orbit_posterior(
         x1: clean points ``(*B, N, D)``, in the units of ``xt``; or ``(C, *B, N, D)``: a finite set
             of C reference conformers, with prior ``log_weights: (C)`` (unnormalised; default
             uniform).
-        xt: noised points ``(*B, N, D)``.
-        t: times ``(*B)`` or one number; ``t = 0`` noise, ``t = 1`` data.
+        xt: noised points ``(*B, N, D)``, which must be independent noise around ``g·x1`` unless
+            ``coupling`` says otherwise.
+        t: times ``(*B)`` or one number, also ``(*B, 1)`` or ``(*B, 1, 1)``; ``t = 0`` noise, ``t =
+            1`` data; for a step index k of T (k = T: noise) ``1 - k/T``.
         mask: ``(*B, N)`` bool, True for real points; what stands in padded rows does not matter.
+        batch: for items of different sizes behind one another (PyTorch Geometric): the item of each
+            point, ``(M)`` long in any order, with ``xt: (M, D)``, ``x1: (M, D)`` or ``(C, M, D)``
+            and ``t`` per item ``(B)`` (also where M = B) or per point ``(M)``. ``.mean`` and
+            ``.score`` are then ``(M, D)``; groups and processes see the items padded, in the order
+            of their points.
+        sizes: ``(B, N)`` of ``batch``, items and most points of one: spares two waits for an
+            accelerator, and is believed.
+        weights: ``(*B, N)`` or ``(M)``, of noise that differs from point to point as with masses:
+            ``sigma_i = sigma/√w_i``. Permutations must keep them; not with ``zero_com``.
+        coupling: ``"aligned"`` where the noise x0 of ``x_t = alpha g·x1 + sigma g·x0`` was first
+            turned or permuted onto ``x1`` by the same group (Kabsch, Hungarian): ``x_t`` then tells
+            which g made it, and the mode is the exact posterior. ``"independent"`` targets would be
+            biased. Noise that was matched to the data within a batch (minibatch optimal transport)
+            has no posterior here: match after the group is averaged out, or draw independently.
+            Default: ``process.coupling`` if there is one, else ``"independent"``.
+        x0: the noise that made ``x_t``, shape of ``xt``: only looked at, with a warning where it
+            was aligned to ``x1`` although ``coupling`` is ``"independent"``.
+        check: False looks at no values, for which an accelerator would have to wait: NaN in, NaN
+            out.
         method: ``"exact"`` where there is one (see below). ``"mode"``: everything at the most
             probable element (Kabsch, Hungarian), biased at every noise level. ``"snis"``:
             self-normalised importance sampling from ``proposals`` Haar elements per item, biased by
@@ -84,15 +120,20 @@ def orbit_posterior(
     under wrapped noise, groups that can be enumerated, products of one of these with a finite
     group, conformer sets over all of them.
 
-    Returns an ``OrbitPosterior`` with ``.mean`` and ``.score`` ``(*B, N, D)`` (0 on padded rows),
-    ``.log_evidence: (*B)`` and ``.sample(K)``, in the dtype of ``xt``; the work is done in float64
-    and without gradients. At sigma = 0 mean and draws are those of the limit (the mode), while
-    ``log_evidence`` and ``score`` belong to a variance of 1e-20 |x_t|²: finite, and comparable only
-    with others at the same ``x_t``. On the torus ``.mean`` is ``x_t + sigma² score``, the mean of
-    the lifted points.
+    Returns an ``OrbitPosterior`` with ``.mean``, ``.score``, ``.velocity`` and ``.noise`` ``(*B, N,
+    D)`` (0 on padded rows), ``.target("v" | "eps" | "x1" | "score")``, ``.log_evidence: (*B)`` and
+    ``.sample(K)``, in the dtype of ``xt``; the work is done in float64, also under autocast. At
+    sigma = 0 mean and draws are those of the limit (the mode), while ``log_evidence`` and ``score``
+    belong to a variance of 1e-20 |x_t|²: finite, and comparable only with others at the same
+    ``x_t``. On the torus ``.mean`` is ``x_t + sigma² score``, the mean of the lifted points.
+
+    To autograd all are constants but ``.log_evidence``, which has its gradients in ``xt`` (the
+    score) and, for ``"exact"`` and ``"mode"``, in ``x1``. ``torch.func.grad`` of anything else
+    raises, as ``torch.vmap`` does; ``torch.compile`` goes around the call.
 
     Raises ``NoClosedFormError`` (naming what to use) where ``method`` has no solution for the group
-    and process, ``InputError`` for wrong shapes, empty masks and values that are not finite.
+    and process, ``InputError`` for wrong shapes, devices and dtypes (float32 and float64 only),
+    empty masks, times outside a shipped process, and values that are not finite.
     >>> import torch
     >>> import orbitwise as ow
     >>> generator = torch.Generator().manual_seed(0)
@@ -108,8 +149,65 @@ def orbit_posterior(
     if not isinstance(group, Group):
         raise InputError(f"group must be a group such as SO3(), not {group!r}")
     solver = _Solver(method, Sampling(proposals, include_identity, proposal_width, generator))
-    times = torch.as_tensor(t, dtype=torch.float64, device=xt.device)
-    question = Question(process, x1, xt, times, mask)
+    given = (x1, xt, t, mask, batch, sizes, weights, x0, check)
+    return outside_the_compiler(_of_all_sizes)(group, process, given, solver, coupling, log_weights)
+
+
+# a graph break at the call, and no other: what torch.compiler.disable sets, without its second of
+# importing the compiler
+orbit_posterior._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
+def _of_all_sizes(
+    group: Group,
+    process: Process | WrappedProcess,
+    given: tuple[Any, ...],
+    solver: _Solver,
+    coupling: Coupling | None,
+    log_weights: Tensor | None,
+) -> OrbitPosterior:
+    """Flat items of very different sizes class by class, all others at once."""
+    classes, shares = shared_out(given, group, process)
+    if len(classes) < 2:
+        return _posterior(group, process, given, solver, coupling, log_weights)
+    parts = [_posterior(group, process, share, solver, coupling, log_weights) for share in shares]
+    return together(classes, parts)
+
+
+def _posterior(
+    group: Group,
+    process: Process | WrappedProcess,
+    given: tuple[Any, ...],
+    solver: _Solver,
+    coupling: Coupling | None,
+    log_weights: Tensor | None,
+) -> OrbitPosterior:
+    asked = Asked.of(*given)
+    aligned = coupling_of(process, coupling) == "aligned"
+    if aligned:
+        must_be_orthogonal(group)
+        solver = solver.at_the_mode()
+    elif asked.check:
+        asked.warn_if_aligned()
+    if asked.weights is not None:
+        process = weighted(process, group, asked.weights, asked.xt, asked.mask, asked.check)
+
+    with torch.no_grad():
+        post = _solved(group, process, asked.question(process), solver, log_weights)
+        if aligned:
+            post = on_the_slice(group, post, asked.question(process))
+    return asked.hand_out(
+        group, process, post, aligned, lambda other: _solved(group, process, other, solver, None)
+    )
+
+
+def _solved(
+    group: Group,
+    process: Process | WrappedProcess,
+    question: Question,
+    solver: _Solver,
+    log_weights: Tensor | None,
+) -> OrbitPosterior:
     if isinstance(process, WhitenedProcess):
         return _whitened(group, process, question, solver, log_weights)
     if hasattr(process, "whiten"):
@@ -136,6 +234,12 @@ class _Solver:
             raise InputError(f"include_identity belongs to method='snis', not {method!r}")
         if sampling.proposal_width is not None and method != "snis":
             raise InputError(f"proposal_width belongs to method='snis', not {method!r}")
+
+    def at_the_mode(self) -> _Solver:
+        """For a posterior that holds one element."""
+        if self.method not in ("exact", "mode"):
+            raise InputError("coupling='aligned' has an exact posterior; leave method out")
+        return _Solver("mode", self.sampling)
 
     def one(self, group: Group, question: Question) -> OrbitPosterior:
         """For one cloud ``x1`` per item."""
@@ -174,7 +278,7 @@ def _whitened(
         x1, xt = (torch.where(mask[..., None], x, 0.0) for x in (x1, xt))
 
     x1, xt = (process.whiten(x.double(), mask) for x in (x1, xt))
-    white = Question(process.isotropic, x1, xt, question.t, mask)
+    white = Question(process.isotropic, x1, xt, question.t, mask, question.check)
     post = _answer(group, white, solver, log_weights)
 
     dtype = question.xt.dtype

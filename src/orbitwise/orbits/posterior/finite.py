@@ -16,6 +16,7 @@ from orbitwise.groups.permutation import PointPermutation
 from orbitwise.groups.product import Product
 from orbitwise.groups.torus import PeriodicTranslation
 from orbitwise.orbits.posterior.dispatch import exact, mode
+from orbitwise.orbits.posterior.noise import WrappedProcess
 from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.result import OrbitPosterior
 from orbitwise.orbits.posterior.sums import Clouds, best_of, fixed_point, sum_over
@@ -120,9 +121,14 @@ def split(group: Product, question: Question) -> tuple[Group, Group, Clouds]:
         return first, second, images(second, question, lambda h, g: (g, h))
     if first.finite:
         return second, first, images(first, question, lambda h, g: (h, g))
+    kinds = {PeriodicTranslation, PointPermutation}
+    chains = isinstance(question.process, WrappedProcess) and all(
+        any(isinstance(factor, kind) for factor in group.factors) for kind in kinds
+    )
     raise NoClosedFormError(
         f"{group!r}: a product has a closed form when one factor has one and the other is finite;"
-        " here neither can be enumerated; use method='snis', or 'gibbs' for the permutations alone"
+        " here neither can be enumerated; use method="
+        + ("'gibbs' (chains) or 'mode'" if chains else "'snis', or a subgroup that can be")
     )
 
 

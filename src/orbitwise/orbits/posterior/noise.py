@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from orbitwise.errors import NoClosedFormError
+from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.torus import wrapped_normal
 
 # smallest variance, relative to |x_t|²: keeps sigma = 0 finite, below what float64 resolves
@@ -88,9 +88,32 @@ class WhitenedProcess(Process, Protocol):
         """log of how much ``whiten`` stretches volumes, ``(*B)``."""
 
 
+def per_item(process: object, name: str, t: Tensor) -> Tensor:
+    """``process.alpha``, ``.sigma`` or ``.wrapped_sigma`` at ``t: (*B)``: one number per item.
+
+    Raises ``InputError`` for any other shape, such as one number per point.
+    """
+    value = torch.as_tensor(getattr(process, name)(t)).to(t)
+    if value.ndim and value.shape != t.shape:
+        raise InputError(
+            f"{type(process).__name__}.{name}(t) has shape {tuple(value.shape)} for t of shape"
+            f" {tuple(t.shape)}: it must be one number per item. For noise that differs from point"
+            " to point give ow.orbit_posterior weights=, (*B, N): sigma_i = sigma/√w_i"
+        )
+    return value.expand(t.shape)
+
+
 def zero_com(process: Process | WrappedProcess) -> bool:
     """Whether the noise of a process has zero centre of mass."""
     return bool(getattr(process, "zero_com", False))
+
+
+def centred(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Less the mean of the real points; padded rows 0."""
+    if mask is None:
+        return x - x.mean(-2, keepdim=True)
+    x = torch.where(mask[..., None], x, 0.0)
+    return x - mask[..., None] * (x.sum(-2, keepdim=True) / mask.sum(-1)[..., None, None])
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ class Gaussian:
         points = xt.shape[-2] if mask is None else mask.sum(-1).to(xt)
         dof = xt.shape[-1] * (points - int(zero_com(process)))
 
-        alpha, sigma = process.alpha(t).expand(t.shape), process.sigma(t).expand(t.shape)
+        alpha, sigma = (per_item(process, name, t) for name in ("alpha", "sigma"))
         variance = sigma.square().clamp_min(TINY).maximum(FLOOR * xt.square().sum((-2, -1)))
         return cls(alpha, variance, torch.as_tensor(dof).to(xt))
 
@@ -175,5 +198,5 @@ def noise_of(
 ) -> Gaussian | Wrapped:
     """The noise model of a process, by the methods it has."""
     if isinstance(process, WrappedProcess):
-        return Wrapped(process.wrapped_sigma(t), mask)
+        return Wrapped(per_item(process, "wrapped_sigma", t), mask)
     return Gaussian.of(process, xt, t, mask)

@@ -16,7 +16,8 @@ class Question:
 
     To solvers it comes checked, all in float64: ``xt: (*B, N, D)``, ``x1: (*L, *B, N, D)`` with any
     number of extra leading axes ``L`` (finite outer sums), ``t: (*B)``, ``mask: (*B, N)`` or None;
-    padded rows of both clouds are 0, and both are centred when ``process.zero_com``.
+    padded rows of both clouds are 0, and both are centred when ``process.zero_com``. ``check``:
+    whether values are looked at, for which an accelerator has to wait.
     """
 
     process: Process | WrappedProcess
@@ -24,6 +25,7 @@ class Question:
     xt: Tensor
     t: Tensor
     mask: Tensor | None = None
+    check: bool = True
 
     def about(self, x1: Tensor) -> Question:
         """The same question about other clean points."""

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from orbitwise.groups.base import Element
+from orbitwise.orbits.posterior.call.targets import Assembled, Context, Targets
 
 Method = Literal["exact", "snis", "mode", "gibbs"]
 Draw = Callable[[int, torch.Generator | None], Element]  # that many elements per item
 
 
 @dataclass(frozen=True)
-class OrbitPosterior:
+class OrbitPosterior(Targets):
     """The posterior ``p(g | x_t, x1) ∝ p_t(x_t | g·x1) dμ(g)`` of one batch.
 
     ``mean``: E[g·x1 | x_t], shape of ``x_t`` (padded rows are 0).
@@ -26,6 +27,7 @@ class OrbitPosterior:
     ``score``: ∇_{x_t} of the log evidence, shape of ``x_t``. ``exact``: whether mean, evidence and
     draws are exact (up to rounding) or an approximation. ``draw``: what ``sample`` calls. ``ess``:
     effective sample size of the importance weights, ``(*B)``; None where nothing was sampled.
+    ``velocity``, ``noise``, ``target(prediction)``: see ``Targets``.
     >>> import torch
     >>> import orbitwise as ow
     >>> x, process = torch.eye(3), ow.GaussianProcess.flow()
@@ -43,6 +45,7 @@ class OrbitPosterior:
     exact: bool
     draw: Draw = field(repr=False)
     ess: Tensor | None = None
+    context: Context | Assembled | None = field(default=None, repr=False)
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:
         """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g,

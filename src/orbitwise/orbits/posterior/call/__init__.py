@@ -1,0 +1,1 @@
+"""What ``ow.orbit_posterior`` was called with and hands back: everything but the solving."""
