@@ -296,7 +296,8 @@ def _child(case: Case, path: Path, place: Path, out: Path) -> None:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        sys.stdout, sys.stderr = (open(n, "w", closefd=False, errors="replace") for n in (1, 2))
+        sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
         copy = place / path.name
         for neighbour in path.parent.glob(path.name.partition("_")[0] + "_*"):
             shutil.copy(neighbour, place)
