@@ -30,6 +30,7 @@ from orbitwise.methods.crystals.guesses import GuessedCrystals, guess
 from orbitwise.methods.crystals.model import load_model
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig
@@ -166,6 +167,7 @@ def plan(config: CrystalStructureConfig) -> Plan:
     return Plan(sum(p.numel() for p in denoiser.parameters()), 0, calls)
 
 
+@works_in("out", training)
 def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     out = writable_folder(out)
@@ -191,6 +193,7 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, lines)
 
 
+@works_in("run")
 def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into
     ``RUN/guesses``; those that are there already are kept. ``sampling`` in ``RUN/config.yaml`` may
@@ -208,6 +211,7 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0) -> Outcome:
     return Outcome(run, found, lines)
 
 
+@works_in("run")
 def evaluate(run: str | Path) -> Outcome:
     """Match rate and RMSE of the guesses; writes ``summary.json`` and ``report.html``."""
     config, run = _config(run), writable_folder(run)

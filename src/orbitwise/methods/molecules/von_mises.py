@@ -32,6 +32,7 @@ from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.angles import angle_likelihood
 from orbitwise.processes.von_mises import VonMisesMixture
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import TrainConfig, load_weights
@@ -78,6 +79,7 @@ def plan(config: VonMisesConfig) -> Plan:
     return Plan(parameters, 0, config.train.steps * config.train.batch_size)
 
 
+@works_in("out", training)
 def train(config: VonMisesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     profiles = read_torsion_profiles(config.data, ["train"])
@@ -128,6 +130,7 @@ def conformers(
     )
 
 
+@works_in("run")
 def sample(
     run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None
 ) -> Outcome:
@@ -181,6 +184,7 @@ def held_out_divergences(run: str | Path) -> Divergences:
     return compare(network, known, asked, config.temperature)
 
 
+@works_in("run")
 def evaluate(run: str | Path) -> Outcome:
     """The run's laws against the profiles of held-out molecules: ``summary.json`` and
     ``report.html``."""

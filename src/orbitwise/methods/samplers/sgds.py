@@ -21,6 +21,7 @@ from orbitwise.methods.samplers.rounds import Rounds, State
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import Pipeline, Stages
 
@@ -36,6 +37,7 @@ def plan(config: SGDSConfig) -> Plan:
     return Plan(sum(p.numel() for p in sampler.parameters()), calls)
 
 
+@works_in("out", training)
 def train(config: SGDSConfig, out: str | Path) -> Outcome:
     """Search and learn in the folder ``out``, or finish what was begun there."""
     if not config.balance_steps and (not config.likelihood_steps or config.search.method == "none"):
@@ -92,6 +94,7 @@ def history(config: SGDSConfig, stages: Stages) -> dict:
     return {"seconds": seconds, "evaluations": counts}
 
 
+@works_in("run")
 def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     """Draw ``n`` independent samples with their importance weights into ``samples.npz`` (points:
     .extxyz too)."""
@@ -109,6 +112,7 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0) -> Outcome:
     return Outcome(folder, drawn, [line])
 
 
+@works_in("run")
 def evaluate(run: str | Path) -> Outcome:
     """Judge the learner's paths against reference samples; writes ``summary.json`` and
     ``report.html``."""

@@ -31,6 +31,7 @@ from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
 from orbitwise.molecules.files.sets import read_smiles
 from orbitwise.runs.config import Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.training import in_words, train_run, unfinished
 from orbitwise.training import load_weights
@@ -50,6 +51,7 @@ def plan(config: MoleculeConformersConfig) -> Plan:
     return Plan(parameters, 0, config.train.steps * config.train.batch_size)
 
 
+@works_in("out", training)
 def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     found = config.read("train")
@@ -100,6 +102,7 @@ def load(run: str | Path) -> tuple[MoleculeConformersConfig, Parts, int]:
     return config, made, step
 
 
+@works_in("run")
 def sample(
     run: str | Path, n: int | None = None, seed: int = 0, molecules: Path | None = None
 ) -> Outcome:
@@ -158,6 +161,7 @@ def sample(
     return Outcome(run, drawn, text)
 
 
+@works_in("run")
 def evaluate(run: str | Path) -> Outcome:
     """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``,
     ``report.html``."""
