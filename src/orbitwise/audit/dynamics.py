@@ -237,7 +237,7 @@ class AuditEvery:
 
     def _write(self, text: str) -> None:
         try:
-            with replacing(self.path) as temporary:
+            with replacing(self.path, grows=True) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error

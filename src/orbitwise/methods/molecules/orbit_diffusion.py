@@ -37,6 +37,7 @@ from orbitwise.molecules.metrics.comparison import compare
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -102,6 +103,7 @@ def plan(config: OrbitDiffusionConfig) -> Plan:
     return Plan(sum(p.numel() for p in made.denoiser.parameters()), frames)
 
 
+@works_in("out", training)
 def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -118,6 +120,7 @@ def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [in_words(out, result), f"bonds: {made.ensemble.bond_source}"])
 
 
+@works_in("run")
 def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` samples with the averaged weights into ``samples.sdf``, ``.extxyz``, ``.npz``."""
     config, run = load_run(run, trust=trust), writable_folder(run)
@@ -153,6 +156,7 @@ def audit_subject(run: str | Path, request: AuditRequest, *, trust: bool = False
     )
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Compare the run's samples with its held-out frames; writes ``summary.json`` and
     ``report.html``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.record import record_of
 from orbitwise.errors import InputError
 from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
@@ -120,9 +120,12 @@ def save_chains(folder: Path, drawn: DrawnChains) -> None:
             lengths=np.array([len(c) for c in drawn.chains]),
             evaluations=drawn.evaluations,
         )
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of an earlier, larger draw
-    for chain in drawn.chains:
-        write_pdb(folder / FOLDER / f"{chain.name}.pdb", chain)
+    files = [folder / FOLDER / f"{chain.name}.pdb" for chain in drawn.chains]
+    for file, chain in zip(files, drawn.chains, strict=True):
+        write_pdb(file, chain)
+    record = record_of(folder / NPZ)
+    if record is not None:
+        record.drop(f"{FOLDER}/*.pdb", but=files)  # of an earlier, larger draw
 
 
 def load_chains(folder: Path) -> DrawnChains:

@@ -31,6 +31,7 @@ from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
 from orbitwise.molecules.files.sets import read_smiles
 from orbitwise.runs.config import Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -51,6 +52,7 @@ def plan(config: MoleculeConformersConfig) -> Plan:
     return Plan(parameters, 0, config.train.steps * config.train.batch_size)
 
 
+@works_in("out", training)
 def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -102,6 +104,7 @@ def load(run: str | Path, *, trust: bool = False) -> tuple[MoleculeConformersCon
     return config, made, step
 
 
+@works_in("run")
 def sample(
     run: str | Path,
     n: int | None = None,
@@ -165,6 +168,7 @@ def sample(
     return Outcome(run, drawn, text)
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``,
     ``report.html``."""
