@@ -49,6 +49,12 @@ def test_a_bomb_is_refused_by_its_header(tmp_path):
         read_archive(path, {"positions": SCHEMA["positions"]})
 
 
+def test_a_bomb_that_is_whole_is_refused_even_where_it_is_not_wanted(tmp_path):
+    path = _write(tmp_path / "a.npz", other=np.zeros(2**24))
+    with pytest.raises(InputError, match=r"other.*more bytes"):
+        read_archive(path, SCHEMA)
+
+
 def test_any_byte_flipped_or_cut_is_read_or_one_error(tmp_path):
     whole = _write(tmp_path / "a.npz").read_bytes()
     generator = np.random.default_rng(0)

@@ -158,7 +158,7 @@ def test_geometries_of_a_file(tmp_path):
     with pytest.raises(InputError, match="not an"):
         read_geometries(path)
     np.savez(path, offsets=[0, 1])
-    with pytest.raises(InputError, match="no array"):
+    with pytest.raises(InputError, match="has no atomic_numbers, positions"):
         read_geometries(path)
 
 

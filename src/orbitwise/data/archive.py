@@ -14,6 +14,7 @@ import numpy as np
 from orbitwise.errors import InputError
 
 LARGEST_RATIO = 1100  # deflate cannot pack more tightly than 1032 to 1
+LARGE, LARGE_RATIO = 2**26, 200  # bytes from which on data do not pack more tightly than this
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -56,9 +57,8 @@ def read_archive(path: str | Path, schema: Mapping[str, Array]) -> dict[str, np.
             wanted = {name: schema[name] for name in schema if name in members}
             missing = [n for n, a in schema.items() if n not in members and not a.optional]
             if missing:
-                raise InputError(
-                    f"{path}: no array {', '.join(missing)}; found {', '.join(sorted(members)[:8])}"
-                )
+                there = ", ".join(sorted(members)[:8])
+                raise InputError(f"{path}: has no {', '.join(sorted(missing))}; found {there}")
             sizes: dict[str, tuple[int, str]] = {}
             for name, array in wanted.items():
                 shape, dtype = _header(path, name, file, members[name])
@@ -82,7 +82,8 @@ def _check_sizes(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> None:
     """What the directory declares, against what a file of this size can hold."""
     room = LARGEST_RATIO * path.stat().st_size
     for name, member in members.items():
-        if member.file_size > LARGEST_RATIO * member.compress_size + 1024:
+        ratio = LARGE_RATIO if member.file_size > LARGE else LARGEST_RATIO
+        if member.file_size > ratio * member.compress_size + 1024:
             raise InputError(f"{path}, array {name}: declares more bytes than are packed in it")
     if sum(member.file_size for member in members.values()) > room:
         raise InputError(f"{path}: declares more bytes than the file can hold")
