@@ -11,9 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.errors import InputError
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  # types 1 to 20; 0 is padding, 21 anything else
+_ARRAYS = {
+    "n_ca_c": Array("f", "M 3 3"),
+    "offsets": Array("i", "C+1"),
+    "sequence": Array("U", "C"),
+    "chain_id": Array("U", "C"),
+    "split": Array("U", "C", optional=True),
+    "chain_breaks": Array("ifb", "C", optional=True),
+}
 CA = 1  # of N, CA, C
 ATOMS = {"ca": ("CA",), "backbone": ("N", "CA", "C")}  # of a residue, by the mode of a model
 LONGEST = 128  # residues that a model of backbones takes
@@ -204,20 +213,10 @@ def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) 
             f"{path}: there is no such file; say where the protein chains are: data=FILE.npz"
         )
 
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not an .npz file of arrays ({error})") from None
-
-    if missing := {"n_ca_c", "offsets", "sequence", "chain_id"} - arrays.keys():
-        raise InputError(
-            f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
-        )
-
+    arrays = read_archive(path, _ARRAYS)
     offsets, count = arrays["offsets"].astype(np.int64), len(arrays["chain_id"])
     xyz = arrays["n_ca_c"].astype(np.float64)
-    if len(offsets) != count + 1 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
+    if offsets[0] != 0 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
         raise InputError(f"{path}: its offsets do not cut {len(xyz)} residues into {count} chains")
     broken = arrays.get("chain_breaks", np.zeros(count)) > 0
     kept = np.flatnonzero(~broken | breaks)
