@@ -80,7 +80,7 @@ def crystals(path: Path) -> str:
         counts = {z: list(numbers).count(z) for z in sorted(set(numbers))}
         return " ".join(f"{chemical_symbols[z]}{n}" for z, n in counts.items())
 
-    return "\n".join(formula(c.atomic_numbers.tolist()) for c in read_crystals(path).crystals)
+    return "\n".join(formula(c.species.tolist()) for c in read_crystals(path).crystals)
 
 
 def chains(path: Path) -> str:

@@ -20,12 +20,13 @@ ARRAYS = ("lengths_angles", "num_atoms", "offsets", "atomic_numbers", "frac_coor
 
 @dataclass(frozen=True)
 class Record:
-    """One structure of a file: where it stands, how to make it (may raise ``InputError``), its
-    other columns."""
+    """One structure of a file: where it stands, how to make it (may raise ``InputError``, may add
+    to ``notes``), its other columns."""
 
     where: str
     make: Callable[[], Crystal]
     values: Mapping[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
@@ -56,12 +57,14 @@ def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
             key: value for key, value in row.items() if key and key.strip() and value is not None
         }
 
-        def make(name=name, cif=cif) -> Crystal:
+        notes: list[str] = []
+
+        def make(name=name, cif=cif, notes=notes) -> Crystal:
             if not cif or not cif.strip():
                 raise InputError("the cif field is empty")
-            return crystal_from_cif(cif, name, max_atoms)
+            return crystal_from_cif(cif, name, max_atoms, notes)
 
-        yield Record(f"{where} ({name})" if name else where, make, values)
+        yield Record(f"{where} ({name})" if name else where, make, values, notes)
 
 
 def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:

@@ -133,6 +133,7 @@ def test_set(config: CrystalStructureConfig) -> CrystalSet:
         [whole.crystals[i] for i in keep],
         whole.file.skipped,
         {name: values[keep.numpy()] for name, values in whole.file.columns.items()},
+        whole.file.notes,
     )
     return CrystalSet(file, whole.batch[keep])
 
@@ -188,10 +189,9 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     )
 
     lines += [in_words(out, result)]
-    if data.file.skipped:
-        lines.append(
-            f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}"
-        )
+    for told, what in ((data.file.skipped, "left out"), (data.file.notes, "read with a note")):
+        if told:
+            lines.append(f"{len(told)} records were {what}, such as {told[0]}")
     return Outcome(out, result, lines)
 
 
