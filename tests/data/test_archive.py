@@ -1,11 +1,14 @@
 """The reader of archives: what is whole comes back, what is not is one clear error."""
 
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from orbitwise.data.archive import Array, read_archive
+from orbitwise.data import archive
+from orbitwise.data.archive import Array, array_names, read_archive
 from orbitwise.errors import InputError
 
 SCHEMA = {"start": Array("i", "K+1"), "positions": Array("f", "M 3")}
@@ -69,3 +72,32 @@ def test_any_byte_flipped_or_cut_is_read_or_one_error(tmp_path):
         except InputError as error:
             refused += "b.npz" in str(error)
     assert refused > 150
+
+
+def test_no_other_reader_of_archives():
+    package = Path(archive.__file__).parents[1]
+    found = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\b(np|numpy)\.load\(", path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_numbers_that_have_to_be_finite(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([[0.0, 1.0], [np.nan, 2.0]]))
+    assert array_names(path) == ["x"]
+    assert read_archive(path, {"x": Array("f", "...")})["x"].shape == (2, 2)
+    with pytest.raises(InputError, match=r"array x: entry \[1, 0\] is nan"):
+        read_archive(path, {"x": Array("f", "M 2", finite=True)})
+
+
+def test_arrays_that_nobody_asked_for(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.zeros(3), name=np.array(["a"]), thing=np.array([{}], dtype=object))
+    schema = {"x": Array("f", "M")}
+    assert set(read_archive(path, schema)) == {"x"}
+    assert set(read_archive(path, schema, others="fU")) == {"x", "name"}
+    with pytest.raises(InputError, match="thing: holds Python objects"):
+        read_archive(path, {"thing": Array("f", "M")})

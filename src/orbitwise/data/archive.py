@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,36 +36,66 @@ _BROKEN = (
 class Array:
     """What an array has to be: ``kinds``, letters of NumPy's ``dtype.kind`` (``"f"`` takes integers
     as well); ``shape``, one word per axis: a number, or a name with ``+1`` or without, which has
-    one value in all arrays (``"M 3"``, ``"K+1"``); whether it may be missing."""
+    one value in all arrays (``"M 3"``, ``"K+1"``; ``"..."`` is any shape); whether it may be
+    missing; whether all its numbers have to be ``finite``."""
 
     kinds: str
     shape: str
     optional: bool = False
+    finite: bool = False
 
 
-def read_archive(path: str | Path, schema: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """The arrays of ``schema`` that an ``.npz`` file holds; others in it are not read.
+def array_names(path: str | Path) -> list[str]:
+    """The names of the arrays that an ``.npz`` file holds. Raises ``InputError`` as
+    ``read_archive`` does."""
+    return _opened(Path(path), lambda file, members: list(members))
+
+
+def read_archive(
+    path: str | Path, schema: Mapping[str, Array], *, others: str = ""
+) -> dict[str, np.ndarray]:
+    """The arrays of ``schema`` that an ``.npz`` file holds; of what else is in it, arrays whose
+    kind is one of ``others`` are read as well.
 
     Raises ``InputError`` with the file and the array where the file is missing or broken, declares
-    more than it can hold, or an array is missing or has another kind or shape. Numbers may still be
-    NaN or infinite.
+    more than it can hold, or an array is missing, has another kind or shape, or a number that is
+    not finite where it has to be.
     """
-    path, found = Path(path), {}
+    path = Path(path)
+
+    def read(
+        file: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]
+    ) -> dict[str, np.ndarray]:
+        missing = [n for n, a in schema.items() if n not in members and not a.optional]
+        if missing:
+            there = ", ".join(sorted(members)[:8])
+            raise InputError(f"{path}: has no {', '.join(sorted(missing))}; found {there}")
+        headers = {n: _header(path, n, file, m) for n, m in members.items()}
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, array in schema.items():
+            if name in headers:
+                _check(path, name, array, *headers[name], sizes)
+        wanted = [n for n, (_, d) in headers.items() if n in schema or d.kind in others]
+        found = {name: _data(path, name, file, members[name]) for name in wanted}
+        for name in wanted:
+            if name in schema and schema[name].finite:
+                _check_finite(path, name, found[name])
+        return found
+
+    return _opened(path, read)
+
+
+T = TypeVar("T")
+
+
+def _opened(path: Path, act: Callable[[zipfile.ZipFile, Mapping[str, zipfile.ZipInfo]], T]) -> T:
+    """What ``act`` makes of an archive and its members; everything that can be wrong with it is an
+    ``InputError``."""
     try:
         with zipfile.ZipFile(path) as file:
             members = {i.filename.removesuffix(".npy"): i for i in file.infolist()}
             _check_sizes(path, members)
-            wanted = {name: schema[name] for name in schema if name in members}
-            missing = [n for n, a in schema.items() if n not in members and not a.optional]
-            if missing:
-                there = ", ".join(sorted(members)[:8])
-                raise InputError(f"{path}: has no {', '.join(sorted(missing))}; found {there}")
-            sizes: dict[str, tuple[int, str]] = {}
-            for name, array in wanted.items():
-                shape, dtype = _header(path, name, file, members[name])
-                _check(path, name, array, shape, dtype, sizes)
-            for name in wanted:
-                found[name] = _data(path, name, file, members[name])
+            return act(file, members)
     except InputError:
         raise
     except FileNotFoundError:
@@ -75,7 +106,15 @@ def read_archive(path: str | Path, schema: Mapping[str, Array]) -> dict[str, np.
         raise InputError(f"{path}: does not fit into memory") from None
     except _BROKEN as error:
         raise InputError(f"{path}: not an .npz archive, or a broken one ({error})") from None
-    return found
+
+
+def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        at = np.argwhere(~np.isfinite(array))[0]
+        place = ", ".join(str(int(k)) for k in at)
+        raise InputError(
+            f"{path}, array {name}: entry [{place}] is {array[tuple(at)]}, not a finite number"
+        )
 
 
 def _check_sizes(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> None:
@@ -103,8 +142,8 @@ def _header(
             rest = member.file_size - stream.tell()
     except _BROKEN as error:
         raise InputError(f"{path}, array {name}: its header is broken ({error})") from None
-    if dtype.hasobject:
-        raise InputError(f"{path}, array {name}: holds Python objects, not plain numbers or text")
+    if dtype.hasobject:  # refused where it is wanted, never read
+        return shape, dtype
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != rest:
         raise InputError(f"{path}, array {name}: {rest} bytes are not the {shape} that it declares")
     return shape, dtype
@@ -118,9 +157,13 @@ def _check(
     dtype: np.dtype,
     sizes: dict[str, tuple[int, str]],
 ) -> None:
+    if dtype.hasobject:
+        raise InputError(f"{path}, array {name}: holds Python objects, not plain numbers or text")
     kinds = array.kinds.replace("f", "fiu").replace("i", "iu")
     if dtype.kind not in kinds:
         raise InputError(f"{path}, array {name}: is of type {dtype}, expected {_names(array)}")
+    if array.shape == "...":
+        return
     words = array.shape.split()
     if len(shape) != len(words):
         raise InputError(f"{path}, array {name}: has shape {shape}, expected ({array.shape})")

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from orbitwise.audit.subject import AuditRequest, AuditSubject
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
@@ -164,8 +165,8 @@ def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     if not (run / "samples.npz").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
     data = _ensemble(config)
-    with np.load(run / "samples.npz") as file:
-        samples = file["positions_angstrom"]
+    kind = {"positions_angstrom": Array("f", "M N 3", finite=True)}
+    samples = read_archive(run / "samples.npz", kind)["positions_angstrom"]
     result = compare(data.mol, samples, data.held_out, data.training)
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(

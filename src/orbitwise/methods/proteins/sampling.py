@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing
 from orbitwise.data.record import record_of
 from orbitwise.errors import InputError
@@ -23,6 +24,11 @@ from orbitwise.runs.config import Config
 from orbitwise.training.progress import Progress, ProgressBar
 
 NPZ, FOLDER = "samples.npz", "samples"
+_DRAWN = {
+    "positions_angstrom": Array("f", "residues atoms 3", finite=True),
+    "lengths": Array("i", "M"),
+    "evaluations": Array("i", ""),
+}
 
 
 class ProteinSamplingConfig(Config):
@@ -134,9 +140,9 @@ def load_chains(folder: Path) -> DrawnChains:
         raise InputError(
             f"{folder}: there are no samples yet; draw some with: orbitwise sample {folder}"
         )
-    with np.load(folder / NPZ) as file:
-        parts = np.split(file["positions_angstrom"], np.cumsum(file["lengths"])[:-1])
-        calls = int(file["evaluations"])
+    file = read_archive(folder / NPZ, _DRAWN)
+    parts = np.split(file["positions_angstrom"], np.cumsum(file["lengths"])[:-1])
+    calls = int(file["evaluations"])
     return DrawnChains(
         [Chain(x, "X" * len(x), f"sample_{k:04d}") for k, x in enumerate(parts, 1)], calls
     )

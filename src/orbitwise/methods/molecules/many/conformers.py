@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.many import page as molecule_report
@@ -186,8 +187,8 @@ def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
         raise InputError(
             f"{run}: the data have changed since the samples were drawn; draw them again"
         )
-    with np.load(run / "samples.npz") as file:
-        flat = file["positions"].astype(np.float64)
+    found = read_archive(run / "samples.npz", {"positions": Array("f", "points 3", finite=True)})
+    flat = found["positions"].astype(np.float64)
     sizes = np.array([m.atoms for m in references]) * np.array(about["counts"])
     pieces = np.split(flat, np.cumsum(sizes)[:-1])
     samples = [x.reshape(-1, m.atoms, 3) for x, m in zip(pieces, references, strict=True)]
