@@ -89,10 +89,13 @@ class Stages:
                 if meta.get("key") != self.digest(key):
                     return None
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError):
+            info = json.loads(meta["info"])
+            if not isinstance(info, dict):
+                return None
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, RecursionError):
             return None
         self.reused.append(name)
-        return Stage(tensors, json.loads(meta["info"]))
+        return Stage(tensors, info)
 
     def made_otherwise(self, name: str, key: dict) -> bool:
         """Whether there is such a stage, readable, of other settings."""
