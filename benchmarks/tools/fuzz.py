@@ -25,9 +25,17 @@ import numpy as np
 
 from benchmarks.tools.benchmark import benchmark
 from benchmarks.tools.rows import Row, write_rows
-from tests.fuzzing.mutations import mutated
-from tests.fuzzing.outcome import HANG, NONSENSE, READ, REFUSED, SECONDS, TRACEBACK, outcome
-from tests.fuzzing.readers import READERS, Reader
+from tests.contracts.fuzzing.mutations import mutated
+from tests.contracts.fuzzing.outcome import (
+    HANG,
+    NONSENSE,
+    READ,
+    REFUSED,
+    SECONDS,
+    TRACEBACK,
+    outcome,
+)
+from tests.contracts.fuzzing.readers import READERS, Reader
 
 GIGABYTES = 8
 

@@ -4,9 +4,9 @@ reading, no point that is none."""
 import numpy as np
 import pytest
 
-from fuzzing.mutations import mutated
-from fuzzing.outcome import HANG, NONSENSE, READ, REFUSED, TRACEBACK, nonsense, outcome
-from fuzzing.readers import READERS
+from contracts.fuzzing.mutations import mutated
+from contracts.fuzzing.outcome import HANG, NONSENSE, READ, REFUSED, TRACEBACK, nonsense, outcome
+from contracts.fuzzing.readers import READERS
 from orbitwise.errors import InputError
 
 CASES = 25

@@ -114,9 +114,8 @@ def _atoms(
                 f"{place}: {len(words)} columns where {width} are needed: {row.strip()[:60]!r}"
             )
         symbol = words[species_at]
-        species[k] = (
-            int(symbol) if symbol.isdecimal() else atomic_numbers.get(symbol.capitalize(), 0)
-        )
+        number = symbol.isascii() and symbol.isdecimal() and len(symbol) < 4
+        species[k] = int(symbol) if number else atomic_numbers.get(symbol.capitalize(), 0)
         if not 1 <= species[k] <= 118:
             raise InputError(f"{place}: unknown element {symbol!r}")
         try:

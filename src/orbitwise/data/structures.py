@@ -13,6 +13,7 @@ from ase.io import read as ase_read
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from orbitwise.data.extxyz import check_extxyz
+from orbitwise.data.physical import check_distances, check_forces
 from orbitwise.errors import InputError
 
 OUTPUTS = ("energy", "forces", "stress")
@@ -71,7 +72,13 @@ def _structure(atoms: Atoms, where: str) -> Structure:
     if periodic.any() and abs(np.linalg.det(cell)) < 1e-6:
         raise InputError(f"{where}: periodic, but its cell has no volume; give Lattice=...")
     positions = atoms.positions.astype(np.float64)
-    found = _values(atoms)
+    try:
+        found = _values(atoms)
+        check_distances(positions, cell=cell if periodic.all() else None)
+        if np.shape(found["forces"]) == (len(atoms), 3):
+            check_forces(np.asarray(found["forces"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     if (forces := found["forces"]) is not None and np.shape(forces) != (len(atoms), 3):
         raise InputError(
             f"{where}: forces have shape {np.shape(forces)}, expected ({len(atoms)}, 3)"
@@ -100,14 +107,20 @@ def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
             source.get(key) for key in (name, *_ALSO[name]) for source in (atoms.info, atoms.arrays)
         ]
         value = next((v for v in places if v is not None), None)
-        found[name] = (
-            None
-            if value is None
-            else float(value)
-            if name == "energy"
-            else np.asarray(value, float)
-        )
+        found[name] = None if value is None else _numbers(name, value)
     return found
+
+
+def _numbers(name: str, value: object) -> float | np.ndarray:
+    """As numbers, one for an energy."""
+    try:
+        found = np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError):
+        found = np.full(2, np.nan)
+    if (name == "energy" and found.ndim) or found.dtype.kind != "f" or not found.size:
+        kind = "a number" if name == "energy" else "numbers"
+        raise InputError(f"{name} is {value!r}, not {kind} (in eV and Å, without a unit)")
+    return float(found) if name == "energy" else found
 
 
 def _full(stress: np.ndarray, where: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.data.archive import Array, read_archive
+from orbitwise.data.physical import check_coordinates, check_distances, unit_guess
 from orbitwise.errors import InputError
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  # types 1 to 20; 0 is padding, 21 anything else
@@ -26,6 +27,8 @@ _ARRAYS = {
 CA = 1  # of N, CA, C
 ATOMS = {"ca": ("CA",), "backbone": ("N", "CA", "C")}  # of a residue, by the mode of a model
 LONGEST = 128  # residues that a model of backbones takes
+
+CA_STEP = 3.8  # Å between neighbours of a trans chain
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,15 @@ class ChainFile:
     notes: tuple[str, ...] = ()
 
 
+def _check_chain(n_ca_c: np.ndarray) -> None:
+    """``InputError`` where ``(residues, 3, 3)`` in Å is no chain's."""
+    check_coordinates(n_ca_c.reshape(-1, 3))
+    step = np.linalg.norm(np.diff(n_ca_c[:, CA], axis=0), axis=-1)
+    if len(step) and (unit := unit_guess(float(np.median(step)) / CA_STEP)):
+        raise InputError(f"Cα atoms of neighbours lie {np.median(step):.3g} Å apart{unit}")
+    check_distances(n_ca_c.reshape(-1, 3))
+
+
 def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) -> ChainFile:
     """Chains of an ``.npz`` file: ``n_ca_c (residues, 3, 3)`` in Å, ``offsets (C + 1,)``,
     ``sequence``, ``chain_id``, and where they are there ``split`` and ``chain_breaks``.
@@ -222,6 +234,13 @@ def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) 
     kept = np.flatnonzero(~broken | breaks)
     atoms = slice(CA, CA + 1) if mode == "ca" else slice(0, 3)
     names, splits = arrays["chain_id"].tolist(), arrays.get("split", np.full(count, "")).tolist()
+    for i in kept:
+        if not np.isfinite(xyz[offsets[i] : offsets[i + 1]]).all():
+            continue  # the chain says which residue
+        try:
+            _check_chain(xyz[offsets[i] : offsets[i + 1]])
+        except InputError as error:
+            raise InputError(f"{path}, chain {names[i]}: {error}") from None
     try:
         chains = [
             Chain(

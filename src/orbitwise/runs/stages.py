@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import tensor_digest
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
@@ -90,7 +91,9 @@ class Stages:
                     return None
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
             info = json.loads(meta["info"])
-            if not isinstance(info, dict):
+            # an earlier version wrote no digest
+            damaged = meta.get("tensors", tensor_digest(tensors)) != tensor_digest(tensors)
+            if damaged or not isinstance(info, dict):
                 return None
         except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, RecursionError):
             return None
@@ -109,7 +112,11 @@ class Stages:
         """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
         path = self.folder / f"{name}.safetensors"
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        about = {"key": self.digest(key), "info": json.dumps(info)}
+        about = {
+            "key": self.digest(key),
+            "info": json.dumps(info),
+            "tensors": tensor_digest(tensors),
+        }
         try:
             with replacing(path, durable=True) as temporary:
                 save_file(tensors, temporary, metadata=about)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import tensor_digest
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 
@@ -68,6 +69,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": repr(checkpoint.seconds),
         "skipped": str(checkpoint.skipped),
         "config": json.dumps(checkpoint.config, sort_keys=True),
+        "tensors": tensor_digest(tensors),
     }
     _replace(Path(path), save(tensors, metadata=header))
 
@@ -97,15 +99,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 raise InputError(
                     f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
                 )
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # an earlier version wrote no digest
+            if header.get("tensors", tensor_digest(found)) != tensor_digest(found):
+                raise InputError(
+                    f"{path}: the file is damaged (its numbers are not those that were written);"
+                    " delete it to start anew"
+                )
+            for key, tensor in found.items():
                 part, _, name = key.partition("/")
                 if part not in parts or not name or (part == "optimizer" and "/" not in name):
                     raise InputError(f"{path}: a checkpoint has no tensor {key!r}")
                 if part == "optimizer":
                     name, slot = name.rsplit("/", 1)
-                    parts[part].setdefault(name, {})[slot] = file.get_tensor(key)
+                    parts[part].setdefault(name, {})[slot] = tensor
                 else:
-                    parts[part][name] = file.get_tensor(key)
+                    parts[part][name] = tensor
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"cannot read the checkpoint {path}: {error}. Delete it to start anew."
