@@ -29,6 +29,7 @@ ATOMS = {"ca": ("CA",), "backbone": ("N", "CA", "C")}  # of a residue, by the mo
 LONGEST = 128  # residues that a model of backbones takes
 
 CA_STEP = 3.8  # Å between neighbours of a trans chain
+ONE_SITE = 0.1  # Å: atoms that lie nearer stand twice; what a crude model gives may clash
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _check_chain(n_ca_c: np.ndarray) -> None:
     step = np.linalg.norm(np.diff(n_ca_c[:, CA], axis=0), axis=-1)
     if len(step) and (unit := unit_guess(float(np.median(step)) / CA_STEP)):
         raise InputError(f"Cα atoms of neighbours lie {np.median(step):.3g} Å apart{unit}")
-    check_distances(n_ca_c.reshape(-1, 3))
+    check_distances(n_ca_c.reshape(-1, 3), nearest=ONE_SITE)
 
 
 def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) -> ChainFile:

@@ -70,7 +70,7 @@ class Reference:
             ) from None
         arrays = {name: array.astype(np.float64) for name, array in found.items()}
         total = arrays["population"].sum()
-        if arrays["population"].min(initial=0) < 0 or not 0.5 < total < 1.5:
+        if arrays["population"].min(initial=0) < 0 or total > 1.5:
             raise InputError(f"{path}: its populations are none, they add up to {total:.3g}")
         for minimum in arrays["minima"]:
             check_distances(minimum)
