@@ -80,7 +80,7 @@ def crystals(path: Path) -> str:
         counts = {z: list(numbers).count(z) for z in sorted(set(numbers))}
         return " ".join(f"{chemical_symbols[z]}{n}" for z, n in counts.items())
 
-    return "\n".join(formula(c.atomic_numbers.tolist()) for c in read_crystals(path).crystals)
+    return "\n".join(formula(c.species.tolist()) for c in read_crystals(path).crystals)
 
 
 def chains(path: Path) -> str:
@@ -296,7 +296,8 @@ def _child(case: Case, path: Path, place: Path, out: Path) -> None:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-        sys.stdout, sys.stderr = (open(n, "w", closefd=False, errors="replace") for n in (1, 2))
+        sys.stdout = open(1, "w", closefd=False, errors="replace")  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, errors="replace")  # noqa: SIM115
         copy = place / path.name
         for neighbour in path.parent.glob(path.name.partition("_")[0] + "_*"):
             shutil.copy(neighbour, place)

@@ -133,7 +133,7 @@ def test_elements_and_sizes_are_checked():
 
 def test_geometries_of_a_file(tmp_path):
     path = tmp_path / "two.npz"
-    positions = np.random.default_rng(0).normal(size=(5, 3))
+    positions = 2 * np.random.default_rng(0).normal(size=(5, 3))
     good = {"offsets": [0, 2, 5], "atomic_numbers": [1, 8, 6, 1, 9], "positions": positions}
     np.savez(path, **good)
     batch = read_geometries(path)
@@ -146,6 +146,10 @@ def test_geometries_of_a_file(tmp_path):
         ("offsets", [0, 2, 6], "offsets"),
         ("positions", np.full((5, 3), np.nan), "finite"),
         ("positions", positions[:4], "shape"),
+        ("positions", np.where(np.arange(15).reshape(5, 3) == 7, 1e6, positions), "molecule 2"),
+        ("positions", np.zeros((5, 3)), "apart"),
+        ("atomic_numbers", [1, 8, 6, 0, 9], "atomic_numbers"),
+        ("atomic_numbers", [1, 8, 6, 1, 9, 9], "shape"),
     ]:
         np.savez(path, **{**good, key: value})
         with pytest.raises(InputError, match=message):
@@ -154,7 +158,7 @@ def test_geometries_of_a_file(tmp_path):
     with pytest.raises(InputError, match="not an"):
         read_geometries(path)
     np.savez(path, offsets=[0, 1])
-    with pytest.raises(InputError, match="not an"):
+    with pytest.raises(InputError, match="has no atomic_numbers, positions"):
         read_geometries(path)
 
 

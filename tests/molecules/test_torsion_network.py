@@ -167,7 +167,7 @@ def test_files_that_cannot_be_used_say_why(tmp_path):
 
     assert len(read()) == 1
     assert read().data(300.0).share.shape == (1, 12)
-    with pytest.raises(InputError, match="no array smiles"):
+    with pytest.raises(InputError, match="has no smiles"):
         read(smiles=None)
     with pytest.raises(InputError, match="even angles"):
         read(angle_degree=np.arange(0, 360, 30))
@@ -177,5 +177,17 @@ def test_files_that_cannot_be_used_say_why(tmp_path):
         read(smiles=np.array(["C(("]))
     with pytest.raises(InputError, match="rotor 0"):
         read(atoms=np.array([[0, 1, 3, 2]])).data(300.0)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_torsion_profiles(tmp_path / "absent.npz")
+
+
+def test_a_profile_of_atoms_that_cannot_be(tmp_path):
+    np.savez(
+        tmp_path / "profiles.npz",
+        smiles=np.array(["CCCC", "CCCC"]),
+        atoms=np.array([[0, 1, 2, 3], [0, 1, 2, -1]]),
+        energy_kcal=np.zeros((2, 12)),
+        angle_degree=np.arange(-180, 180, 30),
+    )
+    with pytest.raises(InputError, match=r"row 1 are \[0, 1, 2, -1\]"):
+        read_torsion_profiles(tmp_path / "profiles.npz")

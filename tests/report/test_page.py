@@ -126,8 +126,9 @@ def test_a_molecule_that_cannot_be_read_is_not_drawn():
 
 
 def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write the report"):
-        write_report(tmp_path / "missing" / "report.html", Page("x"))
+        write_report(tmp_path / "file" / "report.html", Page("x"))
 
 
 @pytest.mark.skipif(

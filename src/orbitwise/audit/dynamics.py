@@ -114,7 +114,7 @@ def read_audits(path: str | Path) -> list[AuditedStep]:
     """
     path = Path(path) / NAME if Path(path).is_dir() else Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise InputError(
             f"{path}: no audits to read ({error.strerror}); train the run first"
@@ -237,7 +237,7 @@ class AuditEvery:
 
     def _write(self, text: str) -> None:
         try:
-            with replacing(self.path) as temporary:
+            with replacing(self.path, grows=True) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error

@@ -37,6 +37,17 @@ class Chosen:
     structures: list[Structure]
     known: tuple[str, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the file holds and nothing here reads, though its name looks like it."""
+        unused = dict.fromkeys(name for s in self.structures for name in s.unused)
+        if not unused:
+            return ()
+        return (
+            f"{self.file}: {', '.join(unused)} are not used; call them energy (eV), forces (eV/Å)"
+            " or stress (eV/Å³) where they are the reference values",
+        )
+
 
 def chosen(path: Path, items: int, seed: int) -> Chosen:
     """At most ``items`` structures, chosen at random."""
@@ -72,7 +83,7 @@ def force_field_subject(model: ForceField, name: str, data: Chosen, group: str) 
         ),
         parameters=sum(p.numel() for p in _parameters(model)),
         chunk=256,
-        **_shared(symmetry, outputs, compared),
+        **_shared(symmetry, outputs, compared, data.notes),
     )
 
 
@@ -98,18 +109,20 @@ def calculator_subject(
             reference=bool(compared),
             size=1,
         ),
-        **_shared(symmetry, outputs, compared),
+        **_shared(symmetry, outputs, compared, data.notes),
     )
 
 
-def _shared(group: Group, outputs: Sequence[str], compared: Sequence[str]) -> dict[str, Any]:
+def _shared(
+    group: Group, outputs: Sequence[str], compared: Sequence[str], notes: tuple[str, ...]
+) -> dict[str, Any]:
     return {
         "group": group,
         "outputs": {name: KINDS[name] for name in outputs},
         "units": {name: UNITS[name] for name in outputs},
         "what": "the error of the prediction" if compared else "the size of the prediction",
         "reference": bool(compared),
-        "notes": (),
+        "notes": notes,
     }
 
 

@@ -73,7 +73,7 @@ def each_frame(path: Path) -> Iterator[Frame | InputError]:
         if count < 1:
             yield InputError(f"{where}, line {at}: {count} atoms")
             return
-        rows = [text for _, text in islice(lines, 1 + count)]
+        rows = [text for _, text in islice(lines, min(1 + count, 2**40))]
         there = next((k for k, row in enumerate(rows[1:]) if not row.strip()), len(rows) - 1)
         if there < count:
             yield InputError(
@@ -114,9 +114,8 @@ def _atoms(
                 f"{place}: {len(words)} columns where {width} are needed: {row.strip()[:60]!r}"
             )
         symbol = words[species_at]
-        species[k] = (
-            int(symbol) if symbol.isdecimal() else atomic_numbers.get(symbol.capitalize(), 0)
-        )
+        number = symbol.isascii() and symbol.isdecimal() and len(symbol) < 4
+        species[k] = int(symbol) if number else atomic_numbers.get(symbol.capitalize(), 0)
         if not 1 <= species[k] <= 118:
             raise InputError(f"{place}: unknown element {symbol!r}")
         try:

@@ -8,17 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from orbitwise.data.record import digest, record_of
 from orbitwise.errors import InputError
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = False, grows: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an
     error.
 
-    ``durable``: for what took long to compute and has one writer. Content and name are on the disk
-    when the block is left, so a power cut cannot undo it, and what a killed process left of the
-    file is overwritten by the next. Raises ``OSError`` where the disk does not take it.
+    ``durable``: for what took long to compute, has one writer and a digest of its own. Content and
+    name are on the disk when the block is left, so a power cut cannot undo it, and what a killed
+    process left of the file is overwritten by the next. ``grows``: a file that is continued later.
+    In the folder of a command that is at work, somebody else's file is not replaced: it gets
+    another name (``data.record``). Raises ``OSError`` where the disk does not take it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +31,11 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             _sync(temporary, os.O_RDWR)
         os.chmod(temporary, 0o666 & ~_umask())
+        record = record_of(path)
+        if record is not None:
+            if not durable:  # its writer has read what stands there
+                record.make_way(path)
+            record.note(path, None if durable or grows else digest(temporary))
         os.replace(temporary, path)
         if durable and os.name == "posix":
             _sync(path.parent, os.O_RDONLY)

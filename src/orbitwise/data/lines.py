@@ -59,3 +59,8 @@ def _decoded(lines: Iterator[bytes], path: Path) -> Iterator[str]:
             yield line.decode("utf-8")
         except UnicodeDecodeError:
             yield line.decode("latin-1")
+
+
+def text_of(path: str | Path) -> str:
+    """The whole text, its lines ended by line feeds. Raises ``InputError`` as ``lines_of`` does."""
+    return "\n".join(lines_of(path))

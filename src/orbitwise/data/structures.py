@@ -3,16 +3,21 @@ positions and cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io import read as ase_read
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from orbitwise.data.extxyz import check_extxyz
+from orbitwise.data.lines import lines_of
+from orbitwise.data.physical import check_distances, check_forces
 from orbitwise.errors import InputError
 
 OUTPUTS = ("energy", "forces", "stress")
@@ -22,6 +27,7 @@ _ALSO = {
     "forces": ("REF_forces", "force", "forces_ref", "dft_forces"),
     "stress": ("REF_stress", "stress_ref", "dft_stress"),
 }
+_LIKE = r"energ|forc|stress|virial"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Structure:
     """One structure: ``numbers (N,)``, ``positions (N, 3)`` Å, ``cell (3, 3)`` Å (rows are the
     vectors; zeros where nothing is periodic), ``pbc (3,)``, the reference values that the file has
     (None: it has none) of ``energy`` in eV, ``forces (N, 3)`` in eV/Å and ``stress (3, 3)`` in
-    eV/Å³, and ``where`` it stands."""
+    eV/Å³, and ``where`` it stands. ``unused``: columns and entries whose names look like reference
+    values and which nothing here reads."""
 
     numbers: np.ndarray
     positions: np.ndarray
@@ -39,6 +46,7 @@ class Structure:
     energy: float | None = None
     forces: np.ndarray | None = None
     stress: np.ndarray | None = None
+    unused: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -54,10 +62,19 @@ def read_structures(path: str | Path) -> list[Structure]:
     path = Path(path)
     check_extxyz(path)
     try:
-        frames = ase_read(path, index=":", format="extxyz")
+        text = "\n".join(_with_symbols(lines_of(path)))
+        frames = ase_read(io.StringIO(text), index=":", format="extxyz")
     except Exception as error:  # ase raises many kinds here
         raise InputError(f"{path}: cannot be read as extended XYZ ({error})") from error
     return [_structure(atoms, f"{path}, frame {k}") for k, atoms in enumerate(frames, 1)]
+
+
+def _with_symbols(lines: Iterable[str]) -> Iterator[str]:
+    """Atomic numbers where an element stands first in a line, as symbols: ASE knows no others."""
+    for line in lines:
+        first, _, rest = line.strip().partition(" ")
+        number = int(first) if rest and first.isascii() and first.isdecimal() else 0
+        yield f"{chemical_symbols[number]} {rest}" if 0 < number < 119 else line
 
 
 def available(structures: Sequence[Structure]) -> tuple[str, ...]:
@@ -71,7 +88,13 @@ def _structure(atoms: Atoms, where: str) -> Structure:
     if periodic.any() and abs(np.linalg.det(cell)) < 1e-6:
         raise InputError(f"{where}: periodic, but its cell has no volume; give Lattice=...")
     positions = atoms.positions.astype(np.float64)
-    found = _values(atoms)
+    try:
+        found = _values(atoms)
+        check_distances(positions, cell=cell if periodic.all() else None)
+        if np.shape(found["forces"]) == (len(atoms), 3):
+            check_forces(np.asarray(found["forces"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     if (forces := found["forces"]) is not None and np.shape(forces) != (len(atoms), 3):
         raise InputError(
             f"{where}: forces have shape {np.shape(forces)}, expected ({len(atoms)}, 3)"
@@ -87,8 +110,15 @@ def _structure(atoms: Atoms, where: str) -> Structure:
         cell=cell if periodic.any() else np.zeros((3, 3)),
         pbc=periodic,
         where=where,
+        unused=_unused(atoms),
         **found,
     )
+
+
+def _unused(atoms: Atoms) -> tuple[str, ...]:
+    read = {name for output in OUTPUTS for name in (output, *_ALSO[output])}
+    names = [*atoms.info, *atoms.arrays]
+    return tuple(n for n in names if n not in read and re.search(_LIKE, n, re.IGNORECASE))
 
 
 def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
@@ -100,14 +130,20 @@ def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
             source.get(key) for key in (name, *_ALSO[name]) for source in (atoms.info, atoms.arrays)
         ]
         value = next((v for v in places if v is not None), None)
-        found[name] = (
-            None
-            if value is None
-            else float(value)
-            if name == "energy"
-            else np.asarray(value, float)
-        )
+        found[name] = None if value is None else _numbers(name, value)
     return found
+
+
+def _numbers(name: str, value: object) -> float | np.ndarray:
+    """As numbers, one for an energy."""
+    try:
+        found = np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError):
+        found = np.full(2, np.nan)
+    if (name == "energy" and found.ndim) or found.dtype.kind != "f" or not found.size:
+        kind = "a number" if name == "energy" else "numbers"
+        raise InputError(f"{name} is {value!r}, not {kind} (in eV and Å, without a unit)")
+    return float(found) if name == "energy" else found
 
 
 def _full(stress: np.ndarray, where: str) -> np.ndarray:

@@ -5,16 +5,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.batch import PointBatch
+from orbitwise.data.physical import check_distances
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 
+_ARRAYS = {
+    "offsets": Array("i", "K+1"),
+    "atomic_numbers": Array("i", "M"),
+    "positions": Array("f", "M 3"),
+}
 _NEAREST = 1e-6  # an atom's density stays this much below 1, where its logarithm would end
 
 
@@ -120,22 +128,18 @@ def read_geometries(path: str | Path) -> PointBatch:
     ``InputError`` for a file that is missing or made otherwise.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            offsets, numbers, positions = (
-                file[k] for k in ("offsets", "atomic_numbers", "positions")
-            )
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path}: not an .npz file with offsets, atomic_numbers and positions ({error})"
-        ) from None
+    arrays = read_archive(path, _ARRAYS)
+    offsets, numbers, positions = (arrays[k] for k in _ARRAYS)
     sizes = np.diff(offsets.astype(np.int64))
     if len(sizes) == 0 or sizes.min() < 1 or offsets[0] != 0 or offsets[-1] != len(numbers):
         raise InputError(f"{path}: offsets must rise from 0 to the number of atoms, {len(numbers)}")
-    if positions.shape != (len(numbers), 3) or not np.isfinite(positions).all():
-        raise InputError(f"{path}: positions must be finite, of shape ({len(numbers)}, 3)")
+    if not ((numbers >= 1) & (numbers <= 118)).all():
+        raise InputError(f"{path}: atomic_numbers must be 1 to 118")
+    for k, (a, b) in enumerate(pairwise(offsets.tolist()), 1):
+        try:
+            check_distances(positions[a:b].astype(np.float64))
+        except InputError as error:
+            raise InputError(f"{path}, molecule {k}: {error}") from None
     real = torch.arange(int(sizes.max())) < torch.from_numpy(sizes)[:, None]
     x = torch.zeros(*real.shape, 3)
     species = torch.zeros(real.shape, dtype=torch.long)

@@ -11,12 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orbitwise.data.archive import Array, read_archive
+from orbitwise.data.physical import check_coordinates, check_distances, unit_guess
 from orbitwise.errors import InputError
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  # types 1 to 20; 0 is padding, 21 anything else
+_ARRAYS = {
+    "n_ca_c": Array("f", "M 3 3"),
+    "offsets": Array("i", "C+1"),
+    "sequence": Array("U", "C"),
+    "chain_id": Array("U", "C"),
+    "split": Array("U", "C", optional=True),
+    "chain_breaks": Array("ifb", "C", optional=True),
+}
 CA = 1  # of N, CA, C
 ATOMS = {"ca": ("CA",), "backbone": ("N", "CA", "C")}  # of a residue, by the mode of a model
 LONGEST = 128  # residues that a model of backbones takes
+
+CA_STEP = 3.8  # Å between neighbours of a trans chain
+ONE_SITE = 0.1  # Å: atoms that lie nearer stand twice; what a crude model gives may clash
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,15 @@ class ChainFile:
     notes: tuple[str, ...] = ()
 
 
+def _check_chain(n_ca_c: np.ndarray) -> None:
+    """``InputError`` where ``(residues, 3, 3)`` in Å is no chain's."""
+    check_coordinates(n_ca_c.reshape(-1, 3))
+    step = np.linalg.norm(np.diff(n_ca_c[:, CA], axis=0), axis=-1)
+    if len(step) and (unit := unit_guess(float(np.median(step)) / CA_STEP)):
+        raise InputError(f"Cα atoms of neighbours lie {np.median(step):.3g} Å apart{unit}")
+    check_distances(n_ca_c.reshape(-1, 3), nearest=ONE_SITE)
+
+
 def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) -> ChainFile:
     """Chains of an ``.npz`` file: ``n_ca_c (residues, 3, 3)`` in Å, ``offsets (C + 1,)``,
     ``sequence``, ``chain_id``, and where they are there ``split`` and ``chain_breaks``.
@@ -204,25 +226,22 @@ def read_npz(path: str | Path, mode: str = "backbone", *, breaks: bool = False) 
             f"{path}: there is no such file; say where the protein chains are: data=FILE.npz"
         )
 
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not an .npz file of arrays ({error})") from None
-
-    if missing := {"n_ca_c", "offsets", "sequence", "chain_id"} - arrays.keys():
-        raise InputError(
-            f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
-        )
-
+    arrays = read_archive(path, _ARRAYS)
     offsets, count = arrays["offsets"].astype(np.int64), len(arrays["chain_id"])
     xyz = arrays["n_ca_c"].astype(np.float64)
-    if len(offsets) != count + 1 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
+    if offsets[0] != 0 or offsets[-1] != len(xyz) or (np.diff(offsets) < 1).any():
         raise InputError(f"{path}: its offsets do not cut {len(xyz)} residues into {count} chains")
     broken = arrays.get("chain_breaks", np.zeros(count)) > 0
     kept = np.flatnonzero(~broken | breaks)
     atoms = slice(CA, CA + 1) if mode == "ca" else slice(0, 3)
     names, splits = arrays["chain_id"].tolist(), arrays.get("split", np.full(count, "")).tolist()
+    for i in kept:
+        if not np.isfinite(xyz[offsets[i] : offsets[i + 1]]).all():
+            continue  # the chain says which residue
+        try:
+            _check_chain(xyz[offsets[i] : offsets[i + 1]])
+        except InputError as error:
+            raise InputError(f"{path}, chain {names[i]}: {error}") from None
     try:
         chains = [
             Chain(

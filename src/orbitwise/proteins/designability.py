@@ -13,6 +13,7 @@ A sample with scRMSD < 2 Å is called designable (Trippe 2206.04119, section 5.1
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ import roma
 import torch
 from pydantic import Field, field_validator
 
+from orbitwise.data.record import digest, record_of, recorded
 from orbitwise.errors import InputError
 from orbitwise.proteins.chain import Chain
 from orbitwise.proteins.files import read_chains, write_pdb
@@ -81,7 +83,9 @@ def designability(
     else than it should.
     """
     config.may_run()
-    found = [_one(chain, config, Path(folder) / chain.name) for chain in chains[: config.samples]]
+    folder = Path(folder)
+    with recorded(folder):
+        found = [_one(chain, config, folder / chain.name) for chain in chains[: config.samples]]
     return Designability(tuple(min(v) for v in found), tuple(len(v) for v in found))
 
 
@@ -89,19 +93,40 @@ def _one(chain: Chain, config: DesignabilityConfig, folder: Path) -> list[float]
     folder.mkdir(parents=True, exist_ok=True)
     pdb, fasta, folded = folder / "backbone.pdb", folder / "sequences.fasta", folder / "folded"
     folded.mkdir(exist_ok=True)
-    for old in (fasta, *folded.iterdir()):  # of an earlier run, not to be taken for this one's
-        old.unlink(missing_ok=True)
-    write_pdb(pdb, chain)
     where = f"designability of {chain.name}"
+    _clear(fasta, folded, where)
+    write_pdb(pdb, chain)
     _call(config.sequence_command, {"pdb": pdb, "fasta": fasta}, config.timeout, where)
     count = _sequences(fasta, len(chain), where)
     _call(config.fold_command, {"fasta": fasta, "folder": folded}, config.timeout, where)
+    for file in (fasta, *_files(folded)):
+        record = record_of(file)
+        if record is not None:
+            record.note(file, digest(file))
     structures = sorted(folded.glob("*.pdb"))
     if len(structures) != count:
         raise InputError(
             f"{where}: fold_command left {len(structures)} PDB files for {count} sequences"
         )
     return [_rmsd(chain, path, where) for path in structures]
+
+
+def _clear(fasta: Path, folded: Path, where: str) -> None:
+    """Files of an earlier run go, they are not to be taken for this one's; ``InputError`` for
+    those that it did not leave, or that were changed since."""
+    for old in (fasta, *_files(folded)):
+        record = record_of(old)
+        if record is not None and record.owns(old):
+            old.unlink()
+        elif os.path.lexists(old):
+            raise InputError(
+                f"{where}: {old} is not of an earlier run of this command, or was changed since;"
+                " move it away"
+            )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _call(command: str, places: dict[str, Path], timeout: float, where: str) -> None:

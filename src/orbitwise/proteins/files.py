@@ -7,6 +7,7 @@ two are said in ``ChainFile.notes``. Waters, ligands and nucleic acids are no pa
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.lines import lines_of, text_of
+from orbitwise.data.physical import check_coordinates, unit_guess
 from orbitwise.errors import InputError
 from orbitwise.proteins.chain import ATOMS, Chain, ChainFile, read_npz
 
@@ -25,6 +28,7 @@ BOND, STEP = (
     1.8,
     4.2,
 )  # Å; a longer C-N bond, or where those atoms are not there a longer Cα-Cα step, is a break
+SHORT, LONG = 0.9, 2.2  # Å, between N and Cα, Cα and C of a residue
 STANDARD = {
     "ALA": "A",
     "ARG": "R",
@@ -48,6 +52,18 @@ STANDARD = {
     "VAL": "V",
     "MSE": "M",
 }
+# what force fields call the protonation states and bridges of the twenty
+STATES = {
+    "H": ("HIE", "HID", "HIP", "HSD", "HSE", "HSP"),
+    "C": ("CYX", "CYM"),
+    "D": ("ASH", "ASPP"),
+    "E": ("GLH", "GLUP"),
+    "K": ("LYN", "LSN"),
+    "R": ("ARN",),
+    "Y": ("TYM",),
+}
+LETTERS = STANDARD | {name: letter for letter, names in STATES.items() for name in names}
+CAPS = ("ACE", "FOR", "NME", "NMA", "NH2")  # ends that are no residues
 SKIP = "mend it, or leave such chains out with skip_bad=true"
 
 
@@ -152,11 +168,17 @@ class _Residue:
 
 def _of_file(path: Path, mode: str, skip_bad: bool, breaks: bool) -> ChainFile:
     array, models = _read(path)
-    by_chain = {name: _polymer(found) for name, found in _residues(array).items()}
-    by_chain = {name: found for name, found in by_chain.items() if found}
+    by_part = {part: _polymer(found) for part, found in _residues(array).items()}
+    by_chain = _named({part: found for part, found in by_part.items() if found})
     if not by_chain:
         raise InputError(f"{path}: there is no protein in it ({array.array_length()} atoms)")
     notes = [f"{path}: {models} models, the first is read"] if models > 1 else []
+    if more := [name for name in by_chain if "-" in name]:
+        notes.append(
+            f"{path}: residue numbers repeat, or chains are ended by TER or told apart by their"
+            f" label alone; read as chains of their own: {', '.join(more)} (frames of one chain"
+            " need MODEL records)"
+        )
     chains, skipped = [], []
     for name, residues in by_chain.items():
         where = f"{path}, chain {name or '(no name)'}"
@@ -172,18 +194,31 @@ def _of_file(path: Path, mode: str, skip_bad: bool, breaks: bool) -> ChainFile:
                 " is read"
             )
         xyz = np.array([[r.atoms[a] for a in ATOMS[mode]] for r in residues], dtype=np.float64)
-        sequence = "".join(STANDARD[r.name] for r in residues)
-        chains.append(Chain(xyz, sequence, f"{path.stem}_{name}" if name else path.stem))
+        sequence = "".join(LETTERS[r.name] for r in residues)
+        try:
+            check_coordinates(xyz.reshape(-1, 3))
+            chains.append(Chain(xyz, sequence, f"{path.stem}_{name}" if name else path.stem))
+        except InputError as error:
+            if not skip_bad:
+                raise InputError(f"{where}: {error}; {SKIP}") from None
+            skipped.append(f"{where}: {error}")
     return ChainFile(chains, tuple(skipped), tuple(notes))
 
 
 def _problems(residues: list[_Residue], mode: str, breaks: bool) -> Iterator[str]:
     """What makes a chain unusable, in the order of its residues."""
     for before, residue in zip([None, *residues], residues, strict=False):
-        if residue.name not in STANDARD:
+        if residue.name not in LETTERS:
             yield f"{residue}: not one of the twenty amino acids"
         if missing := [a for a in ATOMS[mode] if a not in residue.atoms]:
             yield f"{residue}: has no {', '.join(missing)} atom"
+        for bond, usual in ((("N", "CA"), 1.46), (("CA", "C"), 1.52)):
+            if not set(bond) <= residue.atoms.keys():
+                continue
+            length = float(np.linalg.norm(residue.atoms[bond[0]] - residue.atoms[bond[1]]))
+            if not SHORT <= length <= LONG:
+                unit = unit_guess(length / usual)
+                yield f"{residue}: {bond[1]} is {length:.4g} Å from its {bond[0]}{unit}"
         if not breaks and before is not None and (gap := _gap(before, residue)) is not None:
             yield f"{residue}: the chain is broken before it ({gap} from {before})"
 
@@ -210,19 +245,28 @@ def _polymer(residues: list[_Residue]) -> list[_Residue]:
     return kept
 
 
-def _residues(array: Any) -> dict[str, list[_Residue]]:
-    """Amino acids by chain, in the order of the file, with their backbone atoms."""
+def _named(by_part: dict[tuple[str, str], list[_Residue]]) -> dict[str, list[_Residue]]:
+    """By the name of the chain: the first part of that name has it, the others (``A-2``) say which
+    they are."""
+    found: dict[str, list[_Residue]] = {}
+    for (chain, part), residues in by_part.items():
+        found[chain if chain not in found else f"{chain}-{part}"] = residues
+    return found
+
+
+def _residues(array: Any) -> dict[tuple[str, str], list[_Residue]]:
+    """Amino acids by chain and part of it (another molecule of that name), in the order of the
+    file, with their backbone atoms."""
     from biotite import structure
 
     backbone = np.isin(array.atom_name, ATOMS["backbone"]) & (
         array.element != "CA"
     )  # calcium is no Cα
-    amino = structure.filter_amino_acids(array) | ~array.hetero & np.isin(
-        array.res_name, ["UNK", *STANDARD]
-    )
-    found: dict[str, dict[tuple, _Residue]] = {}
+    amino = structure.filter_amino_acids(array) | ~array.hetero
+    amino &= ~np.isin(array.res_name, CAPS)
+    found: dict[tuple[str, str], dict[str, _Residue]] = {}
     for i in np.flatnonzero(backbone & amino):
-        chain = found.setdefault(str(array.chain_id[i]), {})
+        chain = found.setdefault((str(array.chain_id[i]), str(array.part[i])), {})
         number = f"{array.res_id[i]}{array.ins_code[i]}".strip()
         residue = chain.setdefault(number, _Residue(number, bool(array.hetero[i])))
         place = str(array.altloc_id[i]).strip(" .?")
@@ -230,6 +274,75 @@ def _residues(array: Any) -> dict[str, list[_Residue]]:
         residue.places.setdefault(place, {}).setdefault(str(array.atom_name[i]), array.coord[i])
         residue.weight[place] = residue.weight.get(place, 0.0) + float(array.occupancy[i])
     return {name: list(residues.values()) for name, residues in found.items()}
+
+
+def _pdb_lines(path: Path) -> list[str]:
+    """The lines of a PDB file with what may be left out: columns to the end, occupancy 1."""
+    lines = []
+    for line in lines_of(path):
+        if line.startswith(("ATOM  ", "HETATM")):
+            line = f"{line:<80}"
+            line = line[:54] + (line[54:60].strip() or "1.00").rjust(6) + line[60:]
+            line = line[:60] + (line[60:66].strip() or "0.00").rjust(6) + line[66:]
+        lines.append(line.encode("ascii", "replace").decode())
+    return lines
+
+
+def _pdb_parts(lines: list[str]) -> list[str]:
+    """Which molecule of its chain's name each atom of the first model is of: another one begins
+    after TER or END, with another segment, and where a residue's number comes again."""
+    parts, count = [], dict[str, int]()
+    ended: set[str] = set()
+    seen: dict[str, set[str]] = {}
+    before: dict[str, tuple[str, str]] = {}
+    inside = 0
+    for line in lines:
+        kind = line[:6].strip()
+        inside += kind == "MODEL"
+        if inside > 1 or (kind == "ENDMDL" and parts):
+            break
+        if kind in ("TER", "END"):
+            ended.update(before)
+        if kind not in ("ATOM", "HETATM"):
+            continue
+        chain, number, segment = line[21:22], line[22:27], line[72:76].strip()
+        last, last_segment = before.get(chain, ("", segment))
+        numbers = seen.setdefault(chain, set())
+        again = number != last and number in numbers and not line[16:17].strip()
+        if kind == "ATOM" and (again or chain in ended or segment != last_segment):
+            count[chain] = count.get(chain, 1) + 1
+            numbers.clear()
+            ended.discard(chain)
+        numbers.add(number)
+        before[chain] = (number, segment if kind == "ATOM" else last_segment)
+        parts.append(str(count.get(chain, 1)))
+    return parts
+
+
+def _with_columns(sites: Any) -> None:
+    """Give the atoms of an mmCIF file the columns that it may leave out."""
+    n = sites.row_count
+    if "group_PDB" not in sites:
+        names = sites["label_comp_id" if "label_comp_id" in sites else "auth_comp_id"].as_array(str)
+        known = np.isin(names, list(LETTERS))
+        sites["group_PDB"] = np.where(known, "ATOM", "HETATM")
+    for name, value in (
+        ("label_alt_id", "."),
+        ("pdbx_PDB_ins_code", "?"),
+        ("pdbx_PDB_model_num", "1"),
+        ("occupancy", "1.0"),
+    ):
+        if name not in sites:
+            sites[name] = np.full(n, value)
+    occupancy = sites["occupancy"].as_array(str)
+    sites["occupancy"] = np.where(np.isin(occupancy, ["", ".", "?"]), "1.0", occupancy)
+    for kind in ("asym_id", "seq_id", "comp_id", "atom_id"):
+        label, author = f"label_{kind}", f"auth_{kind}"
+        if label not in sites or author not in sites:
+            there = author if author in sites else label
+            sites[label] = sites[author] = sites[there].as_array(str)
+        own = sites[author].as_array(str)
+        sites[author] = np.where(np.isin(own, ["", ".", "?"]), sites[label].as_array(str), own)
 
 
 def _read(path: Path) -> tuple[Any, int]:
@@ -249,13 +362,25 @@ def _read(path: Path) -> tuple[Any, int]:
             if suffix in PDB:
                 from biotite.structure.io.pdb import PDBFile
 
-                file = PDBFile.read(str(path))
-                return file.get_structure(**options), file.get_model_count()
+                lines = _pdb_lines(path)
+                file = PDBFile.read(io.StringIO("\n".join(lines)))
+                array, models = file.get_structure(**options), file.get_model_count()
+                array.set_annotation("part", np.array(_pdb_parts(lines)))
+                return array, models
             from biotite.structure.io import pdbx
 
             kind = pdbx.BinaryCIFFile if suffix == ".bcif" else pdbx.CIFFile
-            file = kind.read(str(path))
-            return pdbx.get_structure(file, **options), pdbx.get_model_count(file)
+            if suffix == ".bcif":
+                file = kind.read(str(path))
+            else:
+                file = kind.read(io.StringIO(text_of(path)))
+                _with_columns(file.block["atom_site"])
+            options["extra_fields"].append("label_asym_id")
+            array = pdbx.get_structure(file, **options)
+            array.set_annotation("part", array.label_asym_id.astype(str))
+            return array, pdbx.get_model_count(file)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except Exception as error:  # biotite raises many kinds for malformed text

@@ -30,8 +30,9 @@ STYLE = {
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure (PNG or whatever the suffix says)."""
-    figure.savefig(path, dpi=160)
+    """Write a figure (PNG or whatever the suffix says), atomically."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=160)
     return Path(path)
 
 
@@ -45,9 +46,8 @@ def png(figure: Figure) -> bytes:
 
 
 def keep(figure: Figure, path: Path, title: str, caption: str = "") -> Picture:
-    """Write a figure (atomically) beside its page; returns the block that shows the same."""
-    with replacing(path) as temporary:
-        save(figure, temporary)
+    """Write a figure beside its page; returns the block that shows the same."""
+    save(figure, path)
     return Picture(path.read_bytes(), title, caption)
 
 

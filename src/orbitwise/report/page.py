@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.report import cells, ensemble_view
 from orbitwise.report.blocks import (
@@ -71,10 +71,9 @@ def write_report(path: str | Path, page: Page) -> Path:
     """
     path = Path(path)
     text = render(page)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the report {path}: {error.strerror}") from error
     return path

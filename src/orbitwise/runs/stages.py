@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import tensor_digest
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
@@ -89,10 +90,15 @@ class Stages:
                 if meta.get("key") != self.digest(key):
                     return None
                 tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError):
+            info = json.loads(meta["info"])
+            # an earlier version wrote no digest
+            damaged = meta.get("tensors", tensor_digest(tensors)) != tensor_digest(tensors)
+            if damaged or not isinstance(info, dict):
+                return None
+        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, RecursionError):
             return None
         self.reused.append(name)
-        return Stage(tensors, json.loads(meta["info"]))
+        return Stage(tensors, info)
 
     def made_otherwise(self, name: str, key: dict) -> bool:
         """Whether there is such a stage, readable, of other settings."""
@@ -106,7 +112,11 @@ class Stages:
         """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
         path = self.folder / f"{name}.safetensors"
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        about = {"key": self.digest(key), "info": json.dumps(info)}
+        about = {
+            "key": self.digest(key),
+            "info": json.dumps(info),
+            "tensors": tensor_digest(tensors),
+        }
         try:
             with replacing(path, durable=True) as temporary:
                 save_file(tensors, temporary, metadata=about)

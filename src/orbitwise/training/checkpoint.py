@@ -9,7 +9,8 @@ process.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import tensor_digest
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 
@@ -67,6 +69,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": repr(checkpoint.seconds),
         "skipped": str(checkpoint.skipped),
         "config": json.dumps(checkpoint.config, sort_keys=True),
+        "tensors": tensor_digest(tensors),
     }
     _replace(Path(path), save(tensors, metadata=header))
 
@@ -84,7 +87,8 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what ``write_checkpoint`` wrote; raises ``InputError`` for a missing or damaged file."""
+    """Read what ``write_checkpoint`` wrote. Raises ``InputError`` for a missing or damaged file,
+    naming the key of its header that is wrong."""
     from safetensors import SafetensorError, safe_open
 
     parts: dict[str, dict[str, Any]] = {"model": {}, "ema": {}, "optimizer": {}, "objective": {}}
@@ -95,35 +99,80 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 raise InputError(
                     f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
                 )
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
-                part, name = key.split("/", 1)
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # an earlier version wrote no digest
+            if header.get("tensors", tensor_digest(found)) != tensor_digest(found):
+                raise InputError(
+                    f"{path}: the file is damaged (its numbers are not those that were written);"
+                    " delete it to start anew"
+                )
+            for key, tensor in found.items():
+                part, _, name = key.partition("/")
+                if part not in parts or not name or (part == "optimizer" and "/" not in name):
+                    raise InputError(f"{path}: a checkpoint has no tensor {key!r}")
                 if part == "optimizer":
                     name, slot = name.rsplit("/", 1)
-                    parts[part].setdefault(name, {})[slot] = file.get_tensor(key)
+                    parts[part].setdefault(name, {})[slot] = tensor
                 else:
-                    parts[part][name] = file.get_tensor(key)
-    except (SafetensorError, OSError) as error:
+                    parts[part][name] = tensor
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"cannot read the checkpoint {path}: {error}. Delete it to start anew."
         ) from error
+    config = _told(path, header, "config", json.loads)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: the header's 'config' is no table")
     return Checkpoint(
-        step=int(header["step"]),
-        config=json.loads(header["config"]),
-        seconds=float(header["seconds"]),
-        skipped=int(header["skipped"]),
+        step=_told(path, header, "step", _count),
+        config=config,
+        seconds=_told(path, header, "seconds", _seconds),
+        skipped=_told(path, header, "skipped", _count),
         **parts,
     )
+
+
+def _told(path: Path, header: Mapping[str, str], key: str, read: Callable[[str], Any]) -> Any:
+    """A value of a checkpoint's header."""
+    try:
+        return read(header[key])
+    except KeyError:
+        raise InputError(
+            f"{path}: its header has no {key!r}; delete the file to start anew"
+        ) from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{path}: its header's {key!r} cannot be {header[key][:40]!r}; delete the file to start"
+            " anew"
+        ) from None
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
 
 
 def load_weights(path: Path, model: nn.Module, averaged: bool = True) -> Checkpoint:
     """Put a checkpoint's weights (the averaged ones by default) into ``model``; returns the
     checkpoint.
 
-    Raises ``InputError`` where names or shapes differ, naming the first ones.
+    Raises ``InputError`` where names or shapes differ, naming the first ones, and for weights that
+    are not finite.
     """
     checkpoint = read_checkpoint(path)
     weights = upgraded(model, checkpoint.ema if averaged else checkpoint.model)
     check_weights(path, weights, model)
+    bad = next((k for k, v in weights.items() if not torch.isfinite(v).all()), None)
+    if bad is not None:
+        raise InputError(f"{path}: the weights are not finite, such as {bad}; train the run again")
     model.load_state_dict(weights)
     return checkpoint
 

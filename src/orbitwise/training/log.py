@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.record import grows
 from orbitwise.errors import OrbitwiseError
 
 NAME = "metrics.jsonl"
@@ -45,10 +46,13 @@ class MetricLog:
             folder.mkdir(parents=True, exist_ok=True)
             if self._path.exists():
                 kept = [
-                    line for line in self._path.read_text().splitlines() if _step_of(line) <= step
+                    line
+                    for line in self._path.read_text(errors="replace").splitlines()
+                    if _step_of(line) <= step
                 ]
-                with replacing(self._path) as temporary:
+                with replacing(self._path, grows=True) as temporary:
                     temporary.write_text("".join(line + "\n" for line in kept))
+            grows(self._path)
             self._file = open(self._path, "a", buffering=1)  # noqa: SIM115 (closed by __exit__)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -89,6 +93,7 @@ def _named(path: Path) -> Iterator[None]:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a kill
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf  # a line cut short by a kill, or what a disk left after one
+    return step if isinstance(step, int) else math.inf

@@ -102,5 +102,8 @@ def test_another_job_in_the_folder_is_refused(finished):
 
 def test_two_processes_in_one_folder(finished):
     folder, _ = finished
-    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another process works in"):
+    with (
+        FileLock(folder / ".orbitwise" / "lock"),
+        pytest.raises(InputError, match="another process works there"),
+    ):
         run(config(folder))

@@ -290,6 +290,7 @@ def test_a_prompt_that_is_too_long_is_said_in_the_result(tmp_path, drawn, capfd)
     assert "warning" in capfd.readouterr().out
     (line,) = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
     assert "256" in line
+    given[-1] = str(tmp_path / "other")
     assert main([*given, "--prompt", "cubic"]) == 0 and "warning" not in capfd.readouterr().out
 
 

@@ -11,7 +11,7 @@ import torch
 
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules import orbit_diffusion
-from orbitwise.molecules.files.structures import read_molecule, write_extxyz
+from orbitwise.molecules.files.structures import read_sdf, write_extxyz
 from orbitwise.molecules.metrics.comparison import compare
 from orbitwise.molecules.molecule import embed, parse_smiles
 from orbitwise.runs.config import load
@@ -80,7 +80,7 @@ def test_samples_are_written_and_reproducible(run):
     first = np.load(run / "samples.npz")["positions_angstrom"]
     assert first.shape == (40, 6, 3) and np.isfinite(first).all()
     assert np.allclose(first.mean(1), 0, atol=1e-5)
-    read = read_molecule(run / "samples.sdf")
+    read = read_sdf(run / "samples.sdf")[0]
     assert np.allclose(read.positions_angstrom, first, atol=1e-4)
     again = orbit_diffusion.sample(run, n=40, seed=1).result
     assert np.array_equal(again.positions_angstrom, first)

@@ -313,7 +313,7 @@ def test_bad_settings_are_one_clear_error(tmp_path):
         likelihood_steps=5, balance_steps=0, evaluation={"file": str(tmp_path / "missing.npz")}
     )
     sgds.train(made, tmp_path)
-    with pytest.raises(InputError, match="no reference file"):
+    with pytest.raises(InputError, match="no such file"):
         sgds.evaluate(tmp_path)
     np.savez(tmp_path / "wrong.npz", x=np.zeros((5, 3)))
     changed = made.model_copy(

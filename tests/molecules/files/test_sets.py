@@ -110,8 +110,8 @@ def nan_in_second(x):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bonds": None}, "the archive has no bonds"),
-        ({"positions": None}, r"the archive has no positions \(or positions_milliangstrom\)"),
+        ({"bonds": None}, "has no bonds"),
+        ({"positions": None}, r"has no positions"),
         ({"positions": lambda x: x[:-1]}, "the offsets of the positions give"),
         (
             {"positions": nan_in_second},

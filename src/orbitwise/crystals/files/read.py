@@ -4,17 +4,24 @@ named."""
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.crystals.files.cif import cif_blocks, cif_texts, crystal_from_cif
+from orbitwise.crystals.files.cif import (
+    cif_blocks,
+    cif_texts,
+    crystal_from_cif,
+    has_sites,
+    is_structure,
+)
 from orbitwise.crystals.files.convert import (
     cell_from_parameters,
     from_atoms,
@@ -22,8 +29,10 @@ from orbitwise.crystals.files.convert import (
     to_atoms,
     to_structure,
 )
+from orbitwise.crystals.files.sound import check_fractions, checked
 from orbitwise.crystals.files.tables import Record, csv_records, npz_records
 from orbitwise.data.folder import replacing
+from orbitwise.data.lines import lines_of, text_of
 from orbitwise.errors import InputError
 
 __all__ = [
@@ -43,11 +52,12 @@ __all__ = [
 class CrystalFile:
     """``crystals`` in the order of the file, ``skipped``: one message for each record that was left
     out, ``columns``: what else the file says of each crystal, ``(len(crystals),)`` each (numbers
-    where every value is one)."""
+    where every value is one), ``notes``: what was decided where a record has several meanings."""
 
     crystals: list[Crystal]
     skipped: list[str] = field(default_factory=list)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.crystals)
@@ -78,6 +88,7 @@ def read_crystals(
     crystals: list[Crystal] = []
     rows: list[Mapping[str, object]] = []
     skipped: list[str] = []
+    notes: list[str] = []
     splits: set[str] = set()
     for record in _records(path, max_atoms):
         if wanted is not None:
@@ -87,7 +98,7 @@ def read_crystals(
             if str(record.values["split"]) not in wanted:
                 continue
         try:
-            crystal = record.make()
+            crystal = checked(record.make(), record.notes)
         except InputError as error:
             if not skip_bad:
                 raise InputError(f"{record.where}: {error}") from error
@@ -95,6 +106,7 @@ def read_crystals(
             continue
         crystals.append(crystal)
         rows.append(record.values)
+        notes += [f"{record.where}: {note}" for note in record.notes]
 
     if wanted is not None and not wanted <= splits:
         missing, known = ", ".join(sorted(wanted - splits)), ", ".join(sorted(splits))
@@ -102,7 +114,7 @@ def read_crystals(
     if not crystals:
         why = f"; the first of {len(skipped)} problems: {skipped[0]}" if skipped else ""
         raise InputError(f"{path}: no crystal in it{why}")
-    return CrystalFile(crystals, skipped, _columns(rows))
+    return CrystalFile(crystals, skipped, _columns(rows), notes)
 
 
 def write_cif(path: str | Path, crystals: Crystal | Sequence[Crystal]) -> list[Path]:
@@ -149,15 +161,15 @@ def _records(path: Path, max_atoms: int) -> Iterator[Record]:
         return
     suffix = path.suffix.lower()
     if suffix == ".cif":
-        yield from _cif_records(path, _text(path), max_atoms)
+        yield from _cif_records(path, text_of(path), max_atoms)
     elif suffix == ".csv":
-        yield from csv_records(path, _text(path), max_atoms)
+        yield from csv_records(path, text_of(path), max_atoms)
     elif suffix == ".npz":
         if not path.exists():
             raise InputError(f"{path}: no such file")
         yield from npz_records(path, max_atoms)
     elif suffix in (".extxyz", ".xyz"):
-        yield from _extxyz_records(path, _text(path).splitlines(), max_atoms)
+        yield from _extxyz_records(path, list(lines_of(path)), max_atoms)
     else:
         known = ".cif, .csv, .npz, .extxyz, or a folder of .cif"
         raise InputError(
@@ -171,7 +183,7 @@ def _whole_file(file: Path, max_atoms: int) -> Iterator[Record]:
     """The blocks of a file; a file without any is one bad record, so that a folder can be read past
     it."""
     try:
-        yield from list(_cif_records(file, _text(file), max_atoms))
+        yield from list(_cif_records(file, text_of(file), max_atoms))
     except InputError as error:
         message = str(error).removeprefix(f"{file}: ")
 
@@ -182,19 +194,23 @@ def _whole_file(file: Path, max_atoms: int) -> Iterator[Record]:
 
 
 def _cif_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
-    blocks = cif_blocks(text)
-    if not blocks:
+    every = cif_blocks(text)
+    if not every:
         raise InputError(
             f"{path}: this is no CIF: there is no data block (a line that starts with data_) with"
             " content"
         )
+    # others hold the paper and the experiment; of none that is a structure each says what it lacks
+    blocks = [block for block in every if is_structure(block.text)] or every
+    blocks = [block for block in blocks if has_sites(block.text)] or blocks
     for block in blocks:
         name = block.name if len(blocks) > 1 and block.name else path.stem
+        notes: list[str] = []
 
-        def make(text=block.text, name=name) -> Crystal:
-            return crystal_from_cif(text, name, max_atoms)
+        def make(text=block.text, name=name, notes=notes) -> Crystal:
+            return crystal_from_cif(text, name, max_atoms, notes)
 
-        yield Record(f"{path}, line {block.line} (data_{block.name})", make)
+        yield Record(f"{path}, line {block.line} (data_{block.name})", make, notes=notes)
 
 
 def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Record]:
@@ -232,7 +248,14 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
             def make(atoms=atoms, problem=problem, name=name) -> Crystal:
                 if atoms is None:
                     raise InputError(problem)
-                return from_atoms(atoms, name)
+                if not atoms.pbc.all():
+                    raise InputError(
+                        f"periodic along {int(atoms.pbc.sum())} of three vectors: a molecule or a"
+                        ' slab and no crystal (pbc="T T T" would say so)'
+                    )
+                crystal = from_atoms(atoms, name)
+                check_fractions(atoms.cell.scaled_positions(atoms.positions))
+                return crystal
 
             yield Record(where, make, values)
         at += 2 + count
@@ -240,6 +263,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
 
 def _frame(lines: list[str]):
     """ASE atoms, or None and what is wrong."""
+    told = re.search(r"properties=\"?(\S+)", lines[1], re.IGNORECASE)
+    if told is None or told.group(1).lower().startswith("species:s:1"):  # numbers are elements
+        lines = [*lines[:2], *(re.sub(r"^\s*(\d{1,3})(?=\s)", _symbol, row) for row in lines[2:])]
     unknown = [
         word
         for line in lines[2:]
@@ -255,20 +281,9 @@ def _frame(lines: list[str]):
         return None, f"cannot be read as extended XYZ ({' '.join(str(error).split())[:160]})"
 
 
-def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8", errors="strict")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        text = path.read_text(encoding="latin-1")  # old CIFs hold names of authors in it
-        if "\x00" in text:
-            raise InputError(f"{path}: not a text file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty")
-    return text
+def _symbol(match: re.Match) -> str:
+    number = int(match.group(1))
+    return chemical_symbols[number] if 0 < number < len(chemical_symbols) else match.group()
 
 
 def _columns(rows: list[Mapping[str, object]]) -> dict[str, np.ndarray]:

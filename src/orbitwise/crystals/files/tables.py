@@ -13,19 +13,29 @@ import numpy as np
 from orbitwise.crystals.crystal import Crystal
 from orbitwise.crystals.files.cif import crystal_from_cif
 from orbitwise.crystals.files.convert import cell_from_parameters, wrapped
+from orbitwise.crystals.files.sound import check_fractions, check_parameters
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.errors import InputError
 
-ARRAYS = ("lengths_angles", "num_atoms", "offsets", "atomic_numbers", "frac_coords")
+_SCHEMA = {
+    "lengths_angles": Array("f", "M 6"),
+    "num_atoms": Array("i", "M"),
+    "offsets": Array("i", "M+1"),
+    "atomic_numbers": Array("i", "atoms"),
+    "frac_coords": Array("f", "atoms 3"),
+    "material_id": Array("iU", "M", optional=True),
+}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One structure of a file: where it stands, how to make it (may raise ``InputError``), its
-    other columns."""
+    """One structure of a file: where it stands, how to make it (may raise ``InputError``, may add
+    to ``notes``), its other columns."""
 
     where: str
     make: Callable[[], Crystal]
     values: Mapping[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
@@ -56,70 +66,46 @@ def csv_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
             key: value for key, value in row.items() if key and key.strip() and value is not None
         }
 
-        def make(name=name, cif=cif) -> Crystal:
+        notes: list[str] = []
+
+        def make(name=name, cif=cif, notes=notes) -> Crystal:
             if not cif or not cif.strip():
                 raise InputError("the cif field is empty")
-            return crystal_from_cif(cif, name, max_atoms)
+            return crystal_from_cif(cif, name, max_atoms, notes)
 
-        yield Record(f"{where} ({name})" if name else where, make, values)
+        yield Record(f"{where} ({name})" if name else where, make, values, notes)
 
 
 def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:
     """Flat arrays: ``lengths_angles (M, 6)`` Å and degrees, ``num_atoms (M,)``, ``offsets (M +
     1,)``, ``atomic_numbers`` and ``frac_coords`` of all atoms; every other array of length M is a
     column."""
-    arrays = _load(path)
-    size, offsets = len(arrays["num_atoms"]), arrays["offsets"]
-    total = len(arrays["atomic_numbers"])
-    fits = (
-        arrays["lengths_angles"].shape == (size, 6)
-        and offsets.shape == (size + 1,)
-        and arrays["frac_coords"].shape == (total, 3)
-        and size > 0
-        and offsets[0] == 0
-        and offsets[-1] == total
-        and np.array_equal(np.diff(offsets), arrays["num_atoms"])
-    )
-    if not fits:
-        raise InputError(f"{path}: the arrays {', '.join(ARRAYS)} do not fit each other")
+    arrays = read_archive(path, _SCHEMA, others="biufU")
+    size, offsets = len(arrays["num_atoms"]), arrays["offsets"].astype(np.int64)
+    counts = arrays["num_atoms"].astype(np.int64)
+    whole = size > 0 and offsets[0] == 0 and offsets[-1] == len(arrays["atomic_numbers"])
+    if not whole or not np.array_equal(np.diff(offsets), counts) or counts.min() < 1:
+        raise InputError(f"{path}: offsets and num_atoms do not cut the atoms into {size} crystals")
     lattice = cell_from_parameters(arrays["lengths_angles"])
     names = arrays.get("material_id", np.arange(1, size + 1)).astype(str)
-    others = {
-        k: v
-        for k, v in arrays.items()
-        if k not in (*ARRAYS, "material_id") and v.ndim and len(v) == size
-    }
+    species = arrays["atomic_numbers"].astype(np.int64)
+    others = {k: v for k, v in arrays.items() if k not in _SCHEMA and v.ndim and len(v) == size}
     for i in range(size):
 
         def make(i=i) -> Crystal:
-            if arrays["num_atoms"][i] > max_atoms:
+            if counts[i] > max_atoms:
                 raise InputError(
-                    f"{arrays['num_atoms'][i]:,} atoms in the cell, the limit is {max_atoms}"
+                    f"{counts[i]:,} atoms in the cell, the limit is {max_atoms}"
                     " (argument max_atoms)"
                 )
             atoms = slice(offsets[i], offsets[i + 1])
-            if not np.isfinite(lattice[i]).all():
-                raise InputError(
-                    f"lengths and angles {arrays['lengths_angles'][i].tolist()} span no cell"
-                )
-            if not np.isfinite(arrays["frac_coords"][atoms]).all():
+            check_parameters(arrays["lengths_angles"][i].astype(np.float64))
+            frac = arrays["frac_coords"][atoms].astype(np.float64)
+            if not np.isfinite(frac).all():
                 raise InputError("a coordinate is not finite")
-            species = arrays["atomic_numbers"][atoms].astype(np.int64)
-            return Crystal(wrapped(arrays["frac_coords"][atoms]), lattice[i], species, names[i])
+            check_fractions(frac)
+            return Crystal(wrapped(frac), lattice[i], species[atoms], names[i])
 
         yield Record(
             f"{path}, record {i + 1} ({names[i]})", make, {k: v[i] for k, v in others.items()}
         )
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # numpy and zipfile raise many kinds here
-        raise InputError(f"{path}: cannot be read as .npz ({error})") from error
-    absent = [name for name in ARRAYS if name not in arrays]
-    if absent:
-        raise InputError(f"{path}: array {', '.join(absent)} missing; found {', '.join(arrays)}")
-    arrays["frac_coords"] = arrays["frac_coords"].astype(np.float64)
-    return arrays

@@ -17,7 +17,6 @@ from orbitwise.audit.energy_zero import with_common_zero
 from orbitwise.audit.nodes import Nodes
 from orbitwise.audit.structures import calculator_subject, chosen, force_field_subject
 from orbitwise.audit.subject import AuditSubject, evaluations, narrowed, nodes_named
-from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.methods.audits.config import AuditConfig
@@ -25,6 +24,8 @@ from orbitwise.methods.audits.named import force_field, named_calculator
 from orbitwise.methods.audits.page import Cost, write_audit
 from orbitwise.methods.audits.words import Words
 from orbitwise.runs.config import Plan, method_of_run
+from orbitwise.runs.folder import working
+from orbitwise.runs.job import Job
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.registry import binding, cards
 from orbitwise.training.progress import Progress, ProgressBar
@@ -94,11 +95,20 @@ def plan(config: AuditConfig) -> Plan:
 
 def run(config: AuditConfig) -> Outcome:
     """Audit, and write ``audit.json``, ``audit.png`` and ``report.html`` into ``config.out``."""
-    out = config.out or default_folder(config)
     found = subject(config)
+    with working(config.out or default_folder(config), _job(config)) as folder:
+        return _audited(config, found, folder)
+
+
+def _job(config: AuditConfig) -> Job:
+    """What a folder is for: one subject, audited in whatever way."""
+    names = {"run", "model", "ase", "data"}
+    return Job("audit", config.model_dump(mode="json", include=names))
+
+
+def _audited(config: AuditConfig, found: AuditSubject, folder: Path) -> Outcome:
     nodes = nodes_named(config.nodes, found.group)
     losses = found.loss(config.loss)
-    folder = writable_folder(out)
     where = found.batches[0].x.device
 
     clock, processor, spent = time.monotonic(), time.process_time(), 0

@@ -43,7 +43,7 @@ from orbitwise.methods.conformers.energy import (
 from orbitwise.methods.conformers.exchange.crew import Crew, threads
 from orbitwise.methods.conformers.exchange.found import Found
 from orbitwise.methods.conformers.exchange.search import Search
-from orbitwise.methods.conformers.folder import alone_in, default_folder, refuse_other_job
+from orbitwise.methods.conformers.folder import default_folder, job_of, refuse_other_job
 from orbitwise.methods.conformers.judge import judge
 from orbitwise.methods.conformers.levels import Carry, Levels
 from orbitwise.methods.conformers.summary import Case, summary
@@ -52,6 +52,7 @@ from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.folder import working
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import Pipeline, timed
 
@@ -86,7 +87,11 @@ def run(config: ConformersConfig, *, earlier: bool = False) -> Outcome:
         reference = known_reference(config, system.mol)
         between = "levels" if below is not config else None
         between = "diffusion" if config.learner == "diffusion" and not between else between
-        with alone_in(folder), threads(1), Overall.of(budget.whole, budget.share, between):
+        with (
+            working(folder, job_of(config)),
+            threads(1),
+            Overall.of(budget.whole, budget.share, between),
+        ):
             refuse_other_job(folder, config)
             return stages_of(
                 config,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rdkit import Chem
 from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.runs.config import load_run
+from orbitwise.runs.job import Job
+
+# settings that make another job of it
+SAME = ("smiles", "temperature", "energy", "solvent", "search_energy", "seed")
 
 
 def default_folder(config: ConformersConfig) -> Path:
@@ -23,26 +24,9 @@ def default_folder(config: ConformersConfig) -> Path:
     return Path("ensembles") / f"{CalcMolFormula(mol)}-{digest}"
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """The folder belongs to this process inside; ``InputError`` where another one works in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InputError(
-            f"another process works in {folder}; wait for it or choose another folder with --out"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"cannot write to the output folder {folder} ({error.strerror}); choose another with"
-            " --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def job_of(config: ConformersConfig) -> Job:
+    """What a folder of one molecule is for; more samples and more time go on with it."""
+    return Job("conformers", config.model_dump(mode="json", include=set(SAME)), {"n": config.n})
 
 
 def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
@@ -55,12 +39,7 @@ def refuse_other_job(folder: Path, config: ConformersConfig) -> None:
             f"{folder} holds a run of another method; choose another folder with --out"
         )
 
-    def job(c: ConformersConfig) -> dict:
-        return c.model_dump(
-            include={"smiles", "temperature", "energy", "solvent", "search_energy", "seed"}
-        )
-
-    mine, theirs = job(config), job(there)
+    mine, theirs = (c.model_dump(include=set(SAME)) for c in (config, there))
     other = {k: v for k, v in theirs.items() if v != mine[k]}
     learned = config.learner == "torsions", there.learner == "torsions"
     if "learner" in there.model_fields_set and learned[0] != learned[1]:

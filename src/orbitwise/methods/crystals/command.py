@@ -19,12 +19,13 @@ from orbitwise.crystals.formula import letters, species_of
 from orbitwise.crystals.matching.match import structurally_valid
 from orbitwise.crystals.matching.rank import ChgnetEnergies, rank
 from orbitwise.crystals.text.told import text_vectors
-from orbitwise.data.folder import writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.found import CrystalsConfig, Found
 from orbitwise.methods.crystals.model import CrystalModel, load_model
 from orbitwise.methods.crystals.written import with_names, write
 from orbitwise.runs.config import Plan
+from orbitwise.runs.folder import working
+from orbitwise.runs.job import Job
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.stages import timed
 from orbitwise.training.device import device_for
@@ -46,12 +47,28 @@ def run(config: CrystalsConfig) -> Outcome:
     Raises ``InputError`` as ``species_of`` and ``check_domain`` do, for ``relax`` without CHGNet as
     ``MissingExtraError``, and where no valid structure was drawn.
     """
-    formula, species = config.formula, species_of(config.formula)
+    species = species_of(config.formula)
     model = load_model(config.run, trust=config.trust)
-    warnings = list(check_domain(species, model.domain, formula))
-    out = config.out or Path("crystals") / letters(formula)
+    warnings = list(check_domain(species, model.domain, config.formula))
     energies = ChgnetEnergies() if config.relax or ChgnetEnergies.installed() else None
-    folder = writable_folder(out)
+    with working(config.out or Path("crystals") / letters(config.formula), _job(config)) as folder:
+        return write(folder, _found(config, model, species, energies, warnings))
+
+
+def _job(config: CrystalsConfig) -> Job:
+    """What a folder is for; more structures replace fewer."""
+    names = {"formula", "run", "prompt", "relax", "seed"}
+    return Job("crystals", config.model_dump(mode="json", include=names), {"n": config.n})
+
+
+def _found(
+    config: CrystalsConfig,
+    model: CrystalModel,
+    species: np.ndarray,
+    energies: ChgnetEnergies | None,
+    warnings: list[str],
+) -> Found:
+    formula = config.formula
     seconds: dict[str, float] = {}
 
     with timed(seconds, "draw"), ProgressBar("drawing") as bar:
@@ -73,7 +90,7 @@ def run(config: CrystalsConfig) -> Outcome:
     with timed(seconds, "rank"), ProgressBar("ranking") as bar:
         candidates = rank(valid, energies, config.relax, lambda done, of: bar(Progress(done, of)))
 
-    found = Found(
+    return Found(
         formula=formula,
         candidates=with_names(candidates, formula),
         drawn=config.n,
@@ -87,7 +104,6 @@ def run(config: CrystalsConfig) -> Outcome:
         warnings=tuple(warnings),
         seconds=seconds,
     )
-    return write(folder, found)
 
 
 def _prompt(

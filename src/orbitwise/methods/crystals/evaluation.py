@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from orbitwise.crystals.files.read import CrystalFile, to_structure
 from orbitwise.crystals.matching.ceiling import ceiling
 from orbitwise.crystals.matching.match import MatchResult, match
 from orbitwise.crystals.validity.generation import GenerationMetrics, generation_metrics
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.guesses import GuessedCrystals
@@ -25,6 +27,9 @@ from orbitwise.runs import provenance
 from orbitwise.runs.outcome import Outcome
 from orbitwise.training.progress import Progress, ProgressBar
 
+_KEPT = {name: Array("fb", "...") for name in ("rms", "valid", "truth_valid", "failed")}
+_KEPT |= {"key": Array("U", "")}
+
 
 def matched(
     found: GuessedCrystals, truth: list[Crystal], workers: int, kept: Path | None = None
@@ -33,7 +38,8 @@ def matched(
     the answer is kept in the file ``kept`` and read from there when it is asked for again."""
     key = hashlib.sha256(found.frac.numpy().tobytes() + found.lattice.numpy().tobytes()).hexdigest()
     if kept is not None and kept.is_file():
-        with np.load(kept) as file:
+        with suppress(InputError):  # damaged: matched again
+            file = read_archive(kept, _KEPT)
             if str(file["key"]) == key:
                 return MatchResult(file["rms"], file["valid"], file["truth_valid"], file["failed"])
     predicted = [[None if c is None else to_structure(c) for c in row] for row in found.crystals()]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from orbitwise.crystals.crystal import Crystal, CrystalBatch
 from orbitwise.crystals.matching.consensus import chosen, picked
+from orbitwise.data.record import record_of
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.model import CrystalModel
 from orbitwise.runs.stages import Stage, Stages
@@ -107,8 +108,17 @@ def guess(
     if batch.prompt is not None:
         settings["texts"] = sha256(batch.prompt.numpy().tobytes()).hexdigest()
 
-    model.denoiser.to(device).eval()
     draws = guesses * model.sampling.consensus
+    later = sorted((Path(folder) / "stages").glob("draw-*.safetensors"))[draws:]
+    for k, file in enumerate(later, draws):
+        if not stages.made_otherwise(file.stem, settings | {"round": k}):
+            raise InputError(
+                f"{folder} holds {(draws + len(later)) // model.sampling.consensus} guesses of this"
+                f" model, more than the {guesses} asked for, which would be lost; ask for as many,"
+                " or delete the folder"
+            )
+
+    model.denoiser.to(device).eval()
     with ProgressBar("guessing") as bar:
         for k in range(draws):
             key, name = settings | {"round": k}, f"draw-{k:05d}"
@@ -121,8 +131,10 @@ def guess(
                 stages.save(name, key, drawn.tensors, drawn.info)
             progress(len(batch))
 
-    for file in sorted((Path(folder) / "stages").glob("draw-*.safetensors"))[draws:]:
-        file.unlink()  # of an earlier command with more
+    for file in later:  # of other weights or another seed
+        record = record_of(file)
+        if record is not None and record.owns(file):
+            file.unlink()
     return GuessedCrystals.load(folder, batch)
 
 

@@ -30,6 +30,7 @@ from orbitwise.methods.crystals.guesses import GuessedCrystals, guess
 from orbitwise.methods.crystals.model import load_model
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -132,6 +133,7 @@ def test_set(config: CrystalStructureConfig) -> CrystalSet:
         [whole.crystals[i] for i in keep],
         whole.file.skipped,
         {name: values[keep.numpy()] for name, values in whole.file.columns.items()},
+        whole.file.notes,
     )
     return CrystalSet(file, whole.batch[keep])
 
@@ -167,6 +169,7 @@ def plan(config: CrystalStructureConfig) -> Plan:
     return Plan(sum(p.numel() for p in denoiser.parameters()), 0, calls)
 
 
+@works_in("out", training)
 def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -186,13 +189,13 @@ def train(config: CrystalStructureConfig, out: str | Path) -> Outcome:
     )
 
     lines += [in_words(out, result)]
-    if data.file.skipped:
-        lines.append(
-            f"{len(data.file.skipped)} records were left out, such as {data.file.skipped[0]}"
-        )
+    for told, what in ((data.file.skipped, "left out"), (data.file.notes, "read with a note")):
+        if told:
+            lines.append(f"{len(told)} records were {what}, such as {told[0]}")
     return Outcome(out, result, lines)
 
 
+@works_in("run")
 def sample(run: str | Path, n: int | None = None, seed: int = 0, *, trust: bool = False) -> Outcome:
     """``n`` guesses (default: the configuration's) for every test composition, into
     ``RUN/guesses``; those that are there already are kept. ``sampling`` in ``RUN/config.yaml`` may
@@ -210,6 +213,7 @@ def sample(run: str | Path, n: int | None = None, seed: int = 0, *, trust: bool 
     return Outcome(run, found, lines)
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Match rate and RMSE of the guesses; writes ``summary.json`` and ``report.html``."""
     config, run = _config(run, trust), writable_folder(run)

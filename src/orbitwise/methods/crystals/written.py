@@ -15,6 +15,7 @@ from orbitwise.crystals.files.read import to_structure, write_cif, write_crystal
 from orbitwise.crystals.formula import letters
 from orbitwise.crystals.matching.rank import SYMPREC, Candidate
 from orbitwise.data.folder import replacing
+from orbitwise.data.record import record_of
 from orbitwise.methods.crystals import command_page
 from orbitwise.methods.crystals.found import Found, rounded
 from orbitwise.runs import provenance
@@ -34,12 +35,13 @@ def with_names(candidates: list[Candidate], formula: str) -> list[Candidate]:
 
 
 def write(folder: Path, found: Found) -> Outcome:
-    """CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``; CIFs of an
-    earlier command with more structures go."""
+    """CIFs, ``crystals.csv``, ``crystals.extxyz``, ``summary.json`` and ``report.html``; CIFs that
+    an earlier command left here go, as far as nobody has changed them."""
     crystals = [candidate.crystal for candidate in found.candidates]
-    for old in folder.glob(f"[0-9]*_{letters(found.formula)}_*.cif"):
-        old.unlink()
     files = write_cif(folder, crystals)
+    record = record_of(folder / "summary.json")
+    if record is not None:
+        record.drop("*.cif", but=files)
 
     rows = [
         _row(k, candidate, file.name)

@@ -33,6 +33,7 @@ from orbitwise.methods.dynamics.summary import (
 from orbitwise.methods.dynamics.task import DynamicsConfig, Task, build
 from orbitwise.report.canvas import save
 from orbitwise.runs.config import Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import train_run
@@ -59,6 +60,7 @@ def plan(config: DynamicsConfig) -> Plan:
     return Plan(sum(p.numel() for p in build(config).model.parameters()), 0)
 
 
+@works_in("out", training)
 def train(config: DynamicsConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out`` with audits in ``audit.jsonl``, or finish what was begun there,
     and ``evaluate``."""
@@ -79,6 +81,7 @@ def train(config: DynamicsConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [*lines, *task.notes])
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Say what the audits of a run come to: ``summary.json`` and ``dynamics.png``. ``InputError``
     without any."""

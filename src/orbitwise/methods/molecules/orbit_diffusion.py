@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from orbitwise.audit.subject import AuditRequest, AuditSubject
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.orbit_diffusion_page import write as write_page
@@ -37,6 +38,7 @@ from orbitwise.molecules.metrics.comparison import compare
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -102,6 +104,7 @@ def plan(config: OrbitDiffusionConfig) -> Plan:
     return Plan(sum(p.numel() for p in made.denoiser.parameters()), frames)
 
 
+@works_in("out", training)
 def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -118,6 +121,7 @@ def train(config: OrbitDiffusionConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [in_words(out, result), f"bonds: {made.ensemble.bond_source}"])
 
 
+@works_in("run")
 def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` samples with the averaged weights into ``samples.sdf``, ``.extxyz``, ``.npz``."""
     config, run = load_run(run, trust=trust), writable_folder(run)
@@ -153,6 +157,7 @@ def audit_subject(run: str | Path, request: AuditRequest, *, trust: bool = False
     )
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Compare the run's samples with its held-out frames; writes ``summary.json`` and
     ``report.html``."""
@@ -160,8 +165,8 @@ def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     if not (run / "samples.npz").is_file():
         raise InputError(f"{run}: there are no samples yet; draw some with: orbitwise sample {run}")
     data = _ensemble(config)
-    with np.load(run / "samples.npz") as file:
-        samples = file["positions_angstrom"]
+    kind = {"positions_angstrom": Array("f", "M N 3", finite=True)}
+    samples = read_archive(run / "samples.npz", kind)["positions_angstrom"]
     result = compare(data.mol, samples, data.held_out, data.training)
     with replacing(run / "summary.json") as temporary:
         temporary.write_text(

@@ -33,6 +33,7 @@ from orbitwise.networks.seeded import seeded
 from orbitwise.objectives.angles import angle_likelihood
 from orbitwise.processes.von_mises import VonMisesMixture
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -80,6 +81,7 @@ def plan(config: VonMisesConfig) -> Plan:
     return Plan(parameters, 0, config.train.steps * config.train.batch_size)
 
 
+@works_in("out", training)
 def train(config: VonMisesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -131,6 +133,7 @@ def conformers(
     )
 
 
+@works_in("run")
 def sample(
     run: str | Path,
     n: int | None = None,
@@ -189,6 +192,7 @@ def held_out_divergences(run: str | Path, *, trust: bool = False) -> Divergences
     return compare(network, known, asked, config.temperature)
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """The run's laws against the profiles of held-out molecules: ``summary.json`` and
     ``report.html``."""

@@ -35,6 +35,7 @@ from orbitwise.proteins.designability import Designability, DesignabilityConfig,
 from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
 from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.provenance import commit, device, versions
@@ -146,6 +147,7 @@ def plan(config: ProteinBackbonesConfig) -> Plan:
     return Plan(sum(p.numel() for p in parts(config).denoiser.parameters()), 0)
 
 
+@works_in("out", training)
 def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -161,6 +163,7 @@ def train(config: ProteinBackbonesConfig, out: str | Path) -> Outcome:
     return Outcome(out, result, [in_words(out, result), *made.data.lines])
 
 
+@works_in("run")
 def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` backbones with the averaged weights: ``samples.npz`` and
     ``samples/sample_0001.pdb``, ..."""
@@ -188,6 +191,7 @@ class Evaluation:
     samples: str
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Compare the run's samples with its held-out chains; writes ``summary.json`` and
     ``report.html``."""
@@ -216,6 +220,7 @@ def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     return _page(run, config, found)
 
 
+@works_in("run")
 def report(run: str | Path, *, trust: bool = False) -> Outcome:
     """Write ``report.html`` again from ``summary.json`` and the samples."""
     config, run = load_run(run, trust=trust), writable_folder(run)

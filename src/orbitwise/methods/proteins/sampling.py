@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing
+from orbitwise.data.record import record_of
 from orbitwise.errors import InputError
 from orbitwise.processes.sampling import STEPPERS, edm_grid
 from orbitwise.processes.sampling import sample as integrate
@@ -23,6 +24,11 @@ from orbitwise.runs.config import Config
 from orbitwise.training.progress import Progress, ProgressBar
 
 NPZ, FOLDER = "samples.npz", "samples"
+_DRAWN = {
+    "positions_angstrom": Array("f", "residues atoms 3", finite=True),
+    "lengths": Array("i", "M"),
+    "evaluations": Array("i", ""),
+}
 
 
 class ProteinSamplingConfig(Config):
@@ -120,9 +126,12 @@ def save_chains(folder: Path, drawn: DrawnChains) -> None:
             lengths=np.array([len(c) for c in drawn.chains]),
             evaluations=drawn.evaluations,
         )
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of an earlier, larger draw
-    for chain in drawn.chains:
-        write_pdb(folder / FOLDER / f"{chain.name}.pdb", chain)
+    files = [folder / FOLDER / f"{chain.name}.pdb" for chain in drawn.chains]
+    for file, chain in zip(files, drawn.chains, strict=True):
+        write_pdb(file, chain)
+    record = record_of(folder / NPZ)
+    if record is not None:
+        record.drop(f"{FOLDER}/*.pdb", but=files)  # of an earlier, larger draw
 
 
 def load_chains(folder: Path) -> DrawnChains:
@@ -131,9 +140,9 @@ def load_chains(folder: Path) -> DrawnChains:
         raise InputError(
             f"{folder}: there are no samples yet; draw some with: orbitwise sample {folder}"
         )
-    with np.load(folder / NPZ) as file:
-        parts = np.split(file["positions_angstrom"], np.cumsum(file["lengths"])[:-1])
-        calls = int(file["evaluations"])
+    file = read_archive(folder / NPZ, _DRAWN)
+    parts = np.split(file["positions_angstrom"], np.cumsum(file["lengths"])[:-1])
+    calls = int(file["evaluations"])
     return DrawnChains(
         [Chain(x, "X" * len(x), f"sample_{k:04d}") for k, x in enumerate(parts, 1)], calls
     )

@@ -7,13 +7,13 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from orbitwise.data.archive import Array, array_names, read_archive
 from orbitwise.data.folder import replacing
 from orbitwise.energies import Counted, Energy
 from orbitwise.errors import InputError
@@ -137,17 +137,12 @@ class Reference(Step[ReferenceSet]):
 
 
 def _from_file(path: Path, target: Target) -> Tensor:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            name = next(
-                (k for k in ("x", "positions_angstrom", "samples", *file.files) if k in file.files),
-                None,
-            )
-            x = torch.from_numpy(np.asarray(file[name], dtype=np.float32))
-    except FileNotFoundError:
-        raise InputError(f"there is no reference file {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise InputError(f"{path} is not an .npz file of samples ({error})") from None
+    names = array_names(path)
+    if not names:
+        raise InputError(f"{path}: there is no array in it")
+    name = next(k for k in ("x", "positions_angstrom", "samples", *names) if k in names)
+    found = read_archive(path, {name: Array("f", "...", finite=True)})[name]
+    x = torch.from_numpy(found.astype(np.float32))
     shape = target.energy.event_shape
     if (
         x.ndim != 1 + len(shape)

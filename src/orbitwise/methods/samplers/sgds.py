@@ -21,6 +21,7 @@ from orbitwise.methods.samplers.rounds import Rounds, State
 from orbitwise.methods.samplers.targets import Target
 from orbitwise.objectives.paths.sampler import DiffusionSampler
 from orbitwise.runs.config import Plan, load_run, save_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.stages import Pipeline, Stages
@@ -37,6 +38,7 @@ def plan(config: SGDSConfig) -> Plan:
     return Plan(sum(p.numel() for p in sampler.parameters()), calls)
 
 
+@works_in("out", training)
 def train(config: SGDSConfig, out: str | Path) -> Outcome:
     """Search and learn in the folder ``out``, or finish what was begun there."""
     if not config.balance_steps and (not config.likelihood_steps or config.search.method == "none"):
@@ -94,6 +96,7 @@ def history(config: SGDSConfig, stages: Stages) -> dict:
     return {"seconds": seconds, "evaluations": counts}
 
 
+@works_in("run")
 def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False) -> Outcome:
     """Draw ``n`` independent samples with their importance weights into ``samples.npz`` (points:
     .extxyz too)."""
@@ -111,6 +114,7 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False
     return Outcome(folder, drawn, [line])
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Judge the learner's paths against reference samples; writes ``summary.json`` and
     ``report.html``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,26 @@ from pathlib import Path
 import numpy as np
 from rdkit import Chem
 
+from orbitwise.data.archive import Array, array_names, read_archive
 from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import orders_from
 from orbitwise.molecules.files.structures import read_sdf
 from orbitwise.molecules.molecule import parse_smiles
 
-_NEEDED = (
-    "smiles",
-    "atom_offsets",
-    "atomic_numbers",
-    "bond_offsets",
-    "bonds",
-    "bond_order",
-    "conformer_offsets",
-)
+_PLACES = ("positions", "positions_milliangstrom")
+_SCHEMA = {
+    "smiles": Array("U", "M"),
+    "smiles_3d_first": Array("U", "M", optional=True),
+    "split": Array("U", "M", optional=True),
+    "atom_offsets": Array("i", "M+1"),
+    "atomic_numbers": Array("i", "atoms"),
+    "formal_charge": Array("i", "atoms", optional=True),
+    "bond_offsets": Array("i", "M+1"),
+    "bonds": Array("i", "pairs 2"),
+    "bond_order": Array("f", "pairs", finite=True),
+    "conformer_offsets": Array("i", "M+1"),
+}
 _ORDERS = {
     1.0: Chem.BondType.SINGLE,
     2.0: Chem.BondType.DOUBLE,
@@ -93,25 +97,14 @@ def sdf_records(path: Path, skip_bad: bool) -> Iterator[Record | InputError]:
 def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Iterator[Record]:
     """The molecules of an archive that are of these splits and sizes; ``InputError`` for one that
     is not whole."""
-    try:
-        with np.load(path) as file:
-            data = {
-                key: file[key] for key in file.files if key not in ("qcarchive_record", "mol_id")
-            }
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz archive of plain arrays ({error})") from None
-
-    missing = [key for key in _NEEDED if key not in data]
-    place = next((key for key in ("positions", "positions_milliangstrom") if key in data), None)
-    if missing or place is None:
-        missing += [] if place else ["positions (or positions_milliangstrom)"]
-        raise InputError(
-            f"{path}: the archive has no {', '.join(missing)}; it has {', '.join(sorted(data))}"
-        )
-
+    names = array_names(path)
+    place = next((key for key in _PLACES if key in names), _PLACES[0])
+    data = read_archive(path, _SCHEMA | {place: Array("f", "points 3")})
     atoms, bonds, frames = (
         data[f"{k}_offsets"].astype(np.int64) for k in ("atom", "bond", "conformer")
     )
+    if min(np.diff(part).min(initial=0) for part in (atoms, bonds, frames)) < 0:
+        raise InputError(f"{path}: offsets must not fall")
     count = len(data["smiles"])
     sizes, conformers = np.diff(atoms), np.diff(frames)
     start = np.concatenate([[0], np.cumsum(sizes * conformers)])
@@ -122,7 +115,7 @@ def npz_records(path: Path, splits: Sequence[str], max_atoms: int | None) -> Ite
     )
 
     for name, offsets, length in ends:
-        if len(offsets) != count + 1 or offsets[-1] != length:
+        if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != length:
             raise InputError(
                 f"{path}: the offsets of the {name}s give {len(offsets) - 1} molecules and"
                 f" {offsets[-1]} {name}s; there are {count} and {length}"

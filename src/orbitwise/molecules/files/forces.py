@@ -11,10 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orbitwise.data.archive import Array, array_names, read_archive
+from orbitwise.data.physical import check_distances, check_forces
 from orbitwise.errors import InputError
 
 BOND = 1.25  # in sums of covalent radii
 # 3BPA: the frames of its mixed set stand in three blocks, told apart by their energies
+_SCHEMA = {
+    "atomic_numbers": Array("i", "N"),
+    "positions": Array("f", "F N 3", finite=True),
+    "forces": Array("f", "F N 3", finite=True),
+    "bonds": Array("i", "pairs 2", optional=True),
+    "train_01": Array("i", "train", optional=True),
+    "test_01": Array("i", "test", optional=True),
+}
 MIXED_BLOCKS = {"300 K": slice(0, 167), "600 K": slice(167, 334), "1200 K": slice(334, 500)}
 
 
@@ -64,17 +74,17 @@ def read_forces(path: str | Path, seed: int = 0) -> ForceData:
         )
     if path.suffix in (".extxyz", ".xyz"):
         return _extxyz(path, seed)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not an .npz file of arrays ({error})") from None
-    if "train_300K_positions" in arrays:
-        return _mixed(arrays)
-    if missing := {"atomic_numbers", "positions", "forces"} - arrays.keys():
-        raise InputError(
-            f"{path}: has no {', '.join(sorted(missing))}; found {', '.join(sorted(arrays)[:8])}"
+    if "train_300K_positions" in array_names(path):
+        cold, mixed = (
+            {
+                f"train_{level}_positions": Array("f", f"{level} N 3", finite=True),
+                f"train_{level}_forces": Array("f", f"{level} N 3", finite=True),
+            }
+            for level in ("300K", "mixedT")
         )
+        species = {"train_300K_atomic_numbers": Array("i", "N")}
+        return _mixed(read_archive(path, species | cold | mixed), path)
+    arrays = read_archive(path, _SCHEMA)
     return _single(arrays, path, seed)
 
 
@@ -84,19 +94,25 @@ def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceDat
         first, test = (
             torch.from_numpy(arrays[k].astype(np.int64)) for k in ("train_01", "test_01")
         )
+        for part in (first, test):
+            if not len(part) or part.min() < 0 or part.max() >= len(frames):
+                raise InputError(
+                    f"{path}: train_01 and test_01 must be frames 0 to {len(frames) - 1}"
+                )
         rest = torch.ones(len(frames), dtype=torch.bool)
         rest[first] = rest[test] = False
         train = torch.cat([first, rest.nonzero().flatten()])
     else:
         order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))
         test, train = order.split([len(frames) // 5, len(frames) - len(frames) // 5])
-    species, x = arrays["atomic_numbers"], frames.x[0].numpy()
-    bonds = bonded(species, x) if "bonds" not in arrays else _table(arrays["bonds"], len(species))
+    species, x = _species(arrays["atomic_numbers"], path), frames.x[0].numpy()
+    bonds = (
+        bonded(species, x) if "bonds" not in arrays else _table(arrays["bonds"], len(species), path)
+    )
     return ForceData(_long(species), bonds, frames[train], {None: frames[test]})
 
 
-def _mixed(arrays: Mapping[str, np.ndarray]) -> ForceData:
-    path = Path("3bpa")
+def _mixed(arrays: Mapping[str, np.ndarray], path: Path) -> ForceData:
     cold, mixed = (
         _frames(arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path)
         for k in ("300K", "mixedT")
@@ -104,7 +120,7 @@ def _mixed(arrays: Mapping[str, np.ndarray]) -> ForceData:
     seen = {frame.tobytes() for frame in _rounded(cold.x)}
     new = torch.tensor([frame.tobytes() not in seen for frame in _rounded(mixed.x)])
     held_out = {level: mixed[block][new[block]] for level, block in MIXED_BLOCKS.items()}
-    species = arrays["train_300K_atomic_numbers"]
+    species = _species(arrays["train_300K_atomic_numbers"], path)
     return ForceData(_long(species), bonded(species, cold.x[0].numpy()), cold, held_out)
 
 
@@ -146,14 +162,26 @@ def _frames(positions: np.ndarray, forces: np.ndarray, path: Path) -> ForceFrame
         raise InputError(
             f"{path}: {len(positions)} frames are too few to train on and to hold some out"
         )
-    if not (np.isfinite(positions).all() and np.isfinite(forces).all()):
-        raise InputError(f"{path}: positions or forces are not finite")
+    for k, (place, force) in enumerate(zip(positions, forces, strict=True)):
+        try:
+            check_distances(place)
+            check_forces(force)
+        except InputError as error:
+            raise InputError(f"{path}, frame {k + 1}: {error}") from None
     x = positions.astype(np.float64)
     x = (x - x.mean(1, keepdims=True)).astype(np.float32)
     return ForceFrames(torch.from_numpy(x), torch.from_numpy(forces.astype(np.float32)))
 
 
-def _table(pairs: np.ndarray, size: int) -> Tensor:
+def _species(numbers: np.ndarray, path: Path) -> np.ndarray:
+    if not len(numbers) or numbers.min() < 1 or numbers.max() > 118:
+        raise InputError(f"{path}: atomic_numbers must be those of elements, 1 to 118")
+    return numbers
+
+
+def _table(pairs: np.ndarray, size: int, path: Path) -> Tensor:
+    if len(pairs) and (pairs.min() < 0 or pairs.max() >= size):
+        raise InputError(f"{path}: bonds must be pairs of atoms 0 to {size - 1}")
     bonds = torch.zeros(size, size, dtype=torch.long)
     i, j = torch.from_numpy(pairs.astype(np.int64)).T
     bonds[i, j] = bonds[j, i] = 1

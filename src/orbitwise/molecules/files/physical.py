@@ -31,7 +31,7 @@ def charge_of(info: Mapping[str, object]) -> int | None:
         value = int(f"{sign}{number}")
     elif isinstance(value, (list, tuple, np.ndarray)) and np.asarray(value).dtype.kind in "if":
         value = float(np.sum(value))
-    if not is_number(value) or not abs(value - round(value)) < 1e-3:
+    if not is_number(value) or not abs(value) < 1e3 or not abs(value - round(value)) < 1e-3:
         raise InputError(f"{key}={value} is no charge; write a whole number")
     return round(value)
 

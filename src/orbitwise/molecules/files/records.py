@@ -62,10 +62,11 @@ def _sdf_smiles(block: list[str]) -> str:
     with captured_rdkit_log() as log:
         try:
             mol = Chem.MolFromMolBlock("\n".join([*block[: end + 1], ""]), removeHs=False)
-        except RuntimeError as error:
+        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"RDKit cannot read it: {error}") from None
     if mol is None:
-        reason = next((line for line in log if "Invariant" not in line), "unknown reason")
+        told = [line.strip() for line in log if "Invariant" not in line]
+        reason = next(filter(None, told), "its lines do not follow the format")
         raise InputError(f"RDKit cannot read it: {' '.join(reason.split())}")
     if mol.GetNumAtoms() == 0:
         raise InputError("there is no atom in it")
@@ -119,9 +120,11 @@ def pdb_entries(path: Path, charge: int | None = None) -> Iterator[Entry]:
 
 def _pdb_atoms(lines: list[str]) -> tuple[np.ndarray, np.ndarray, int | None]:
     with captured_rdkit_log() as log:
-        mol = Chem.MolFromPDBBlock(
-            "\n".join([*lines, "END", ""]), sanitize=False, removeHs=False, proximityBonding=False
-        )
+        text = "\n".join([*lines, "END", ""])
+        try:
+            mol = Chem.MolFromPDBBlock(text, sanitize=False, removeHs=False, proximityBonding=False)
+        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
+            mol = None  # what it cannot even log
     if mol is None or mol.GetNumAtoms() != len(lines):
         raise InputError(f"RDKit cannot read its atoms: {log[0] if log else 'unknown reason'}")
     species = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing
+from orbitwise.data.physical import check_distances
 from orbitwise.errors import InputError
+
+_SCHEMA = {
+    "torsions": Array("f", "M D", finite=True),
+    "energy": Array("f", "M", finite=True),
+    "bond_mean": Array("f", "bonds", finite=True),
+    "minima": Array("f", "C N 3", finite=True),
+    "population": Array("f", "C", finite=True),
+    "population_error": Array("f", "C"),
+    "meta": Array("U", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -45,23 +56,22 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path) -> Reference:
-        """Raises ``InputError`` for a file that is missing or is not a reference."""
+        """Raises ``InputError`` for a file that is missing or is not a reference, and for numbers
+        that no ensemble has."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                names = (
-                    "torsions",
-                    "energy",
-                    "bond_mean",
-                    "minima",
-                    "population",
-                    "population_error",
-                )
-                arrays = [file[name].astype(np.float64) for name in names]
-                return cls(*arrays, meta=json.loads(str(file["meta"])))
-        except FileNotFoundError:
-            raise InputError(f"there is no reference file {path}") from None
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            found = read_archive(path, _SCHEMA)
+            meta = json.loads(str(found.pop("meta")))
+            if not isinstance(meta, dict):
+                raise InputError(f"{path}: meta is no table")
+        except (InputError, ValueError, RecursionError) as error:
             raise InputError(
-                f"{path} is not a reference file ({error}); make one with"
-                " python -m benchmarks.references.reference_ensembles"
+                f"{path} is not a reference file ({str(error).removeprefix(f'{path}: ')}); make one"
+                " with python -m benchmarks.references.reference_ensembles"
             ) from None
+        arrays = {name: array.astype(np.float64) for name, array in found.items()}
+        total = arrays["population"].sum()
+        if arrays["population"].min(initial=0) < 0 or total > 1.5:
+            raise InputError(f"{path}: its populations are none, they add up to {total:.3g}")
+        for minimum in arrays["minima"]:
+            check_distances(minimum)
+        return cls(**arrays, meta=meta)

@@ -17,7 +17,7 @@ from orbitwise.data.folder import replacing
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log
-from orbitwise.molecules.files.physical import charge_of, check_orders
+from orbitwise.molecules.files.physical import charge_of, check_geometry, check_orders
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def read_molecule(path: str | Path, *, smiles_mol: Chem.Mol | None = None) -> Fr
 
     ``smiles_mol`` (with explicit hydrogens) gives the bonds of a file that has none. Raises
     ``InputError`` as ``read_extxyz`` and ``read_sdf`` do, and when the file holds several molecules
-    or changes the atom order.
+    or changes the atom order, and for a frame that cannot be this molecule (``check_geometry``).
     """
     path = Path(path)
     readers = {
@@ -78,7 +78,13 @@ def read_molecule(path: str | Path, *, smiles_mol: Chem.Mol | None = None) -> Fr
             f" {_formula(second)} in {second.where}); give a file with the conformers of one"
             " molecule"
         )
-    return _frames(groups[0], smiles_mol)
+    frames = _frames(groups[0], smiles_mol)
+    for where, x in zip(frames.where, frames.positions_angstrom, strict=True):
+        try:
+            check_geometry(frames.mol, x)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    return frames
 
 
 def read_extxyz(path: str | Path) -> list[Frames]:
@@ -194,10 +200,14 @@ def _sdf_record(block: list[str], place: str, first: int, last: int) -> _Record:
     with captured_rdkit_log() as log:
         supplier = Chem.SDMolSupplier()
         supplier.SetData("\n".join([*block, "$$$$", ""]), removeHs=False)
-        mol = supplier[0]
+        try:
+            mol = supplier[0]
+        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
+            mol = None  # what it cannot even log
     if mol is None:
         # the last line tells what RDKit does then
-        reason = log[0].removeprefix("ERROR: ") if log else "unknown reason"
+        told = [line.removeprefix("ERROR: ").strip() for line in log]
+        reason = next(filter(None, told), "its lines do not follow the format")
         raise InputError(f"{place}, line {first}: RDKit cannot read this record: {reason}")
     return _sdf_frame(mol, f"{place}, line {first}")
 

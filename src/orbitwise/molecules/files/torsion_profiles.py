@@ -11,11 +11,19 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.errors import InputError
 from orbitwise.molecules.torsion_graph import TorsionData
 from orbitwise.units import KCAL_PER_MOL_K
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
+_ARRAYS = {
+    "smiles": Array("U", "R"),
+    "atoms": Array("i", "R 4"),
+    "energy_kcal": Array("f", "R G"),
+    "angle_degree": Array("f", "G"),
+    "split": Array("i", "R", optional=True),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +60,12 @@ def read_torsion_profiles(path: str | Path, splits: Sequence[str] = ()) -> Torsi
     ``splits``: only those of these, all when empty. Raises ``InputError`` with the file, the array
     or the row, and what to do.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as an .npz archive of torsion profiles ({error})"
-        ) from None
-    if missing := {"smiles", "atoms", "energy_kcal", "angle_degree"} - arrays.keys():
-        raise InputError(f"{path}: no array {', '.join(sorted(missing))}; see the documentation")
+    arrays = read_archive(path, _ARRAYS)
     smiles, atoms, energy = arrays["smiles"], arrays["atoms"], arrays["energy_kcal"]
     rows, grid = len(smiles), arrays["angle_degree"]
-    if atoms.shape != (rows, 4) or energy.shape != (rows, len(grid)):
-        raise InputError(
-            f"{path}: {rows} SMILES need atoms ({rows}, 4) and energy_kcal ({rows}, {len(grid)});"
-            f" found {atoms.shape} and {energy.shape}"
-        )
+    outside = np.flatnonzero((atoms < 0).any(1))
+    if len(outside):
+        raise InputError(f"{path}: atoms of row {outside[0]} are {atoms[outside[0]].tolist()}")
     even = -180 + 360 / max(len(grid), 1) * np.arange(len(grid))
     if len(grid) < 8 or not np.allclose(grid, even, atol=0.01):
         raise InputError(

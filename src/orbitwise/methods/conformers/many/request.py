@@ -46,7 +46,8 @@ class Request:
             raise InputError("--charge is for files without bonds; a SMILES says its charges")
         given = {key: value for key, value in options.items() if value is not None}
         if isinstance(given.get("effort"), Path):
-            given["effort"] = effort_of(given["effort"])
+            single = inputs.single
+            given["effort"] = effort_of(given["effort"], None if single is None else single.smiles)
         found = cls(argument, inputs, {**(FAST if fast else {}), **given}, jobs)
         if inputs.single is not None and jobs is not None:
             raise InputError(
@@ -121,12 +122,31 @@ class Request:
         return " ".join([*words, *(["--jobs", str(self.jobs)] if self.jobs else [])])
 
 
-def effort_of(summary: Path) -> dict:
-    """What a run came to, from its ``summary.json``; ``InputError`` where that says nothing."""
+def effort_of(summary: Path, smiles: str | None = None) -> dict:
+    """What a run came to, from its ``summary.json``; ``InputError`` where that says nothing, or is
+    of another molecule than ``smiles``."""
     try:
-        return json.loads(summary.read_text(encoding="utf-8"))["effort"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        told = json.loads(summary.read_text(encoding="utf-8"))
+        theirs, effort = told.get("smiles"), told["effort"]
+    except (
+        *(OSError, ValueError, KeyError),
+        *(TypeError, AttributeError, RecursionError),
+    ) as error:
         raise InputError(
             f"--effort {summary}: no effort can be read from it ({error}); name the summary.json of"
             " a finished run"
         ) from error
+    if None not in (smiles, theirs) and _plain(str(theirs)) != _plain(smiles):
+        raise InputError(
+            f"--effort {summary}: that run is of {theirs}, whose steps say nothing of another"
+            f" molecule; name a run of {smiles}, or leave --effort out"
+        )
+    return effort
+
+
+def _plain(smiles: str) -> str:
+    """One way to write a molecule."""
+    from rdkit import Chem
+
+    mol = Chem.MolFromSmiles(smiles)
+    return smiles if mol is None else Chem.MolToSmiles(mol)

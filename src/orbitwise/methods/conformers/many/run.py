@@ -18,6 +18,8 @@ from orbitwise.methods.conformers.many.jobs import Job, Row, jobs_of
 from orbitwise.methods.conformers.many.progress import Overall
 from orbitwise.methods.conformers.many.table import write_tables
 from orbitwise.molecules.files.entry import Entry
+from orbitwise.runs import job as jobs_here
+from orbitwise.runs.folder import works_in
 from orbitwise.runs.outcome import Outcome
 
 NOT_ALL_GOOD = 3  # exit code
@@ -27,6 +29,7 @@ BETWEEN = 2.0  # seconds between two writes of the table
 DIED = "its process ended without a word, for want of memory perhaps; give --jobs a smaller number"
 
 
+@works_in("out", lambda **_: jobs_here.Job("conformers of a list"))
 def run_many(
     entries: Sequence[Entry],
     options: Mapping[str, Any],

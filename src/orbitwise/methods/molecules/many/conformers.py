@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from orbitwise.data.archive import Array, read_archive
 from orbitwise.data.folder import replacing, writable_folder
 from orbitwise.errors import InputError
 from orbitwise.methods.molecules.many import page as molecule_report
@@ -31,6 +32,7 @@ from orbitwise.molecules.batch import ConformerData
 from orbitwise.molecules.files.conformers import write_conformer_sdf, write_conformer_set
 from orbitwise.molecules.files.sets import read_smiles
 from orbitwise.runs.config import Plan, load_run
+from orbitwise.runs.folder import training, works_in
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -51,6 +53,7 @@ def plan(config: MoleculeConformersConfig) -> Plan:
     return Plan(parameters, 0, config.train.steps * config.train.batch_size)
 
 
+@works_in("out", training)
 def train(config: MoleculeConformersConfig, out: str | Path) -> Outcome:
     """Train in the folder ``out``, or finish what was begun there."""
     check_parts(config)
@@ -102,6 +105,7 @@ def load(run: str | Path, *, trust: bool = False) -> tuple[MoleculeConformersCon
     return config, made, step
 
 
+@works_in("run")
 def sample(
     run: str | Path,
     n: int | None = None,
@@ -165,6 +169,7 @@ def sample(
     return Outcome(run, drawn, text)
 
 
+@works_in("run")
 def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
     """Coverage and AMR of the run's samples and of as many ETKDGv3 embeddings: ``summary.json``,
     ``report.html``."""
@@ -182,8 +187,8 @@ def evaluate(run: str | Path, *, trust: bool = False) -> Outcome:
         raise InputError(
             f"{run}: the data have changed since the samples were drawn; draw them again"
         )
-    with np.load(run / "samples.npz") as file:
-        flat = file["positions"].astype(np.float64)
+    found = read_archive(run / "samples.npz", {"positions": Array("f", "points 3", finite=True)})
+    flat = found["positions"].astype(np.float64)
     sizes = np.array([m.atoms for m in references]) * np.array(about["counts"])
     pieces = np.split(flat, np.cumsum(sizes)[:-1])
     samples = [x.reshape(-1, m.atoms, 3) for x, m in zip(pieces, references, strict=True)]
