@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from orbitwise.groups.base import Device, Group, Kind, turned, unrounded
+from orbitwise.groups.base import Device, Group, Kind, turned
 from orbitwise.groups.so3 import SO3
 
 
 class SE3(Group):
     """Rotations and translations of frames. Elements ``(*S, 3, 4)`` and frames ``(*B, N, 3, 4)``
     are both ``[R | T]``: a rotation matrix and an origin, as a rigid motion ``x -> R x + T``. An
-    element moves a frame by ``[g R | g T + s]``; with ``kind="vector"`` it turns rows ``(*B, N,
-    3)`` and does not move them.
+    element moves a frame by ``[g R | g T + s]``; with ``kind="vector"``, velocities of frames, it
+    turns the columns and does not move them.
 
     The translations have no normalised Haar measure: ``sample`` draws Haar rotations about the
     origin. Frames whose origins have zero mean need no more.
@@ -49,21 +50,21 @@ class SE3(Group):
         return torch.eye(3, 4, device=device, dtype=dtype).expand(*shape, 3, 4)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
-        with unrounded(g):
-            turn = g[..., :3]
-            return rigid(turn @ h[..., :3], (turn @ h[..., 3:])[..., 0] + g[..., 3])
+        moved = _turned_columns(g, h)
+        return rigid(moved[..., :3], moved[..., 3] + g[..., 3])
 
     def inverse(self, g: Tensor) -> Tensor:
-        with unrounded(g):
-            back = g[..., :3].mT
-            return rigid(back, -(back @ g[..., 3:])[..., 0])
+        back = g[..., :3].mT
+        return rigid(back, -_turned_columns(back, g[..., 3:])[..., 0])
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
-        if kind == "vector":
-            moved = turned(x, g[..., :3])
-            return moved if mask is None else torch.where(mask[..., None], moved, x)
-        moved = self.compose(g[..., None, :, :], x)
+        each = g[..., None, :, :]
+        moved = _turned_columns(each, x) if kind == "vector" else self.compose(each, x)
         return moved if mask is None else torch.where(mask[..., None, None], moved, x)
+
+
+def _turned_columns(g: Tensor, columns: Tensor) -> Tensor:
+    return turned(columns.mT, g[..., :3]).mT
 
 
 def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
@@ -73,26 +74,34 @@ def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
 
 def rotation_vector(rotation: Tensor) -> Tensor:
     """Axis times angle (0 to π, radians) of rotation matrices, ``(*S, 3, 3) -> (*S, 3)``: the
-    logarithm."""
-    skew = torch.stack(
-        [
-            rotation[..., 2, 1] - rotation[..., 1, 2],
-            rotation[..., 0, 2] - rotation[..., 2, 0],
-            rotation[..., 1, 0] - rotation[..., 0, 1],
-        ],
-        -1,
-    )
-    twice_sine = torch.linalg.vector_norm(skew, dim=-1)
-    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
-    angle = torch.atan2(twice_sine, trace - 1)
-    small = twice_sine < 1e-12
-    return skew * torch.where(small, 0.5, angle / twice_sine.where(~small, 1.0))[..., None]
+    logarithm. Of a half turn either axis."""
+    across, along = rotation - rotation.mT, rotation.diagonal(dim1=-2, dim2=-1)
+    x, y, z = along.unbind(-1)
+    skew = torch.stack([across[..., 2, 1], across[..., 0, 2], across[..., 1, 0]], -1)
+
+    # each row is 4 q_k q for one component q_k of the quaternion q = (x, y, z, w)
+    diagonal = torch.stack([1 + x - y - z, 1 - x + y - z, 1 - x - y + z], -1)
+    both = rotation + rotation.mT
+    off = both - torch.diag_embed(both.diagonal(dim1=-2, dim2=-1))
+    rows = torch.cat([torch.diag_embed(diagonal) + off, skew[..., None]], -1)
+    last = torch.cat([skew, (1 + x + y + z)[..., None]], -1)
+    rows = torch.cat([rows, last[..., None, :]], -2)
+    best = rows.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    q = rows.gather(-2, best.expand(*best.shape[:-1], 4))[..., 0, :]
+    q = torch.nn.functional.normalize(torch.where(q[..., 3:] < 0, -q, q), dim=-1)
+
+    sine = torch.linalg.vector_norm(q[..., :3], dim=-1, keepdim=True)
+    half = torch.atan2(sine, q[..., 3:])
+    return 2 * q[..., :3] * torch.where(sine > 0, half / sine.clamp_min(1e-30), 1.0)
 
 
 def rotation_of(vector: Tensor) -> Tensor:
     """Rotation matrices of axis times angle, ``(*S, 3) -> (*S, 3, 3)``: the exponential
     (Rodrigues)."""
+    angle = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(cross)
+    one = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    first, second = torch.sinc(angle / math.pi), 0.5 * torch.sinc(angle / (2 * math.pi)) ** 2
+    return one + first * cross + second * (cross @ cross)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,9 @@ from orbitwise.groups.se3 import rigid, rotation_of, rotation_vector
 from orbitwise.processes.gaussian import GaussianProcess, standard_normal
 from orbitwise.processes.times import refuse_outside
 
-_IMAGES = 3  # windings on each side; at σ = 4 what is left out is below 1e-10
+_IMAGES = 4  # windings on each side; at σ = 4 what is left out is below 1e-10
 _WIDEST = 4.0  # rad: uniform to 1e-6
+_LEAST, _MOST = 1e-4, math.pi - 1e-6  # rad: flat beyond, where numerators and sines vanish
 _ANGLES = 2048  # where the law of the angle is tabulated for draws
 
 
@@ -28,6 +30,14 @@ class FrameProcess:
     ``sigma_min``, ``sigma_max`` in radians. Frames are ``[R | T]: (*B, N, 3, 4)``, ``t: (*B)``,
     ``mask: (*B, N)``; padded frames stay. Raises ``InputError`` for widths out of order or above
     4, a translation without ``zero_com``, and times outside 0 to 1.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> process = ow.FrameProcess(ow.GaussianProcess.flow(scale=10.0, zero_com=True))
+    >>> frames, t = torch.eye(3, 4).expand(2, 5, 3, 4), torch.tensor([0.0, 1.0])
+    >>> [round(width, 2) for width in process.rotation_sigma(t).tolist()]
+    [1.5, 0.1]
+    >>> process.perturb(frames, t, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 5, 3, 4])
     """
 
     translation: GaussianProcess
@@ -75,35 +85,58 @@ class FrameProcess:
         angle = torch.linalg.vector_norm(
             rotation_vector(frames_t[..., :3].mT @ frames[..., :3]), dim=-1
         )
-        each = log_igso3(angle, self.rotation_sigma(t)[..., None])[0]
+        each = self.turn_log_density(angle, t)
         turns = each.sum(-1) if mask is None else torch.where(mask, each, 0.0).sum(-1)
         return turns + self.translation.log_density(frames_t[..., 3], frames[..., 3], t, mask)
 
+    def turn_log_density(self, angle: Tensor, t: Tensor) -> Tensor:
+        """Log density of turns by ``angle: (*S, *B, N)``, radians from 0 to π, relative to the Haar
+        measure; same shape."""
+        return log_igso3(angle, self.rotation_sigma(t)[..., None])
 
-def log_igso3(angle: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Log density of IGSO(3) relative to the Haar measure, and its slope in the angle; ``angle`` in
-    [0, π], ``sigma`` up to 4, broadcast.
+    def turn_score(self, turn: Tensor, t: Tensor) -> Tensor:
+        """Score of noisy rotations that ``turn: (*S, *B, N, 3)``, a rotation vector in their own
+        frame, leads to the clean ones; per radian, same shape (FrameDiff, eq. 8)."""
+        angle = torch.linalg.vector_norm(turn, dim=-1).clamp(_LEAST, _MOST)
+        slope = igso3_slope(angle, self.rotation_sigma(t)[..., None])
+        return -(slope / angle)[..., None] * turn
+
+
+def log_igso3(angle: Tensor, sigma: Tensor) -> Tensor:
+    """Log density of IGSO(3) relative to the Haar measure; ``angle`` in [0, π], ``sigma`` up to 4,
+    broadcast.
 
     The heat kernel ``Σ_l (2l + 1) exp(-l (l + 1) σ²/2) sin((l + ½) ω) / sin(ω/2)`` (Nikolayev and
     Savyolova 1997) after Poisson's summation: ``√(2π) σ⁻³ e^{σ²/8} Σ_k (-1)^k y e^{-y²/2σ²} /
-    sin(ω/2)`` with ``y = ω + 2πk``, in which three windings a side are enough and every width is
+    sin(ω/2)`` with ``y = ω + 2πk``, in which four windings a side are enough and every width is
     well conditioned.
     """
-    w = angle.clamp(1e-4, math.pi - 1e-6)
-    k = torch.arange(-_IMAGES, _IMAGES + 1, device=w.device, dtype=w.dtype)
-    y, s = w[..., None] + 2 * math.pi * k, (sigma * sigma)[..., None]
-    bell = (1 - 2 * (k % 2).abs()) * torch.exp((w[..., None] ** 2 - y * y) / (2 * s))
-    total = (bell * y).sum(-1)
-    slope = (bell * (1 - y * y / s)).sum(-1) / total - 0.5 / torch.tan(w / 2)
-    log = (
-        total.log()
-        - w * w / (2 * s[..., 0])
-        - torch.sin(w / 2).log()
-        - 3 * sigma.log()
-        + sigma * sigma / 8
-        + 0.5 * math.log(2 * math.pi)
-    )
-    return log, slope
+    w = angle.clamp(_LEAST, _MOST)
+    total = sum(weight * y for weight, y in _windings(w, sigma))
+    level = sigma * sigma / 8 - 3 * sigma.log() + 0.5 * math.log(2 * math.pi)
+    return level - w * w / (2 * sigma * sigma) + (total / torch.sin(w / 2)).log()
+
+
+def igso3_slope(angle: Tensor, sigma: Tensor) -> Tensor:
+    """Derivative of ``log_igso3`` in the angle, in (0, π)."""
+    w, variance = angle.clamp(_LEAST, _MOST), sigma * sigma
+    total = slope = torch.zeros_like(w)
+    for weight, y in _windings(w, sigma):
+        total = total + weight * y
+        slope = slope + weight * (1 - y * y / variance)
+    return slope / total - 0.5 / torch.tan(w / 2)
+
+
+def _windings(w: Tensor, sigma: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """``(-1)^k exp((ω² - y²)/2σ²)`` and ``y = ω + 2πk``, as powers of three exponentials."""
+    over, under = (torch.exp(-2 * math.pi * a / sigma**2) for a in (w, math.pi - w))
+    whole = torch.exp(-2 * (math.pi / sigma) ** 2)
+    yield torch.ones_like(w), w
+    ahead = behind = torch.ones_like(w)
+    for k in range(1, _IMAGES + 1):
+        ahead, behind = -ahead * over, -behind * under
+        yield ahead * whole ** (k * k), w + 2 * math.pi * k
+        yield behind * whole ** (k * k - k), w - 2 * math.pi * k
 
 
 def _angle_at(share: Tensor, sigma: Tensor) -> Tensor:
@@ -111,7 +144,7 @@ def _angle_at(share: Tensor, sigma: Tensor) -> Tensor:
     flat, widths = share.reshape(-1, share.shape[-1]), sigma.reshape(-1, 1)
     top = torch.minimum(12 * widths, torch.full_like(widths, math.pi))
     grid = top * torch.linspace(0, 1, _ANGLES, device=share.device, dtype=share.dtype)
-    law = log_igso3(grid, widths)[0].exp() * (1 - torch.cos(grid))
+    law = log_igso3(grid, widths).exp() * (1 - torch.cos(grid))
     below = torch.cumulative_trapezoid(law, dim=-1)
     below = torch.nn.functional.pad(below / below[:, -1:], (1, 0))
     at = torch.searchsorted(below, flat.contiguous()).clamp(1, _ANGLES - 1)
