@@ -19,10 +19,10 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.groups.se3 import rotation_vector
-from orbitwise.orbits.posterior.rigid.quadrature import Modes, separate, whole_group
+from orbitwise.orbits.posterior.rigid.quadrature import LogDensity, Modes, peaks, whole_group
 
 _WIDE = 0.25  # rad: where no axis is narrower the whole group is integrated at once
-_STARTS, _APART = 4, 0.6  # modes looked for; rad between their first guesses
+_STARTS, _APART = 8, 0.4  # modes looked for; rad between their first guesses
 _SAME = -4.5  # a mode within 3 standard deviations of another one is that one
 _BEYOND = -18.0  # 6 standard deviations: where a box ends
 _NEGLIGIBLE = -36.0  # nodes of less of the largest weight are dropped
@@ -252,9 +252,10 @@ def _nodes(asked: _Asked) -> tuple[Tensor, Tensor, Tensor]:
     items = len(asked.t)
     grid, volume = (a.to(asked.t.device) for a in whole_group())
     everywhere = grid[:, None].expand(-1, items, 3, 3)
-    coarse = asked.log_density(everywhere[:, None])[:, 0] + volume[:, None]
-    modes = Modes.near(separate(grid, coarse, _STARTS, _APART), asked.log_density)
-    modes, real = _told_apart(modes, asked.log_density(modes.centre[None])[0])
+    height = asked.log_density(everywhere[:, None])[:, 0]
+    coarse = height + volume[:, None]
+    modes = Modes.near(peaks(height, _STARTS, _APART), asked.log_density)
+    modes, real = _told_apart(modes, asked.log_density)
     wide = modes.deviation[0].amin(-1) > _WIDE
     if wide.all():
         return everywhere, coarse, torch.zeros_like(asked.t)
@@ -269,10 +270,14 @@ def _nodes(asked: _Asked) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat([everywhere, fine]), logs, outside.masked_fill(wide, 0.0)
 
 
-def _told_apart(modes: Modes, height: Tensor) -> tuple[Modes, Tensor]:
-    """The modes of each item by falling mass, and which are no repetition and not negligible: ``(M,
-    B)`` bool. As many as the item with most needs."""
-    mass, order = (height + modes.deviation.log().sum(-1)).sort(0, descending=True)
+def _told_apart(modes: Modes, log_density: LogDensity) -> tuple[Modes, Tensor]:
+    """The modes of each item by falling mass, and which are modes indeed, no repetition and not
+    negligible: ``(M, B)`` bool. As many as the item with most needs."""
+    height = log_density(modes.centre[None])[0]
+    aside = torch.cat([torch.eye(3), -torch.eye(3)]).to(height)[:, None, None]
+    valley = (log_density(modes.moved(aside * modes.deviation)) > height).any(0)
+    mass = height + modes.deviation.log().sum(-1) + 2 * _NEGLIGIBLE * valley
+    mass, order = mass.sort(0, descending=True)
     at = order[..., None]
     modes = Modes(
         centre=modes.centre.gather(0, at[..., None].expand_as(modes.centre)),

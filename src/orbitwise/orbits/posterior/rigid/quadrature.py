@@ -70,17 +70,17 @@ class Modes:
         axes = torch.cat(
             [axes[..., :1] * torch.linalg.det(axes)[..., None, None], axes[..., 1:]], -1
         )
-        return Modes(self._moved(mean), axes, squares.sqrt())
+        return Modes(self.moved(mean), axes, squares.sqrt())
 
     def _reaches(self, reach: float) -> Tensor:
         most = self.deviation.new_tensor([_SWING, _SWING, math.pi])
         return torch.minimum(reach * self.deviation, most)
 
-    def _moved(self, local: Tensor) -> Tensor:
-        none = torch.zeros_like(local[..., 0])
-        swing = rotation_of(torch.stack([local[..., 0], local[..., 1], none], -1))
-        twist = rotation_of(torch.stack([none, none, local[..., 2]], -1))
-        return self.axes @ (swing @ twist) @ (self.axes.mT @ self.centre)
+    def moved(self, local: Tensor) -> Tensor:
+        """Rotations at ``(x, y, z): (Q, *S, 3)``; orthogonal to rounding whatever the axes are."""
+        along = self.axes * local[..., None, :]
+        swing = rotation_of(along[..., 0] + along[..., 1])
+        return swing @ rotation_of(along[..., 2]) @ self.centre
 
     def box(self, *, reach: float = _REACH, n: int = _NODES) -> tuple[Tensor, Tensor, Tensor]:
         """``n³`` nodes ``(Q, *S, 3, 3)`` at the middles of equal cells, their log Haar volumes
@@ -91,7 +91,7 @@ class Modes:
         local = unit * half
         tilt = torch.linalg.vector_norm(local[..., :2], dim=-1)
         volume = torch.sinc(tilt / math.pi).log() + (2 * half / n).log().sum(-1)
-        return self._moved(local), volume - math.log(8 * math.pi**2), local
+        return self.moved(local), volume - math.log(8 * math.pi**2), local
 
     def nearness(self, g: Tensor) -> Tensor:
         """How far rotations ``(Q, *S, 3, 3)`` are from the centres, as a log density with these
@@ -102,12 +102,19 @@ class Modes:
         return (g * pull).sum((-2, -1)) - stretch.sum(-1)
 
 
-def separate(grid: Tensor, log: Tensor, count: int, apart: float) -> Tensor:
-    """The best nodes that are ``apart`` (radians) from one another: ``grid: (Q, 3, 3)``, ``log: (Q,
-    B)`` -> ``(count, B, 3, 3)``."""
+def peaks(height: Tensor, count: int, apart: float) -> Tensor:
+    """The highest nodes of ``whole_group`` that no neighbour exceeds and that are ``apart``
+    (radians) from one another: ``height: (Q, B) -> (count, B, 3, 3)``; any node where there are
+    fewer."""
+    grid = whole_group()[0].to(height.device)
+    around = 2 * _LEVEL
+    table = height.mT.unflatten(-1, (around, _LEVEL, around))
+    edged = torch.nn.functional.pad(table[:, None], (1, 1, 0, 0, 1, 1), mode="circular")
+    highest = torch.nn.functional.max_pool3d(edged, 3, stride=1, padding=(0, 1, 0))[:, 0]
+    left = table.masked_fill(table < highest, -math.inf).flatten(1).mT
     found = []
     for _ in range(count):
-        found.append(grid[log.argmax(0)])
+        found.append(grid[left.argmax(0)])
         cosine = 0.5 * (torch.einsum("qij,bij->qb", grid, found[-1]) - 1)
-        log = log.masked_fill(cosine > math.cos(apart), -math.inf)
+        left = left.masked_fill(cosine > math.cos(apart), -math.inf)
     return torch.stack(found)
