@@ -72,6 +72,11 @@ def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     return torch.cat([rotation, translation[..., None]], -1)
 
 
+def rotation_angle(trace: Tensor) -> Tensor:
+    """Angles from 0 to π of rotation matrices by their trace, to 1e-8; shape of ``trace``."""
+    return 2 * torch.atan2((3 - trace).clamp_min(0).sqrt(), (1 + trace).clamp_min(0).sqrt())
+
+
 def rotation_vector(rotation: Tensor) -> Tensor:
     """Axis times angle (0 to π, radians) of rotation matrices, ``(*S, 3, 3) -> (*S, 3)``: the
     logarithm. Of a half turn either axis."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.se3 import rigid, rotation_of, rotation_vector
+from orbitwise.groups.se3 import rigid, rotation_angle, rotation_of
 from orbitwise.processes.gaussian import GaussianProcess, standard_normal
 from orbitwise.processes.times import refuse_outside
 
@@ -82,9 +82,7 @@ class FrameProcess:
     ) -> Tensor:
         """``log p_t(frames_t | frames)``, rotations relative to the Haar measure; ``(*B)``."""
         refuse_outside(t)
-        angle = torch.linalg.vector_norm(
-            rotation_vector(frames_t[..., :3].mT @ frames[..., :3]), dim=-1
-        )
+        angle = rotation_angle((frames_t[..., :3] * frames[..., :3]).sum((-2, -1)))
         each = self.turn_log_density(angle, t)
         turns = each.sum(-1) if mask is None else torch.where(mask, each, 0.0).sum(-1)
         return turns + self.translation.log_density(frames_t[..., 3], frames[..., 3], t, mask)
@@ -94,12 +92,15 @@ class FrameProcess:
         measure; same shape."""
         return log_igso3(angle, self.rotation_sigma(t)[..., None])
 
+    def turn_slope(self, angle: Tensor, t: Tensor) -> Tensor:
+        """Derivative of ``turn_log_density`` in the angle, per radian."""
+        return igso3_slope(angle, self.rotation_sigma(t)[..., None])
+
     def turn_score(self, turn: Tensor, t: Tensor) -> Tensor:
         """Score of noisy rotations that ``turn: (*S, *B, N, 3)``, a rotation vector in their own
-        frame, leads to the clean ones; per radian, same shape (FrameDiff, eq. 8)."""
+        frame, leads to the clean ones; per radian, same shape (FrameDiff, prop. 2)."""
         angle = torch.linalg.vector_norm(turn, dim=-1).clamp(_LEAST, _MOST)
-        slope = igso3_slope(angle, self.rotation_sigma(t)[..., None])
-        return -(slope / angle)[..., None] * turn
+        return -(self.turn_slope(angle, t) / angle)[..., None] * turn
 
 
 def log_igso3(angle: Tensor, sigma: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ Only traces of products with g are asked of the frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
-from orbitwise.groups.se3 import rotation_vector
+from orbitwise.groups.se3 import rotation_angle
 from orbitwise.orbits.posterior.rigid.quadrature import LogDensity, Modes, peaks, whole_group
 
 _WIDE = 0.25  # rad: where no axis is narrower the whole group is integrated at once
@@ -27,6 +27,8 @@ _SAME = -4.5  # a mode within 3 standard deviations of another one is that one
 _BEYOND = -18.0  # 6 standard deviations: where a box ends
 _NEGLIGIBLE = -36.0  # nodes of less of the largest weight are dropped
 _AT_ONCE = 1 << 19  # angles
+_SKEW = ((2, 1), (0, 2), (1, 0))  # entries whose differences are 2 sin(ω) times the axis
+_SINE = 1e-9
 
 
 class Origins(Protocol):
@@ -46,7 +48,7 @@ class FrameNoise(Protocol):
     @property
     def translation(self) -> Origins: ...
     def turn_log_density(self, angle: Tensor, t: Tensor) -> Tensor: ...
-    def turn_score(self, turn: Tensor, t: Tensor) -> Tensor: ...
+    def turn_slope(self, angle: Tensor, t: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -75,30 +77,37 @@ class FramePosterior:
         return (self.log_weights.exp()[..., None, None] * self.rotations).sum(0)
 
     @property
-    def mean_origins(self) -> Tensor:
-        """E[g T], ``(*B, N, 3)``: what a network of denoised origins regresses on."""
-        return self._real(self.frames[..., 3] @ self.mean_rotation.mT)
+    def mean(self) -> Tensor:
+        """E[g·frames], ``(*B, N, 3, 4)``: what a network of denoised origins and, by the matrix
+        entries, rotations regresses on."""
+        found = self.mean_rotation[..., None, :, :] @ self.frames
+        return (
+            found
+            if self.mask is None
+            else torch.where(self.mask[..., None, None], found, self.frames)
+        )
 
     @property
     def mean_turns(self) -> Tensor:
         """E[log(R_tᵀ g R)] in radians, ``(*B, N, 3)`` in the noisy frame of each residue: the mean
-        rotation vector from there to the clean one."""
-        return self._real(sum((weight * turn).sum(0) for weight, turn in self._turns()))
+        rotation vector from there to the clean one. The logarithm jumps at half turns: to 0.01 rad
+        only where those are likely; ``mean`` and the scores do not."""
+        return self._averaged(lambda angle: angle)
 
     @property
     def score_turns(self) -> Tensor:
         """Gradient of ``log_evidence`` in the rotations, ``(*B, N, 3)`` per radian in the noisy
         frame of each residue: ``R_t -> R_t exp(v)``."""
-        score = self.process.turn_score
-        return self._real(sum((w * score(turn, self.t)).sum(0) for w, turn in self._turns()))
+        return self._averaged(lambda angle: -self.process.turn_slope(angle, self.t))
 
     @property
     def score_origins(self) -> Tensor:
         """Gradient of ``log_evidence`` in the origins, ``(*B, N, 3)``."""
         origins = self.process.translation
         alpha, sigma = (a(self.t)[..., None, None] for a in (origins.alpha, origins.sigma))
-        away = alpha * self.mean_origins - self.frames_t[..., 3]
-        return self._real(origins.project(away, self.mask) / sigma**2)
+        clean = self.frames[..., 3] @ self.mean_rotation.mT
+        away = origins.project(alpha * clean - self.frames_t[..., 3], self.mask) / sigma**2
+        return away if self.mask is None else away * self.mask[..., None]
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Tensor:
         """``K`` of the nodes by their weights, ``(K, *B, 3, 3)``; between neighbours, 0.75 of a
@@ -109,17 +118,28 @@ class FramePosterior:
         nodes = self.rotations.reshape(len(self.rotations), -1, 3, 3)
         return nodes.gather(0, at[..., None, None].expand(-1, -1, 3, 3)).view(K, *batch, 3, 3)
 
-    def _turns(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Weights ``(q, *B, 1, 1)`` and ``log(R_tᵀ g R): (q, *B, N, 3)`` of some nodes at once."""
-        here, clean = self.frames_t[..., :3].mT, self.frames[..., :3]
-        some = max(1, _AT_ONCE // (9 * clean[..., 0, 0].numel()))
+    def _averaged(self, length: Callable[[Tensor], Tensor]) -> Tensor:
+        """Mean over g of ``length(ω)`` along the axis of ``R_tᵀ g R``, ω its angle; ``(*B, N,
+        3)``."""
+        batch, residues = self.log_weights.shape[1:], self.frames.shape[-3]
+        noisy, clean = (a[..., :3] for a in (self.frames_t, self.frames))
+        turned = noisy[..., :, None, :, None] * clean[..., None, :, None, :]  # entries ij per g_ab
+        skew = torch.stack([turned[..., i, j] - turned[..., j, i] for i, j in _SKEW], -1)
+        asked = torch.cat([turned.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None], skew], -1)
+        asked = asked.flatten(-3, -2).transpose(-3, -2).flatten(-2)  # (*B, 9, N 4)
+
+        total = torch.zeros_like(clean[..., 0])
+        some = max(1, _AT_ONCE // (4 * batch.numel() * residues))
         pairs = zip(self.log_weights.split(some), self.rotations.split(some), strict=True)
         for log_weight, g in pairs:
-            turn = rotation_vector(here @ g[..., None, :, :] @ clean)
-            yield log_weight.exp()[..., None, None], turn
-
-    def _real(self, x: Tensor) -> Tensor:
-        return x if self.mask is None else x * self.mask[..., None]
+            entries = torch.einsum("q...x,...xn->q...n", g.flatten(-2), asked)
+            entries = entries.unflatten(-1, (residues, 4))
+            angle = rotation_angle(entries[..., 0])
+            # at half turns both axes are as good, and cancel
+            share = length(angle) / (2 * torch.sin(angle)).clamp_min(_SINE)
+            part = (log_weight.exp()[..., None] * share)[..., None] * entries[..., 1:]
+            total = total + part.sum(0)
+        return total if self.mask is None else total * self.mask[..., None]
 
 
 def frame_posterior(
@@ -145,8 +165,8 @@ def frame_posterior(
     >>> t = torch.tensor(0.9, dtype=torch.float64)
     >>> frames_t = process.perturb(frames, t, generator=generator)
     >>> post = ow.frame_posterior(process, frames_t, frames, t)
-    >>> post.mean_origins.shape, post.score_turns.shape, bool(post.outside < 1e-6)
-    (torch.Size([5, 3]), torch.Size([5, 3]), True)
+    >>> post.mean.shape, post.score_turns.shape, bool(post.outside < 1e-6)
+    (torch.Size([5, 3, 4]), torch.Size([5, 3]), True)
     """
     with torch.no_grad():
         asked = _Asked.of(process, frames_t, frames, t, mask)
@@ -212,15 +232,15 @@ class _Asked:
             raise InputError("frames hold values that are not finite")
 
         origins = process.translation
+        at, around = (origins.project(a[..., 3], real) for a in (noisy, clean))
+        level = origins.log_density(at, around, times, real)
         alpha, sigma = origins.alpha(times), origins.sigma(times)
         if not (sigma > 0).all():
             raise InputError(
                 "frame_posterior: sigma(t) = 0 at some t, where there is no noise and no density;"
                 " keep t below 1"
             )
-        at, around = (origins.project(a[..., 3], real) for a in (noisy, clean))
         pull = (alpha / sigma**2)[..., None, None] * (at.mT @ around)
-        level = origins.log_density(at, around, times, real)
         return cls(
             process=process,
             frames_t=noisy,
@@ -241,8 +261,7 @@ class _Asked:
 
     def _log_density(self, g: Tensor) -> Tensor:
         trace = torch.einsum("qmbx,bxn->qmbn", g, self.turns)
-        angle = 2 * torch.atan2((3 - trace).clamp_min(0).sqrt(), (1 + trace).clamp_min(0).sqrt())
-        each = self.process.turn_log_density(angle, self.t)
+        each = self.process.turn_log_density(rotation_angle(trace), self.t)
         each = each if self.mask is None else torch.where(self.mask, each, 0.0)
         return each.sum(-1) + torch.einsum("qmbx,bx->qmb", g, self.pull) + self.level
 
