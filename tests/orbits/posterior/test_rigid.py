@@ -54,7 +54,7 @@ def brute(process, noisy, frames, t, level):
     return evidence, torch.einsum("qb,qij->bij", weight, g), turn
 
 
-@pytest.mark.parametrize(("time", "level"), [(0.05, 16), (0.6, 16), (0.8, 24), (0.9, 24)])
+@pytest.mark.parametrize(("time", "level"), [(0.05, 16), (0.6, 16), (0.8, 24), (0.9, 30)])
 @pytest.mark.parametrize(("residues", "straight"), [(2, True), (4, False)])
 def test_a_fine_grid_finds_the_same(residues, straight, time, level):
     frames, noisy, t = case(2, residues, time, seed=residues, straight=straight)
@@ -124,8 +124,7 @@ DIAGONALS = [[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]
 FOUR = torch.diag_embed(torch.tensor(DIAGONALS, dtype=torch.float64))  # eight rotations between
 
 
-@pytest.mark.parametrize("sigma", [0.25, 0.3])
-@pytest.mark.parametrize("apart", [0.9, 0.97, 1.0])
+@pytest.mark.parametrize(("apart", "sigma"), [(0.9, 0.3), (0.97, 0.25), (0.97, 0.3), (1.0, 0.3)])
 def test_two_modes(apart, sigma):
     half = torch.tensor([[0.0, 0, 0], [0, 0, apart * math.pi]], dtype=torch.float64)
     process, noisy, frames, t = split_frames(rotation_of(half), sigma)
@@ -149,11 +148,11 @@ def test_eight_modes_and_what_is_said_where_fewer_are_looked_for(monkeypatch):
     torch.testing.assert_close(half.log_evidence, evidence - math.log(2), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("time", [0.3, 0.85, 0.97])
+@pytest.mark.parametrize("time", [0.3, 0.97])
 def test_turning_the_noisy_frames_turns_the_posterior(time):
-    frames, noisy, t = case(4, 5, time, seed=1)
+    frames, noisy, t = case(2, 5, time, seed=1)
     gen = torch.Generator().manual_seed(9)
-    h, k = ow.SE3().sample((2, 4), generator=gen, dtype=torch.float64)
+    h, k = ow.SE3().sample((2, 2), generator=gen, dtype=torch.float64)
     there = ow.frame_posterior(PROCESS, ow.SE3().act(h, noisy), ow.SE3().act(k, frames), t)
     here = ow.frame_posterior(PROCESS, noisy, frames, t)
     h = h[..., :3]
@@ -166,7 +165,7 @@ def test_turning_the_noisy_frames_turns_the_posterior(time):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("time", [0.3, 0.85, 0.97])
+@pytest.mark.parametrize("time", [0.3, 0.97])
 def test_scores_are_the_gradient_of_the_log_evidence(time):
     frames, noisy, t = case(1, 3, time, seed=2)
     post = ow.frame_posterior(PROCESS, noisy, frames, t)
@@ -190,7 +189,7 @@ def test_the_mean_is_what_a_network_would_learn():
     what no function of the noisy frames can know."""
     frames, _, _ = case(1, 3, 0.8, seed=3)
     gen = torch.Generator().manual_seed(4)
-    count = 200
+    count = 50
     g = ow.SE3().sample((count,), generator=gen, dtype=torch.float64)
     turned = ow.SE3().act(g, frames.expand(count, -1, -1, -1))
     t = torch.full((count,), 0.8, dtype=torch.float64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -26,6 +26,7 @@ _STARTS, _APART = 8, 0.4  # modes looked for; rad between their first guesses
 _SAME = -4.5  # a mode within 3 standard deviations of another one is that one
 _BEYOND = -18.0  # 6 standard deviations: where a box ends
 _NEGLIGIBLE = -36.0  # nodes of less of the largest weight are dropped
+_ITEMS = 4  # at once: those that need few modes do not wait for one that needs many
 _AT_ONCE = 1 << 19  # angles
 _SKEW = ((2, 1), (0, 2), (1, 0))  # entries whose differences are 2 sin(ω) times the axis
 _SINE = 1e-9
@@ -170,17 +171,16 @@ def frame_posterior(
     """
     with torch.no_grad():
         asked = _Asked.of(process, frames_t, frames, t, mask)
-        rotations, logs, outside = _nodes(asked)
-
-        # what weighs nothing is not carried along
-        kept = int((logs > logs.amax(0) + _NEGLIGIBLE).sum(0).max())
-        logs, best = logs.topk(kept, dim=0)
-        rotations = rotations.gather(0, best[..., None, None].expand(-1, -1, 3, 3))
+        found = [_kept(*_nodes(part)) for part in asked.split(_ITEMS)]
+        most = max(len(logs) for _, logs, _ in found)
+        logs = torch.cat([_lengthened(logs, most, -math.inf) for _, logs, _ in found], 1)
+        rotations = torch.cat([_lengthened(g, most, 0.0) for g, _, _ in found], 1)
+        outside = torch.cat([share for _, _, share in found])
         evidence = logs.logsumexp(0)
         batch = asked.batch
         return FramePosterior(
-            rotations=rotations.view(kept, *batch, 3, 3),
-            log_weights=(logs - evidence).view(kept, *batch),
+            rotations=rotations.view(most, *batch, 3, 3),
+            log_weights=(logs - evidence).view(most, *batch),
             log_evidence=evidence.view(batch),
             outside=outside.view(batch),
             process=process,
@@ -253,6 +253,13 @@ class _Asked:
             level=level - pull.diagonal(dim1=-2, dim2=-1).sum(-1),
         )
 
+    def split(self, items: int) -> list[_Asked]:
+        """Some items at a time."""
+        cut = [slice(k, k + items) for k in range(0, len(self.t), items)]
+        names = ("frames_t", "frames", "t", "mask", "turns", "pull", "level")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return [replace(self, **{name: a[part] for name, a in given.items()}) for part in cut]
+
     def log_density(self, g: Tensor) -> Tensor:
         """``(Q, M, B, 3, 3) -> (Q, M, B)``, for M modes of each item."""
         items, _, residues = self.turns.shape
@@ -280,13 +287,24 @@ def _nodes(asked: _Asked) -> tuple[Tensor, Tensor, Tensor]:
         return everywhere, coarse, torch.zeros_like(asked.t)
 
     fine, logs = _around(modes, real, asked)
-    near = modes.nearness(everywhere[:, None]).masked_fill(~real, -math.inf).amax(1)
+    near = modes.nearness(everywhere).masked_fill(~real, -math.inf).amax(1)
     missed = torch.where(near < _BEYOND, coarse, -math.inf).logsumexp(0)
     outside = (missed - torch.logaddexp(missed, logs.logsumexp(0))).exp()
 
     # one list for both kinds of items
     logs = torch.cat([coarse.masked_fill(~wide, -math.inf), logs.masked_fill(wide, -math.inf)])
     return torch.cat([everywhere, fine]), logs, outside.masked_fill(wide, 0.0)
+
+
+def _kept(rotations: Tensor, logs: Tensor, outside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The nodes without those that weigh nothing, by falling weight."""
+    count = int((logs > logs.amax(0) + _NEGLIGIBLE).sum(0).max())
+    logs, best = logs.topk(count, dim=0)
+    return rotations.gather(0, best[..., None, None].expand(-1, -1, 3, 3)), logs, outside
+
+
+def _lengthened(x: Tensor, length: int, value: float) -> Tensor:
+    return torch.cat([x, x.new_full((length - len(x), *x.shape[1:]), value)])
 
 
 def _told_apart(modes: Modes, log_density: LogDensity) -> tuple[Modes, Tensor]:
@@ -303,7 +321,7 @@ def _told_apart(modes: Modes, log_density: LogDensity) -> tuple[Modes, Tensor]:
         axes=modes.axes.gather(0, at[..., None].expand_as(modes.axes)),
         deviation=modes.deviation.gather(0, at.expand_as(modes.deviation)),
     )
-    like = modes.nearness(modes.centre[:, None]) > _SAME  # (mode, earlier mode, B)
+    like = modes.nearness(modes.centre) > _SAME  # (mode, earlier mode, B)
     earlier = torch.ones_like(like[..., 0]).tril(-1)[..., None]
     real = ~(like & earlier).any(1) & (mass > mass[0] + _NEGLIGIBLE)
     needed = int(real.any(1).nonzero().max()) + 1
@@ -318,7 +336,7 @@ def _around(modes: Modes, real: Tensor, asked: _Asked) -> tuple[Tensor, Tensor]:
     around all of them: smooth, and 1 in total.
     """
     nodes, volume, _ = modes.box()
-    to_each = torch.stack([modes.nearness(g[:, None]) for g in nodes.unbind(1)], 1)
+    to_each = torch.stack([modes.nearness(g) for g in nodes.unbind(1)], 1)
     to_each = (to_each - modes.deviation.log().sum(-1)).masked_fill(~real, -math.inf)
     own = to_each.log_softmax(2).diagonal(dim1=1, dim2=2).mT
     return nodes.flatten(0, 1), (asked.log_density(nodes) + volume + own).flatten(0, 1)

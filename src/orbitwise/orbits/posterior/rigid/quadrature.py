@@ -94,12 +94,13 @@ class Modes:
         return self.moved(local), volume - math.log(8 * math.pi**2), local
 
     def nearness(self, g: Tensor) -> Tensor:
-        """How far rotations ``(Q, *S, 3, 3)`` are from the centres, as a log density with these
-        standard deviations: 0 at the centre, ``-k²/2`` at k of them; ``(Q, *S)``."""
+        """How far rotations ``(Q, B, 3, 3)`` are from the centres ``(M, B, 3, 3)``, as a log
+        density with these standard deviations: 0 there, ``-k²/2`` at k of them; ``(Q, M, B)``."""
         precise = self.deviation**-2
         stretch = 0.5 * precise.sum(-1, keepdim=True) - precise  # tr(D R) falls by these precisions
         pull = self.axes @ (stretch[..., None] * self.axes.mT) @ self.centre
-        return (g * pull).sum((-2, -1)) - stretch.sum(-1)
+        rise = torch.einsum("qbx,mbx->qmb", g.flatten(-2), pull.flatten(-2))
+        return rise - stretch.sum(-1)
 
 
 def peaks(height: Tensor, count: int, apart: float) -> Tensor:
