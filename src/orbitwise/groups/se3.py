@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from orbitwise.errors import InputError
 from orbitwise.groups.base import Device, Group, Kind, turned
 from orbitwise.groups.so3 import SO3
 
@@ -16,7 +17,7 @@ class SE3(Group):
     """Rotations and translations of frames. Elements ``(*S, 3, 4)`` and frames ``(*B, N, 3, 4)``
     are both ``[R | T]``: a rotation matrix and an origin, as a rigid motion ``x -> R x + T``. An
     element moves a frame by ``[g R | g T + s]``; with ``kind="vector"``, velocities of frames, it
-    turns the columns and does not move them.
+    turns the columns and does not move them. Raises ``InputError`` for other shapes.
 
     The translations have no normalised Haar measure: ``sample`` draws Haar rotations about the
     origin. Frames whose origins have zero mean need no more.
@@ -51,13 +52,15 @@ class SE3(Group):
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         moved = _turned_columns(g, h)
-        return rigid(moved[..., :3], moved[..., 3] + g[..., 3])
+        return rigid(moved[..., :3], moved[..., 3] + g[..., 3].to(h.dtype))
 
     def inverse(self, g: Tensor) -> Tensor:
         back = g[..., :3].mT
         return rigid(back, -_turned_columns(back, g[..., 3:])[..., 0])
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
+        if x.shape[-2:] != (3, 4):
+            raise InputError(f"frames are [R | T] of shape (*B, N, 3, 4), not {tuple(x.shape)}")
         each = g[..., None, :, :]
         moved = _turned_columns(each, x) if kind == "vector" else self.compose(each, x)
         return moved if mask is None else torch.where(mask[..., None, None], moved, x)
@@ -103,10 +106,10 @@ def rotation_vector(rotation: Tensor) -> Tensor:
 def rotation_of(vector: Tensor) -> Tensor:
     """Rotation matrices of axis times angle, ``(*S, 3) -> (*S, 3, 3)``: the exponential
     (Rodrigues)."""
-    angle = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
+    angle: Tensor = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
     one = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    first, second = torch.sinc(angle / math.pi), 0.5 * torch.sinc(angle / (2 * math.pi)) ** 2
-    return one + first * cross + second * (cross @ cross)
+    first, half = torch.sinc(angle / math.pi), torch.sinc(angle / (2 * math.pi))
+    return one + first * cross + 0.5 * half.square() * (cross @ cross)

@@ -99,7 +99,7 @@ class FrameProcess:
     def turn_score(self, turn: Tensor, t: Tensor) -> Tensor:
         """Score of noisy rotations that ``turn: (*S, *B, N, 3)``, a rotation vector in their own
         frame, leads to the clean ones; per radian, same shape (FrameDiff, prop. 2)."""
-        angle = torch.linalg.vector_norm(turn, dim=-1).clamp(_LEAST, _MOST)
+        angle: Tensor = torch.linalg.vector_norm(turn, dim=-1).clamp(_LEAST, _MOST)
         return -(self.turn_slope(angle, t) / angle)[..., None] * turn
 
 

@@ -60,6 +60,15 @@ class FramePosterior:
     ``log_evidence: (*B)``: log of the integral over the Haar measure. ``outside: (*B)``: the share
     of the mass that a coarse grid over the whole group finds beyond the nodes; where it is not far
     below 1 there are more modes than were looked for, and the posterior is that over some of them.
+    >>> import torch
+    >>> import orbitwise as ow
+    >>> frames = torch.eye(3, 4).expand(4, 3, 4)
+    >>> process = ow.FrameProcess(ow.GaussianProcess.flow(zero_com=True))
+    >>> post = ow.frame_posterior(process, frames, frames, 0.9)
+    >>> post.mean[0].diagonal().round(decimals=3).tolist()  # shrunk: g is not known
+    [0.967, 0.967, 0.967]
+    >>> post.sample(5).shape
+    torch.Size([5, 3, 3])
     """
 
     rotations: Tensor
