@@ -106,10 +106,11 @@ def rotation_vector(rotation: Tensor) -> Tensor:
 def rotation_of(vector: Tensor) -> Tensor:
     """Rotation matrices of axis times angle, ``(*S, 3) -> (*S, 3, 3)``: the exponential
     (Rodrigues)."""
-    angle: Tensor = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
+    angle = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
     x, y, z = vector.unbind(-1)
     zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    rows = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1)
+    cross = rows.view(*rows.shape[:-1], 3, 3)
     one = torch.eye(3, dtype=vector.dtype, device=vector.device)
     first, half = torch.sinc(angle / math.pi), torch.sinc(angle / (2 * math.pi))
     return one + first * cross + 0.5 * half.square() * (cross @ cross)

@@ -105,8 +105,8 @@ class Modes:
 
 def peaks(height: Tensor, count: int, apart: float) -> Tensor:
     """The highest nodes of ``whole_group`` that no neighbour exceeds and that are ``apart``
-    (radians) from one another: ``height: (Q, B) -> (count, B, 3, 3)``; any node where there are
-    fewer."""
+    (radians) from one another: ``height: (Q, B) -> (count, B, 3, 3)``, or as many as the item with
+    most has; any node where there are fewer."""
     grid = whole_group()[0].to(height.device)
     around = 2 * _LEVEL
     table = height.mT.unflatten(-1, (around, _LEVEL, around))
@@ -118,4 +118,6 @@ def peaks(height: Tensor, count: int, apart: float) -> Tensor:
         found.append(grid[left.argmax(0)])
         cosine = 0.5 * (torch.einsum("qij,bij->qb", grid, found[-1]) - 1)
         left = left.masked_fill(cosine > math.cos(apart), -math.inf)
+        if not left.isfinite().any():
+            break
     return torch.stack(found)
