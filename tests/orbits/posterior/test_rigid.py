@@ -93,6 +93,28 @@ def test_random_rotations_near_the_mode_find_the_same_at_small_noise(time):
     assert ((post.mean_rotation - mean).abs() < 5 * error.max() * width.max()).all()
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.1, 0.3, 0.7, 1.5])
+def test_one_frame_has_a_closed_form(sigma):
+    """The kernel integrates to 1 and has the mean ``exp(-σ²)`` around its middle."""
+    process, noisy, frames, t = split_frames(rotation_of(torch.ones(1, 3).double()), sigma)
+    post = ow.frame_posterior(process, noisy, frames, t)
+    middle = (noisy[..., :3] @ frames[..., :3].mT)[:, 0]
+    expected = math.exp(-(sigma**2)) * middle
+    torch.testing.assert_close(post.log_evidence, torch.zeros(1).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(post.mean_rotation, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [0.05, 0.5, 0.9, 0.99, 0.999])
+def test_where_rotations_say_nothing_it_is_the_matrix_fisher_law(time):
+    process = ow.FrameProcess(PROCESS.translation, sigma_min=4.0, sigma_max=4.0)
+    frames, noisy, t = case(4, 5, time, seed=8, process=process)
+    post = ow.frame_posterior(process, noisy, frames, t)
+    known = ow.orbit_posterior(ow.SO3(), process.translation, frames[..., 3], noisy[..., 3], t)
+    torch.testing.assert_close(post.log_evidence, known.log_evidence, rtol=0, atol=1e-5)
+    torch.testing.assert_close(post.mean[..., 3], known.mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(post.score_origins, known.score, rtol=1e-4, atol=1e-4)
+
+
 def draws(pole, width, gen, noisy, frames, t, count):
     v = width * torch.randn(count, *width.shape, generator=gen, dtype=width.dtype)
     log_drawn = -0.5 * ((v / width) ** 2).sum(-1) - (width * (2 * math.pi) ** 0.5).log().sum(-1)
