@@ -238,14 +238,19 @@ def test_padding_changes_nothing_and_batches_may_have_any_shape(time):
     padded = ow.frame_posterior(
         PROCESS, *(a.view(2, 2, 5, 3, 4) for a in (noisy, frames)), t.view(2, 2), mask.view(2, 2, 5)
     )
-    for name in ("mean_turns", "score_origins", "score_turns"):
+    for name in ("mean", "mean_turns", "score_origins", "score_turns"):
         found = getattr(padded, name).flatten(0, 1)
         torch.testing.assert_close(found[:, :4], getattr(alone, name), rtol=1e-7, atol=1e-7)
         assert (found[:, 4] == 0).all()
-    torch.testing.assert_close(padded.mean.flatten(0, 1)[:, :4], alone.mean)
     torch.testing.assert_close(padded.log_evidence.flatten(), alone.log_evidence)
     single = ow.frame_posterior(PROCESS, noisy[0, :4], frames[0, :4], time)
     torch.testing.assert_close(single.log_evidence, alone.log_evidence[0])
+    short = ow.frame_posterior(PROCESS, noisy[0, :4].float(), frames[0, :4].float(), time)
+    for name in ("mean", "mean_turns", "score_origins", "score_turns"):
+        assert getattr(short, name).dtype == torch.float32
+        torch.testing.assert_close(
+            getattr(short, name).double(), getattr(single, name), rtol=1e-3, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize("time", [0.3, 0.95])

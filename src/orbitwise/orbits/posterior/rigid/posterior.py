@@ -56,7 +56,8 @@ class FrameNoise(Protocol):
 class FramePosterior:
     """``p(g | frames_t, frames)`` of one batch, g the rotation that all frames share.
 
-    ``rotations: (Q, *B, 3, 3)`` with ``log_weights: (Q, *B)`` (sum of exp = 1): the nodes.
+    ``rotations: (Q, *B, 3, 3)`` with ``log_weights: (Q, *B)`` (sum of exp = 1): the nodes, in
+    float64; means and scores are in the dtype of ``frames_t`` and 0 on padded rows.
     ``log_evidence: (*B)``: log of the integral over the Haar measure. ``outside: (*B)``: the share
     of the mass that a coarse grid over the whole group finds beyond the nodes; where it is not far
     below 1 there are more modes than were looked for, and the posterior is that over some of them.
@@ -65,7 +66,7 @@ class FramePosterior:
     >>> frames = torch.eye(3, 4).expand(4, 3, 4)
     >>> process = ow.FrameProcess(ow.GaussianProcess.flow(zero_com=True))
     >>> post = ow.frame_posterior(process, frames, frames, 0.9)
-    >>> post.mean[0].diagonal().round(decimals=3).tolist()  # shrunk: g is not known
+    >>> [round(a, 3) for a in post.mean[0].diagonal().tolist()]  # shrunk: g is not known
     [0.967, 0.967, 0.967]
     >>> post.sample(5).shape
     torch.Size([5, 3, 3])
@@ -80,6 +81,7 @@ class FramePosterior:
     frames: Tensor
     t: Tensor
     mask: Tensor | None
+    dtype: torch.dtype
 
     @property
     def mean_rotation(self) -> Tensor:
@@ -90,12 +92,7 @@ class FramePosterior:
     def mean(self) -> Tensor:
         """E[g·frames], ``(*B, N, 3, 4)``: what a network of denoised origins and, by the matrix
         entries, rotations regresses on."""
-        found = self.mean_rotation[..., None, :, :] @ self.frames
-        return (
-            found
-            if self.mask is None
-            else torch.where(self.mask[..., None, None], found, self.frames)
-        )
+        return self._handed_out(self.mean_rotation[..., None, :, :] @ self.frames)
 
     @property
     def mean_turns(self) -> Tensor:
@@ -116,8 +113,8 @@ class FramePosterior:
         origins = self.process.translation
         alpha, sigma = (a(self.t)[..., None, None] for a in (origins.alpha, origins.sigma))
         clean = self.frames[..., 3] @ self.mean_rotation.mT
-        away = origins.project(alpha * clean - self.frames_t[..., 3], self.mask) / sigma**2
-        return away if self.mask is None else away * self.mask[..., None]
+        away = origins.project(alpha * clean - self.frames_t[..., 3], self.mask)
+        return self._handed_out(away / sigma**2)
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Tensor:
         """``K`` of the nodes by their weights, ``(K, *B, 3, 3)``; between neighbours, 0.75 of a
@@ -149,7 +146,13 @@ class FramePosterior:
             share = length(angle) / (2 * torch.sin(angle)).clamp_min(_SINE)
             part = (log_weight.exp()[..., None] * share)[..., None] * entries[..., 1:]
             total = total + part.sum(0)
-        return total if self.mask is None else total * self.mask[..., None]
+        return self._handed_out(total)
+
+    def _handed_out(self, x: Tensor) -> Tensor:
+        """0 on padded rows, in the dtype of the frames."""
+        if self.mask is not None:
+            x = x * self.mask.view(*self.mask.shape, *[1] * (x.ndim - self.mask.ndim))
+        return x.to(self.dtype)
 
 
 def frame_posterior(
@@ -162,8 +165,8 @@ def frame_posterior(
     """The exact posterior of the rotation that frames ``[R | T]: (*B, N, 3, 4)`` share, given noisy
     ones: ``frames_t ~ process`` around ``g·frames``; ``t: (*B)`` or one number, ``mask: (*B, N)``.
 
-    To about 1e-7 where ``outside`` is as small. In float64; costs 20,000 to 40,000 densities of
-    each item, whatever the noise; constants to autograd. Raises ``InputError`` for shapes that do
+    To about 1e-7 where ``outside`` is as small. Works in float64; costs 10,000 to 50,000 densities
+    of each item, whatever the noise; constants to autograd. Raises ``InputError`` for shapes that do
     not fit, values that are not finite and times at which there is no noise.
     >>> import torch
     >>> import orbitwise as ow
@@ -197,6 +200,7 @@ def frame_posterior(
             frames=asked.frames.view(*batch, -1, 3, 4),
             t=asked.t.view(batch),
             mask=mask,
+            dtype=frames_t.dtype,
         )
 
 
