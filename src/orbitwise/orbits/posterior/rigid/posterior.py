@@ -165,9 +165,10 @@ def frame_posterior(
     """The exact posterior of the rotation that frames ``[R | T]: (*B, N, 3, 4)`` share, given noisy
     ones: ``frames_t ~ process`` around ``g·frames``; ``t: (*B)`` or one number, ``mask: (*B, N)``.
 
-    To about 1e-7 where ``outside`` is as small. Works in float64; costs 10,000 to 50,000 densities
-    of each item, whatever the noise; constants to autograd. Raises ``InputError`` for shapes that do
-    not fit, values that are not finite and times at which there is no noise.
+    To about 1e-7 where ``outside`` is as small. Works in float64; costs 9,000 to 15,000 densities
+    of each item, whatever the noise, and 4,100 more for each further mode; constants to autograd.
+    Raises ``InputError`` for shapes that do not fit, values that are not finite and times at which
+    there is no noise.
     >>> import torch
     >>> import orbitwise as ow
     >>> generator = torch.Generator().manual_seed(0)
