@@ -17,6 +17,7 @@ from orbitwise.orbits.posterior import (  # noqa: F401
     dispatch,
     finite,
     permutations,
+    renamed_rotations,
     rotations,
     snis,
     sums,

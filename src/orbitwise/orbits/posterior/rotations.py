@@ -18,12 +18,18 @@ from orbitwise.orbits.posterior.result import OrbitPosterior
 def parameter(question: Question) -> tuple[Tensor, Tensor]:
     """``F, base`` of ``log p_t(x_t | R·x1) = base + tr(Fᵀ R)``: ``F = (alpha/sigma²) Σ_i x_{t,i}
     x_{1,i}ᵀ``, ``(*L, *B, 3, 3)``, and ``base: (*L, *B)``."""
+    scale, base = scale_and_base(question)
+    return scale[..., None, None] * (question.xt.mT @ question.x1), base
+
+
+def scale_and_base(question: Question) -> tuple[Tensor, Tensor]:
+    """``alpha/sigma²``, ``(*B)``, and ``base`` of ``parameter``, which permutations of points leave
+    as it is."""
     noise, x1, xt = question.gaussian, question.x1, question.xt
     if xt.shape[-1] != 3:
         raise InputError(f"SO3 and O3 act on points in 3 dimensions, these have {xt.shape[-1]}")
-    F = (noise.alpha / noise.variance)[..., None, None] * (xt.mT @ x1)
     square = xt.square().sum((-2, -1)) + noise.alpha.square() * x1.square().sum((-2, -1))
-    return F, noise.log_norm - 0.5 * square / noise.variance
+    return noise.alpha / noise.variance, noise.log_norm - 0.5 * square / noise.variance
 
 
 def turn(rotation: Tensor, x: Tensor) -> Tensor:
