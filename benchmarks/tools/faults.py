@@ -107,13 +107,14 @@ def molecules(path: Path) -> str:
 
 def leaks(path: Path) -> str:
     """Two files as one set: whether a molecule stands in two splits."""
-    from orbitwise.molecules.files.sets import flat_smiles, read_conformer_sets
+    from orbitwise.molecules.files.sets import read_conformer_sets
+    from orbitwise.molecules.identity import identity
 
     other = path.with_name("sdf_split_leak_b_atom_maps.sdf")
     found = read_conformer_sets([path, other])
     splits: dict[str, set[str]] = {}
     for m in found.molecules:
-        splits.setdefault(flat_smiles(m.mol), set()).add(m.split)
+        splits.setdefault(identity(m.mol, exact=False), set()).add(m.split)
     shared = sum(len(names) > 1 for names in splits.values())
     return f"{len(found)} molecules, {shared} in two splits"
 

@@ -24,6 +24,7 @@ from orbitwise.molecules.files.physical import (
     likely_unit,
 )
 from orbitwise.molecules.files.reasons import rdkit_reason
+from orbitwise.molecules.identity import without_maps
 
 _COMPLETE = "add all of them, or give a SMILES or an SDF with bonds"
 
@@ -80,9 +81,7 @@ def _sdf_smiles(block: list[str]) -> str:
         check_geometry(mol, positions)
         with captured_rdkit_log():
             mol = with_stereo_of(mol, positions)
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)  # a mapped copy is the same molecule
-    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+    return Chem.MolToSmiles(Chem.RemoveHs(without_maps(mol)))
 
 
 def xyz_entries(path: Path, charge: int | None = None) -> Iterator[Entry]:

@@ -28,6 +28,7 @@ from orbitwise.molecules.files.physical import (
     likely_unit,
 )
 from orbitwise.molecules.files.reasons import rdkit_reason
+from orbitwise.molecules.identity import identity_in_order
 
 
 @dataclass(frozen=True)
@@ -150,21 +151,10 @@ def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Fram
 def _group(frames: list[Frame]) -> list[list[Frame]]:
     groups: dict[tuple, list[Frame]] = {}
     for frame in frames:
-        bonds = _identity(frame.mol) if isinstance(frame, _Record) else ()
-        groups.setdefault((*frame.species.tolist(), *bonds), []).append(frame)
+        own = isinstance(frame, _Record)
+        key = identity_in_order(frame.mol) if own else tuple(frame.species.tolist())
+        groups.setdefault(key, []).append(frame)
     return list(groups.values())
-
-
-def _identity(mol: Chem.Mol) -> tuple[int, ...]:
-    """Beside the elements: who is bonded to whom, isotopes, total charge and open shells. Where a
-    charge is drawn does not count: resonance forms are one molecule."""
-    atoms = list(mol.GetAtoms())
-    return (
-        *Chem.GetAdjacencyMatrix(mol).ravel().tolist(),
-        *(atom.GetIsotope() for atom in atoms),
-        sum(atom.GetFormalCharge() for atom in atoms),
-        sum(atom.GetNumRadicalElectrons() for atom in atoms),
-    )
 
 
 def _formula(frame: Frame) -> str:
