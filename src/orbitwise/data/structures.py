@@ -94,6 +94,18 @@ def available(structures: Sequence[Structure]) -> tuple[str, ...]:
     return tuple(name for name in OUTPUTS if all(getattr(s, name) is not None for s in structures))
 
 
+def notes_of(name: str, structures: Iterable[Structure]) -> tuple[str, ...]:
+    """What the file ``name`` holds and nothing here reads, though it looks like reference
+    values."""
+    unused = dict.fromkeys(entry for s in structures for entry in s.unused)
+    if not unused:
+        return ()
+    return (
+        f"{name}: {', '.join(unused)} are not used; call them energy (eV), forces (eV/Å)"
+        " or stress (eV/Å³) where they are the reference values",
+    )
+
+
 def _structure(atoms: Atoms, where: str) -> Structure:
     periodic = np.asarray(atoms.pbc, dtype=bool)
     cell = np.asarray(atoms.cell.array, dtype=np.float64)
@@ -102,7 +114,7 @@ def _structure(atoms: Atoms, where: str) -> Structure:
     positions = atoms.positions.astype(np.float64)
     try:
         found = _values(atoms)
-        check_distances(positions, cell=cell if periodic.all() else None)
+        check_distances(positions, cell=cell if periodic.all() else None, species=atoms.numbers)
         if np.shape(found["forces"]) == (len(atoms), 3):
             check_forces(np.asarray(found["forces"]))
     except InputError as error:

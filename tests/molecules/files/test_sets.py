@@ -115,11 +115,13 @@ def nan_in_second(x):
         ({"bonds": None}, "has no bonds"),
         ({"positions": None}, r"has no positions"),
         ({"positions": lambda x: x[:-1]}, "the offsets of the positions give"),
+        ({"positions": lambda x: x / 10}, r"record 1 .*are the coordinates in nm\?"),
+        ({"positions": lambda x: x * 100}, r"record 1 .*are the coordinates in pm\?"),
         (
             {"positions": nan_in_second},
             r"record 2 \(C\[C@H\]\(F\)Cl\): a coordinate of conformer 1 is not a finite",
         ),
-        ({"positions": lambda x: x * 0}, "record 1 .*lie 0.00 Å apart"),
+        ({"positions": lambda x: x * 0}, "record 1 .*lie 0.000 Å apart"),
         ({"positions": lambda x: x * 6}, "record 1 .*the bond .* is .* Å long"),
         (
             {"atomic_numbers": lambda z: np.where(np.arange(len(z)) == 1, 0, z)},

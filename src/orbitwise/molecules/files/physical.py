@@ -9,7 +9,11 @@ import numpy as np
 from rdkit import Chem
 
 from orbitwise.data.extxyz import is_number
-from orbitwise.data.physical import NEAREST, check_coordinates, unit_guess
+from orbitwise.data.physical import (
+    check_coordinates,
+    check_distances,
+    unit_guess,
+)
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 
@@ -49,7 +53,8 @@ def check_geometry(mol: Chem.Mol, positions: np.ndarray) -> None:
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     if len(ends):
         i, j = ends.T
-        radii = covalent_radii(species)
+        table = Chem.GetPeriodicTable()
+        radii = np.array([table.GetRcovalent(int(z)) for z in species])
         length = np.linalg.norm(positions[i] - positions[j], axis=-1)
         ratio = length / (radii[i] + radii[j])
         if ratio[worst := int(ratio.argmax())] > LONGEST:
@@ -57,44 +62,7 @@ def check_geometry(mol: Chem.Mol, positions: np.ndarray) -> None:
                 f"the bond {i[worst] + 1}-{j[worst] + 1} is {length[worst]:.4g} Å"
                 f" long{unit_guess(float(np.median(ratio)))}"
             )
-    check_apart(species, positions)
-
-
-def check_apart(species: np.ndarray, positions: np.ndarray, nearest: float = NEAREST) -> None:
-    """Raise ``InputError`` where two of ``positions: (N, 3)`` in Å lie nearer than ``nearest``,
-    with the unit that ``likely_unit`` finds."""
-    check_coordinates(positions)
-    if len(positions) < 2:
-        return
-    distance = _distances(positions)
-    if distance.min() < nearest:
-        a, b = np.unravel_index(distance.argmin(), distance.shape)
-        hint = likely_unit(species, positions)
-        if not hint and np.median(distance.min(0)) < nearest:
-            hint = "; are the coordinates in Å?"
-        raise InputError(f"atoms {a + 1} and {b + 1} lie {distance.min():.3f} Å apart{hint}")
-
-
-def likely_unit(species: np.ndarray, positions: np.ndarray) -> str:
-    """``unit_guess`` of atoms whose bonds are not known: every atom's nearest neighbour is taken
-    for bonded to it."""
-    if len(positions) < 2:
-        return ""
-    distance, radii = _distances(positions), covalent_radii(species)
-    ratio = (distance / (radii[:, None] + radii[None])).min(0)
-    return unit_guess(float(np.median(ratio)))
-
-
-def covalent_radii(species: np.ndarray) -> np.ndarray:
-    """RDKit's radii ``(N,)`` in Å of atomic numbers ``(N,)``."""
-    table = Chem.GetPeriodicTable()
-    return np.array([table.GetRcovalent(int(z)) for z in species])
-
-
-def _distances(positions: np.ndarray) -> np.ndarray:
-    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    distance[np.diag_indices(len(positions))] = np.inf
-    return distance
+    check_distances(positions, species=species)
 
 
 def is_organic(mol: Chem.Mol) -> bool:

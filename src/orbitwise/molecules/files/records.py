@@ -12,6 +12,7 @@ from rdkit import Chem
 
 from orbitwise.data.extxyz import each_frame
 from orbitwise.data.lines import lines_of
+from orbitwise.data.physical import likely_unit
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log, with_stereo_of
@@ -21,7 +22,6 @@ from orbitwise.molecules.files.physical import (
     charge_that_fits,
     check_geometry,
     check_orders,
-    likely_unit,
 )
 from orbitwise.molecules.files.reasons import rdkit_reason
 from orbitwise.molecules.identity import without_maps

@@ -14,6 +14,7 @@ from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
 from orbitwise.data.lines import lines_of
+from orbitwise.data.physical import check_distances
 from orbitwise.errors import InputError
 from orbitwise.molecules.files.conformers import Graph, Record, npz_records, sdf_records
 from orbitwise.molecules.files.physical import check_geometry
@@ -23,10 +24,7 @@ from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
-_TOO_CLOSE, _TOO_FAR = (
-    0.5,
-    4.0,
-)  # Å: atoms nearer than this, bonds longer than this are a broken record
+_TOO_FAR = 4.0  # Å: bonds of conformers longer than this are a broken record
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,9 @@ def read_conformer_set(
     of an SDF with the same atoms and bonds are the conformers of one molecule.
 
     ``splits``: what to return. A file without a split column is split by molecule: a hash of
-    ``seed`` and the SMILES without stereochemistry decides, so that the same molecule falls alike in
-    every file;
-    ``shares``: of ``val`` and ``test``. ``max_atoms``: larger molecules are left out, hydrogens
-    counted. Conformers of another stereoisomer than the first are left out and counted.
+    ``seed`` and the SMILES without stereochemistry decides, so the same molecule falls alike in
+    every file; ``shares``: of ``val`` and ``test``. ``max_atoms``: larger molecules are left out,
+    hydrogens counted. Conformers of another stereoisomer than the first are left out and counted.
 
     Raises ``InputError`` naming file and record for a record that cannot be used (not finite, one
     atom, several fragments, an unknown element, a valence that RDKit refuses, atoms on top of each
@@ -212,15 +209,12 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
 
     if (fragments := len(Chem.GetMolFrags(mol))) > 1:
         raise InputError(f"it has {fragments} separate fragments; one connected molecule is needed")
-    for a in range(len(x)):
-        distance = np.linalg.norm(x[a, :, None] - x[a, None], axis=-1) + 1e3 * np.eye(x.shape[1])
-        if distance.min() < _TOO_CLOSE:
-            i, j = np.unravel_index(distance.argmin(), distance.shape)
-            raise InputError(
-                f"atoms {i + 1} and {j + 1} of conformer {a + 1} lie {distance.min():.2f} Å apart"
-            )
-
     check_geometry(mol, x[0])
+    for a in range(1, len(x)):
+        try:
+            check_distances(x[a])
+        except InputError as error:
+            raise InputError(f"conformer {a + 1}: {error}") from None
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     length = np.linalg.norm(x[:, ends[:, 0]] - x[:, ends[:, 1]], axis=-1)
     if length.max() > _TOO_FAR:

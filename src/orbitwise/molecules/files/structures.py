@@ -14,18 +14,17 @@ from rdkit import Chem
 
 from orbitwise.data.extxyz import TOO_CLOSE, Frame, extxyz_frames, is_number, read_lines
 from orbitwise.data.folder import replacing
+from orbitwise.data.physical import check_distances, likely_unit
 from orbitwise.errors import InputError
 from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log
 from orbitwise.molecules.files.physical import (
     charge_of,
     charge_that_fits,
-    check_apart,
     check_closed_shell,
     check_geometry,
     check_orders,
     is_organic,
-    likely_unit,
 )
 from orbitwise.molecules.files.reasons import rdkit_reason
 from orbitwise.molecules.identity import identity_in_order
@@ -166,7 +165,7 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
     first = group[0]
     for frame, x in zip(group, positions, strict=True):
         try:
-            check_apart(first.species, x, TOO_CLOSE)
+            check_distances(x, nearest=TOO_CLOSE, species=first.species)
         except InputError as error:
             raise InputError(f"{frame.where}: {error}") from None
 
