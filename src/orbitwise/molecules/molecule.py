@@ -44,7 +44,7 @@ def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
         raise InputError(f"cannot read the SMILES {text!r}: {_syntax_reason(log)}")
     if problems:
         raise InputError(
-            f"the SMILES {text!r} is not a possible molecule: {_one_based(problems[0])}"
+            f"the SMILES {text!r} is not a possible molecule: {one_based(problems[0])}"
         )
 
     with captured_rdkit_log():
@@ -75,7 +75,7 @@ def _syntax_reason(log: list[str]) -> str:
     return reason + (f" around character {place.group(1)}" if place else "")
 
 
-def _one_based(message: str) -> str:
+def one_based(message: str) -> str:
     """RDKit counts atoms from 0; people count from 1."""
     numbered = lambda match: match.group(0)[: -len(match.group(1))] + str(int(match.group(1)) + 1)  # noqa: E731
     message = re.sub(r"atom #? ?(\d+)", numbered, message)

@@ -1,6 +1,8 @@
 """What cannot be learned from: units, charges, open shells and damaged records, each refused with
 its frame and its reason."""
 
+import re
+
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -106,7 +108,7 @@ def test_radicals_are_refused(tmp_path):
         ("  1  2  1  0", " 99  2  1  0", "an atom number that the record does not have"),
         ("  1  2  1  0", "  1  1  1  0", "attempt to add self-bond"),
         (" C ", " Qq", "Element 'Qq' not found"),
-        ("  1  2  1  0", "  1  2  3  0", "Explicit valence for atom"),
+        ("  1  2  1  0", "  1  2  3  0", "Explicit valence for atom # [12]"),
         ("M  END", "M  CHG  1  44   1\nM  END", "an atom number that the record does not have"),
     ],
 )
@@ -121,7 +123,7 @@ def test_the_reason_of_a_damaged_record(tmp_path, old, new, reason):
     lines = len(text.splitlines())
     with pytest.raises(InputError, match=rf"record 2, line {lines + 1}: .*: {reason}"):
         read_molecule(path)
-    assert reason in read_inputs(str(path)).entries[1].error
+    assert re.search(reason, read_inputs(str(path)).entries[1].error)
 
 
 @pytest.mark.parametrize("log", [[], [""], ["ERROR: "], ["****", "Range Error"], ["****", "", ""]])

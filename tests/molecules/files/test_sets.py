@@ -133,7 +133,7 @@ def nan_in_second(x):
         ),
         (
             {"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 3, o)},
-            "record 1 .*RDKit refuses it: .*valence",
+            "record 1 .*RDKit refuses it: .*valence for atom # 1 C",
         ),
         (
             {"bond_order": lambda o: np.where(np.arange(len(o)) == 0, 2.5, o)},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from orbitwise.molecules.molecule import one_based
+
 _UNTOLD = "its lines do not follow the format"
 _WORDS = {"idx": "an atom number that the record does not have"}
 
@@ -15,7 +17,7 @@ def rdkit_reason(log: Sequence[str]) -> str:
     line of the record comes after it."""
     told = [line.strip().removeprefix("ERROR:").strip() for line in log]
     if "****" not in told:
-        return " ".join(next(filter(None, told), _UNTOLD).split())
+        return one_based(" ".join(next(filter(None, told), _UNTOLD).split()))
     words = "".join(told[told.index("****") + 2 :][:1])
     what = _WORDS.get(words, words) or _UNTOLD
     line = next((m for t in told if (m := re.search(r"error hit on line (\d+)", t))), None)

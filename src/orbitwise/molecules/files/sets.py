@@ -20,7 +20,7 @@ from orbitwise.molecules.files.conformers import Graph, Record, npz_records, sdf
 from orbitwise.molecules.files.physical import check_geometry
 from orbitwise.molecules.handedness import relabel
 from orbitwise.molecules.identity import identity, without_maps
-from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
+from orbitwise.molecules.molecule import choose_isomer, embed, one_based, parse_smiles
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
@@ -250,7 +250,7 @@ def _with_stereo(mol: Chem.Mol, x: np.ndarray) -> Chem.Mol:
             Chem.SanitizeMol(mol)
             mol = without_maps(mol)
     except ValueError as error:
-        raise InputError(f"RDKit refuses it: {error}") from error
+        raise InputError(f"RDKit refuses it: {one_based(str(error))}") from error
     open_shells = [a for a in mol.GetAtoms() if a.GetNumRadicalElectrons()]
     missing = sum(a.GetTotalNumHs() for a in mol.GetAtoms())
     if open_shells or missing:
