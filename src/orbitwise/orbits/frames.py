@@ -92,7 +92,9 @@ def principal_axes(x: Tensor, mask: Tensor | None = None, min_gap: float = 0.0) 
     axes: Tensor
     try:
         moments, axes = torch.linalg.eigh(covariance)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # of LAPACK, which does not say why
+        if torch.isfinite(covariance).all():
+            raise
         raise InputError(_NOT_FINITE) from None
     if min_gap > 0:
         _refuse_equal_moments(moments.detach(), min_gap)
