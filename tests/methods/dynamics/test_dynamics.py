@@ -56,10 +56,10 @@ def springs(frames: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def chains(count: int = 40, longest: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random walks with steps of 3.8 Å, of 48 residues or more but for the last two."""
+    """Random walks along x with steps of 3.8 Å, of 48 residues or more but for the last two."""
     rng = np.random.default_rng(seed)
     lengths = np.append(rng.integers(48, longest, size=count - 2), [30, 47])
-    steps = rng.normal(size=(lengths.sum(), 3))
+    steps = rng.normal(size=(lengths.sum(), 3)) + np.array([2.0, 0, 0])  # away from where they were
     walk = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=-1, keepdims=True), 0)
     letters = rng.choice(list(RESIDUES), size=lengths.sum())
     offsets = np.append(0, np.cumsum(lengths))
