@@ -267,8 +267,35 @@ def test_extxyz_with_forces(tmp_path):
         found
     ) == 15
     write(tmp_path / "bare.extxyz", [Atoms("CO", [[0, 0, 0], [1.1, 0, 0]])])
-    with pytest.raises(InputError, match="not every frame has forces"):
+    with pytest.raises(InputError, match=r"frame 1 has no forces$"):
         read_forces(tmp_path / "bare.extxyz")
+
+
+def test_columns_that_look_like_forces_are_said(tmp_path):
+    from ase import Atoms
+    from ase.io import write
+
+    arrays, frames = springs(10), []
+    for x, f in zip(arrays["positions"], arrays["forces"], strict=True):
+        frames.append(Atoms(arrays["atomic_numbers"], x, info={"DFT_energy": -1.0}))
+        frames[-1].new_array("own_force", f)
+    write(tmp_path / "a.extxyz", frames)
+    with pytest.raises(InputError, match=r"frame 1 has no forces.*own_force are not used"):
+        read_forces(tmp_path / "a.extxyz")
+    for atoms, f in zip(frames, arrays["forces"], strict=True):
+        atoms.new_array("ref_Forces", f)
+        atoms.new_array("forces_ref", f)
+    write(tmp_path / "b.extxyz", frames)
+    (note,) = read_forces(tmp_path / "b.extxyz").notes
+    assert "DFT_energy" in note and "own_force" in note and "forces_ref" not in note
+
+
+def test_frames_in_nm_are_refused_with_their_unit(tmp_path):
+    arrays = springs(10)
+    arrays["positions"] = arrays["positions"] / 10
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=r"frame 1: .*are the coordinates in nm"):
+        read_forces(tmp_path / "x.npz")
 
 
 def test_backbones(files):
