@@ -31,6 +31,7 @@ from orbitwise.orbits.posterior.call.coupling import (
     must_be_orthogonal,
     on_the_slice,
 )
+from orbitwise.orbits.posterior.call.order_classes import shared_out_by_order
 from orbitwise.orbits.posterior.call.size_classes import shared_out, together
 from orbitwise.orbits.posterior.call.weights import weighted
 from orbitwise.orbits.posterior.checked import checked
@@ -167,11 +168,17 @@ def _of_all_sizes(
     coupling: Coupling | None,
     log_weights: Tensor | None,
 ) -> OrbitPosterior:
-    """Flat items of very different sizes class by class, all others at once."""
+    """Items of very different sizes or groups class by class, all others at once."""
     classes, shares = shared_out(given, group, process)
+    groups = [group] * len(classes)
+    if len(classes) < 2 and solver.method in ("exact", "mode"):
+        classes, shares, groups = shared_out_by_order(given, group, process)
     if len(classes) < 2:
         return _posterior(group, process, given, solver, coupling, log_weights)
-    parts = [_posterior(group, process, share, solver, coupling, log_weights) for share in shares]
+    parts = [
+        _posterior(part, process, share, solver, coupling, log_weights)
+        for part, share in zip(groups, shares, strict=True)
+    ]
     return together(classes, parts)
 
 
