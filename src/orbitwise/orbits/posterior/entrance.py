@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -290,12 +290,15 @@ def _whitened(
     post = _answer(group, white, solver, log_weights)
 
     dtype = question.xt.dtype
-    log_evidence = post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)
-    return replace(
-        post,
+
+    def log_evidence() -> Tensor:
+        volume = process.log_volume(xt.shape[-1]).to(post.log_evidence)
+        return (post.log_evidence + volume).to(dtype)
+
+    return post.but(
         mean=process.colour(post.mean).to(dtype),
-        score=process.whiten(post.score, mask).to(dtype),
-        log_evidence=log_evidence.to(dtype),
+        score=lambda: process.whiten(post.score, mask).to(dtype),
+        log_evidence=log_evidence,
     )
 
 
@@ -320,14 +323,13 @@ def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitP
     def bounded(value: Tensor) -> Tensor:  # sigma = 0 may leave the range of float32
         return value.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max).to(dtype)
 
-    mean, score = post.mean, bounded(post.score)
-    if mask is not None:
-        mean, score = (torch.where(mask[..., None], value, 0.0) for value in (mean, score))
-    return replace(
-        post,
-        mean=mean.to(dtype),
-        score=score,
-        log_evidence=bounded(post.log_evidence),
+    def real(value: Tensor) -> Tensor:
+        return value if mask is None else torch.where(mask[..., None], value, 0.0)
+
+    return post.but(
+        mean=real(post.mean).to(dtype),
+        score=lambda: real(bounded(post.score)),
+        log_evidence=lambda: bounded(post.log_evidence),
         draw=lambda K, generator: map_element(convert, post.sample(K, generator)),
         ess=None if post.ess is None else convert(post.ess),
     )

@@ -26,7 +26,7 @@ from orbitwise.orbits.posterior.many_rotations import Fishers
 from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher
 from orbitwise.orbits.posterior.question import Question
 from orbitwise.orbits.posterior.result import OrbitPosterior
-from orbitwise.orbits.posterior.rotations import scale_and_base
+from orbitwise.orbits.posterior.rotations import base_of, scale_of
 from orbitwise.orbits.posterior.sums import Clouds, draws
 
 LEFT_OUT = 1e-17  # share of the evidence, below what float64 resolves
@@ -46,7 +46,7 @@ def summed_rotations(
 
     x1, mask = question.x1, question.mask
     batch, points = x1.shape[:-2], x1.shape[-2]
-    scale, base = scale_and_base(question)
+    scale = scale_of(question)
     xt = (scale[..., None, None] * question.xt).expand(x1.shape).reshape(-1, points, 3)
     tables, log_haar = outside.enumerate(device=x1.device, dtype=x1.dtype)
     if mask is not None:
@@ -62,8 +62,8 @@ def summed_rotations(
     mean = mean.movedim(-1, 0).reshape(x1.shape)
     return OrbitPosterior(
         mean=mean,
-        log_evidence=base + log_norm.reshape(batch),
-        score=question.gaussian.score(mean, question.xt),
+        log_evidence=lambda: base_of(question) + log_norm.reshape(batch),
+        score=lambda: question.gaussian.score(mean, question.xt),
         method="exact",
         exact=True,
         draw=draws(clouds, lambda x: exact(inside, question.about(x)), weights.view(-1, *batch)),

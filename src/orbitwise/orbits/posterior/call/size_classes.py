@@ -113,6 +113,18 @@ class Together:
         """``(*K, B, *E)`` from ``(*K, b, *E)`` of each class; ``axis`` is that of b."""
         return self._merged(values, [c.items for c in self.classes], axis)
 
+    def later(self, name: str) -> Tensor | Callable[[], Tensor]:
+        """Of the parts' score or evidence, once somebody reads it; at once where autograd has to
+        see it."""
+
+        def merged() -> Tensor:
+            if name == "score":
+                return self.of_points(lambda part: part.score)
+            return self.of_items([part.log_evidence for part in self.parts])
+
+        waiting = (callable(part.__dict__[name]) for part in self.parts)
+        return merged if all(waiting) else merged()
+
     def derived(self, name: str) -> Tensor:
         return self.of_points(lambda part: getattr(part, name))
 
@@ -137,8 +149,8 @@ def together(classes: Sequence[Class], parts: Sequence[OrbitPosterior]) -> Orbit
     sizes = [part.ess for part in parts if part.ess is not None]
     return OrbitPosterior(
         mean=all_of.of_points(lambda part: part.mean),
-        log_evidence=all_of.of_items([part.log_evidence for part in parts]),
-        score=all_of.of_points(lambda part: part.score),
+        log_evidence=all_of.later("log_evidence"),
+        score=all_of.later("score"),
         method=parts[0].method,
         exact=all(part.exact for part in parts),
         draw=all_of.draw,
