@@ -30,6 +30,7 @@ _WHERE = {
     "WrappedNormalProcess": "processes.wrapped_normal",
     "orbit_posterior": "orbits.posterior.entrance",
     "OrbitPosterior": "orbits.posterior.result",
+    "horizontal": "orbits.tangent",
     "twirl": "orbits.average",
     "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",

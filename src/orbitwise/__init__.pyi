@@ -37,6 +37,7 @@ from orbitwise.orbits.posterior.entrance import orbit_posterior as orbit_posteri
 from orbitwise.orbits.posterior.noise import Process as Process
 from orbitwise.orbits.posterior.noise import WrappedProcess as WrappedProcess
 from orbitwise.orbits.posterior.result import OrbitPosterior as OrbitPosterior
+from orbitwise.orbits.tangent import horizontal as horizontal
 from orbitwise.processes.gaussian import GaussianProcess as GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess as HarmonicProcess
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess as WrappedNormalProcess

@@ -36,6 +36,7 @@ from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.folder import training, works_in
+from orbitwise.runs.horizontal import HorizontalConfig
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.provenance import commit, device, versions
@@ -73,7 +74,7 @@ class OwnProteinNetwork(OwnNetwork):
         return super().build(seed, atoms=atoms)
 
 
-class ProteinBackbonesConfig(Config):
+class ProteinBackbonesConfig(HorizontalConfig):
     """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C
     of every residue; ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the
     chains to judge by where the file has no splits; ``skip_bad``: leave out chains that cannot be
@@ -121,7 +122,8 @@ def parts(config: ProteinBackbonesConfig) -> Parts:
     batch = chain_batch(data.training)
     process = GaussianProcess.flow(config.noise_scale, zero_com=True)
     network = config.network.build(len(ATOMS[config.mode]), config.train.seed)
-    denoiser = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
+    scale = coordinate_scale(batch.x, batch.mask)
+    denoiser = Denoiser(network, process, scale, horizontal=config.horizontal)
     return Parts(
         data,
         batch,
@@ -172,7 +174,9 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False
     reached = load_weights(run / NAME, made.denoiser).step
     where = device_for(config.train.accelerator)
     lengths = [len(c) for c in made.data.training]
-    drawn = draw(made.denoiser, config.sampling, lengths, n, seed, where)
+    drawn = draw(
+        made.denoiser, config.sampling, lengths, n, seed, where, horizontal=config.horizontal
+    )
     save_chains(run, drawn)
     text = [
         f"{run}: {n} backbones in samples/*.pdb and samples.npz, {drawn.evaluations} network calls"
