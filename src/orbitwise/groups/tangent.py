@@ -68,12 +68,34 @@ def orbit_drift(
     with unrounded(x):
         share = _share(x, mask, weights)
         x = _at_rest(x, mask, share, translations)
-        E = _generators(x)
-        scale, G = _scaled(_gram(x, share))
-        inverse = torch.linalg.inv_ex(_faded(G))[0] / scale[..., None]
-        matrix = torch.einsum("...kl,kca,lcb->...ab", inverse, E, E)  # Eᵀ = −E
-        found = x @ matrix.mT
-        return (found if mask is None else torch.where(mask[..., None], found, 0.0)).to(dtype)
+        return (x @ _stretch(x, share)).to(dtype)
+
+
+def grown(
+    x: Tensor, variance: Tensor, mask: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """``x (1 + variance M)^{1/2}`` with ``orbit_drift(x) = x M``: a step of ``½ variance`` along
+    the drift, to first order, which is bounded where the drift is not, and which grows ``Σ_i w_i
+    |x_i|²`` by ``variance`` for each direction in which noise of that variance does not turn the
+    points, exactly.
+
+    ``variance: (*B, 1, 1)``. About the origin; shapes as in ``horizontal_part``.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with unrounded(x):
+        share = _share(x, mask, weights)
+        x = _at_rest(x, mask, share, False)
+        values, axes = torch.linalg.eigh(variance.double() * _stretch(x, share))
+        return (((x @ axes) * (1 + values).sqrt()[..., None, :]) @ axes.mT).to(dtype)
+
+
+def _stretch(x: Tensor, share: Tensor) -> Tensor:
+    """``−Σ_kl (G⁻¹)_kl E_k E_l``, symmetric ``(*B, D, D)``; its eigenvalue of the principal axis a
+    is ``Σ_b 1/(s_a + s_b)`` over the others, s the second moments."""
+    E = _generators(x)
+    scale, G = _scaled(_gram(x, share))
+    inverse = torch.linalg.inv_ex(_faded(G))[0] / scale[..., None]
+    return torch.einsum("...kl,kca,lcb->...ab", inverse, E, E)  # Eᵀ = −E
 
 
 def _share(x: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from orbitwise.groups.tangent import horizontal_part, orbit_drift
+from orbitwise.groups.tangent import grown, horizontal_part
 from orbitwise.processes.gaussian import GaussianProcess
 
 
@@ -31,13 +31,14 @@ class Horizontal:
 
     def noised(self, x: Tensor, size: Tensor, noise: Tensor) -> Tensor:
         """``x + size · noise`` in which the noise does not turn ``x``, with the drift that keeps
-        the law of the shape as it is under full noise: ``½ size²`` times the gradient of the
-        logarithm of the orbit's volume, to first order in ``size²`` (docs/theory.md, section 10).
+        the law of the shape as it is under full noise, to first order in ``size²``: ``½ size²``
+        times the gradient of the logarithm of the orbit's volume (docs/theory.md, section 10).
 
         ``size: (*B, 1, 1)``.
         """
-        drift = self._coloured(orbit_drift(self._white(x), self.mask)).to(x.dtype)
-        return x + size * self.part(x, noise) + 0.5 * size.square() * drift
+        found = self._coloured(grown(self._white(x), size.square(), self.mask)).to(x.dtype)
+        # the rounding of a centre of mass beside a line would be blown up step by step
+        return self.process.project(found + size * self.part(x, noise), self.mask)
 
     def _white(self, x: Tensor) -> Tensor:
         whiten = getattr(self.process, "whiten", None)
