@@ -66,7 +66,7 @@ def test_the_law_of_pair_distances(N, D):
         p = stats.kstest((d[-CHAINS:] / math.sqrt(2)).numpy(), stats.chi(D).cdf).pvalue
         for key, (mean, error) in found.items():
             if noise == "bare":
-                assert mean < wanted[key] - 8 * error
+                assert mean < wanted[key] - 5 * error
             else:
                 assert abs(mean - wanted[key]) < 4 * error, (noise, key, mean, error)
         assert p < 1e-5 if noise == "bare" else p > 1e-3, (noise, p)

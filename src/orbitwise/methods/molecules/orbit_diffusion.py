@@ -51,7 +51,8 @@ from orbitwise.training.device import device_for
 
 class OrbitDiffusionConfig(HorizontalConfig):
     """``data``: conformers of one molecule (.extxyz, .xyz, .sdf); ``smiles``: bonds of a file
-    without; ``temperature`` in K of the frames, for the scale of the report's map."""
+    without; ``temperature`` in K of the frames, for the scale of the report's map;
+    ``horizontal``: predictions and the sampler's noise turn nothing."""
 
     data: Path
     smiles: str | None = None
@@ -63,6 +64,7 @@ class OrbitDiffusionConfig(HorizontalConfig):
     target: Literal["augmentation", "aligned", "snis", "exact"] = "exact"
     proposals: int = Field(256, ge=1)
     times: Literal["lognormal", "uniform"] = "lognormal"
+    horizontal: bool = False
     train: TrainConfig = TrainConfig()
     sampling: SamplingConfig = SamplingConfig()
 

@@ -78,7 +78,8 @@ class ProteinBackbonesConfig(HorizontalConfig):
     """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C
     of every residue; ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the
     chains to judge by where the file has no splits; ``skip_bad``: leave out chains that cannot be
-    used, and count them; ``noise_scale`` in Å of the noise at t = 0."""
+    used, and count them; ``noise_scale`` in Å of the noise at t = 0;
+    ``horizontal``: predictions and the sampler's noise turn nothing."""
 
     data: Path
     mode: Literal["ca", "backbone"] = "ca"
@@ -90,6 +91,7 @@ class ProteinBackbonesConfig(HorizontalConfig):
     proposals: int = Field(256, ge=1)
     times: Literal["late", "lognormal", "uniform"] = "late"
     noise_scale: float = Field(10.0, gt=0)
+    horizontal: bool = False
     network: Annotated[ProteinNetworkConfig, OrOwn(OwnProteinNetwork)] = ProteinNetworkConfig()
     train: TrainConfig = TrainConfig()
     sampling: ProteinSamplingConfig = ProteinSamplingConfig()
