@@ -86,7 +86,8 @@ def grown(
         share = _share(x, mask, weights)
         x = _at_rest(x, mask, share, False)
         values, axes = torch.linalg.eigh(variance.double() * _stretch(x, share))
-        return (((x @ axes) * (1 + values).sqrt()[..., None, :]) @ axes.mT).to(dtype)
+        found: Tensor = ((x @ axes) * (1 + values).sqrt()[..., None, :]) @ axes.mT
+        return found.to(dtype)
 
 
 def _stretch(x: Tensor, share: Tensor) -> Tensor:

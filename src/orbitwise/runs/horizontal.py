@@ -10,8 +10,8 @@ from orbitwise.runs.config import Config
 
 
 class HorizontalConfig(Config):
-    """Of a configuration with ``horizontal: bool = False``: predictions and the sampler's noise turn
-    nothing (docs/theory.md, section 10)."""
+    """Of a configuration with ``horizontal: bool = False``: predictions and the sampler's noise
+    turn nothing (docs/theory.md, section 10)."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class MoleculeConformersConfig(HorizontalConfig):
     ``max_atoms``: larger molecules are left out, hydrogens counted. ``val_share`` and
     ``test_share`` of the molecules of a file that has no split of its own; ``split_seed`` draws it.
     ``max_group``: elements of the automorphism group that are summed over (a subgroup beyond).
-    ``horizontal``: predictions and the sampler's noise turn nothing. ``buckets``: parts of a batch, by size."""
+    ``horizontal``: predictions and the sampler's noise turn nothing. ``buckets``: parts of a
+    batch, by size."""
 
     data: tuple[Path, ...] = Field(min_length=1)
     max_atoms: int = Field(30, ge=2)
