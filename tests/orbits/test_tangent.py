@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import orbitwise as ow
 from orbitwise.errors import InputError
@@ -136,6 +137,29 @@ def test_autocast_does_not_round():
     torch.testing.assert_close(rounded, ow.horizontal(x, v), rtol=0, atol=0)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, ow.horizontal(x, v.bfloat16().float()), rtol=0, atol=0)
+
+
+class NoLook(TorchDispatchMode):
+    """Refuses what an accelerator has to wait for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert not any(word in str(func) for word in ("_local_scalar", "nonzero", "equal.default"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_value_is_looked_at_and_nothing_breaks_a_graph():
+    x, v, w = normal(4, 5, 3), normal(2, 4, 5, 3), normal(4, 5).exp()
+    mask, batch = w > 0.5, torch.tensor([0, 1, 0, 1, 1])
+    with NoLook():
+        ow.horizontal(x, v, mask, weights=w, translations=True)
+        ow.horizontal(x[0], v[:, 0], batch=batch, sizes=(2, 3))
+        orbit_drift(x, mask, w)
+        with pytest.raises(AssertionError):  # which shows that a look would be seen
+            ow.horizontal(x[0], v[:, 0], batch=batch)
+
+    whole = torch.compile(ow.horizontal, backend="eager", fullgraph=True)
+    x, v = normal(3, 5, 3), normal(3, 5, 3, seed=1)
+    torch.testing.assert_close(whole(x, v), ow.horizontal(x, v))
 
 
 def test_a_lost_item_loses_no_other():
