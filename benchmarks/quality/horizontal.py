@@ -19,7 +19,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+import orbitwise as ow
 from benchmarks.quality import orbit_diffusion as frames
 from benchmarks.tools.benchmark import benchmark
 from benchmarks.tools.places import SHARED, kept
@@ -215,6 +216,30 @@ def run_one(system: System, arm: str, seed: int, runs: Path) -> None:
     print(folder.name, curve[str(made.train.steps)], quality, flush=True)
 
 
+@torch.no_grad()
+def noise_along_the_orbit(system: System) -> tuple[float, float | None]:
+    """Of the loss's part that is the noise of the target of augmentation, ``E |g·x_1 − E[g·x_1 |
+    x_t]|²/c_out²``: the share that turns ``x_t``, which a projection takes out and the exact target
+    never has. With its error over items (jackknife)."""
+    made = case(system, False, 0)
+    exact = HeldOut.of(made, HELD_OUT[system])
+    other = HeldOut.of(
+        replace(made, objective=replace(made.objective, target="augmentation")), HELD_OUT[system]
+    )
+    assert torch.equal(exact.xt, other.xt)
+    noise = other.target - exact.target
+    turning = noise - ow.horizontal(exact.xt, noise, exact.batch.mask)
+    scale = made.denoiser.data_scale.to(exact.t)
+    weight = Preconditioning.of(made.objective.process, exact.t, scale).weight
+    part, whole = (
+        made.objective.loss(y, torch.zeros_like(y), weight, exact.batch.mask).double()
+        for y in (turning, noise)
+    )
+    without = (part.sum() - part) / (whole.sum() - whole)
+    spread = (len(part) - 1) / len(part) * (without - without.mean()).square().sum()
+    return float(part.sum() / whole.sum()), float(spread.sqrt())
+
+
 def steps_to(level: float, curve: dict[int, float]) -> float:
     """The first step at which the loss is ``level``, between two looks in a straight line."""
     before: tuple[int, float] | None = None
@@ -292,6 +317,14 @@ def rows_of(system: System, runs: Path) -> list[Row]:
         found.append(row(f"horizontal.{name}_{system}", value, error))
     shares = [1 - a[last] / p[last] for a, p in zip(arms["after"], arms["plain"], strict=True)]
     found.append(row(f"horizontal.turning_share_{system}", *mean_of(shares)))
+    share = noise_along_the_orbit(system)
+    found.append(
+        Row(
+            f"horizontal.augmentation_noise_along_orbit_{system}",
+            *share,
+            note=f"{about}; share of the weighted noise of the target g·x1 that turns x_t",
+        )
+    )
     for arm in ARMS:
         samples = qualities(arm)
         values = {key: [q[key] for q in samples] for key in samples[0]}
