@@ -34,6 +34,7 @@ _WHERE = {
     "OrbitPosterior": "orbits.posterior.result",
     "frame_posterior": "orbits.posterior.rigid.posterior",
     "FramePosterior": "orbits.posterior.rigid.posterior",
+    "horizontal": "orbits.tangent",
     "twirl": "orbits.average",
     "framed": "orbits.frames",
     "audit_equivariance": "audit.equivariance",

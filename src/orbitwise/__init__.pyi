@@ -40,6 +40,7 @@ from orbitwise.orbits.posterior.noise import WrappedProcess as WrappedProcess
 from orbitwise.orbits.posterior.result import OrbitPosterior as OrbitPosterior
 from orbitwise.orbits.posterior.rigid.posterior import FramePosterior as FramePosterior
 from orbitwise.orbits.posterior.rigid.posterior import frame_posterior as frame_posterior
+from orbitwise.orbits.tangent import horizontal as horizontal
 from orbitwise.processes.frames import FrameProcess as FrameProcess
 from orbitwise.processes.gaussian import GaussianProcess as GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess as HarmonicProcess
