@@ -96,10 +96,12 @@ class Asked:
             raise InputError(f"x0 must have the shape of xt, not {tuple(x0.shape)}")
         t, lost = times_of(t, xt), None
         if not check and x1.shape[-xt.ndim :] == xt.shape:
-            real = True if mask is None else mask[..., None]
-            wrong = ~(x1.isfinite() & xt.isfinite()) & real
-            wrong = wrong.flatten(0, -xt.ndim - 1).any(0) if x1.ndim > xt.ndim else wrong
-            lost = wrong.any(-1).any(-1) | ~t.isfinite()
+            # a sum is quicker, and as telling in float64
+            sums = (_real_sum(x, mask) for x in (x1, xt))
+            clean, noised = (~total.isfinite() for total in sums)
+            if more := clean.ndim - noised.ndim:  # conformers
+                clean = clean.flatten(0, more - 1).any(0)
+            lost = clean | noised | ~t.isfinite()
             x1, xt = (torch.where(lost[..., None, None], 0.0, x) for x in (x1, xt))
             t = torch.where(lost, 0.5, t)
         return cls(x1, xt, t, mask, weights, x0, packing, check, points, lost)
@@ -207,6 +209,13 @@ class Asked:
             if self.mask is not None:
                 slope = torch.where(self.mask[..., None], slope, 0.0)
             return slope.to(dtype)
+
+
+def _real_sum(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the real points, ``(*L, *B)`` in float64."""
+    if mask is not None:
+        x = torch.where(mask[..., None], x, 0.0)
+    return x.sum((-2, -1), dtype=torch.float64)
 
 
 def _orthogonal(group: Finite) -> bool:
