@@ -73,7 +73,7 @@ def each_frame(path: Path) -> Iterator[Frame | InputError]:
         if count < 1:
             yield InputError(f"{where}, line {at}: {count} atoms")
             return
-        rows = [text for _, text in islice(lines, 1 + count)]
+        rows = [text for _, text in islice(lines, min(1 + count, 2**40))]
         there = next((k for k, row in enumerate(rows[1:]) if not row.strip()), len(rows) - 1)
         if there < count:
             yield InputError(

@@ -79,10 +79,25 @@ def check_forces(forces: np.ndarray) -> None:
         )
 
 
+def _is_roomy(cell: np.ndarray, cutoff: float) -> bool:
+    """Whether the faces of a cell lie more than twice ``cutoff`` apart."""
+    return bool(np.linalg.norm(np.linalg.inv(cell), axis=0).max() * 2 * cutoff < 1)
+
+
 def _nearest_pair(
     positions: np.ndarray, cell: np.ndarray | None, cutoff: float
 ) -> tuple[int, int, float]:
     """Two atoms and their distance, the nearest below ``cutoff``; infinite where there are none."""
+    if cell is not None and _is_roomy(cell, cutoff) and len(positions) <= 200:
+        # nearer than half a height the wrapped difference is the nearest image; no own image is
+        apart = np.linalg.solve(cell.T, positions.T).T
+        apart = apart[:, None] - apart[None]
+        apart -= apart.round()
+        distances = np.sqrt(((apart @ cell) ** 2).sum(-1))
+        np.fill_diagonal(distances, np.inf)
+        i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+        near = float(distances[i, j])
+        return (int(i), int(j), near) if near < cutoff else (0, 0, np.inf)
     if cell is not None:
         i, j, d = primitive_neighbor_list("ijd", [True] * 3, Cell(cell), positions, cutoff)
         k = int(d.argmin()) if len(d) else -1

@@ -120,9 +120,11 @@ def pdb_entries(path: Path, charge: int | None = None) -> Iterator[Entry]:
 
 def _pdb_atoms(lines: list[str]) -> tuple[np.ndarray, np.ndarray, int | None]:
     with captured_rdkit_log() as log:
-        mol = Chem.MolFromPDBBlock(
-            "\n".join([*lines, "END", ""]), sanitize=False, removeHs=False, proximityBonding=False
-        )
+        text = "\n".join([*lines, "END", ""])
+        try:
+            mol = Chem.MolFromPDBBlock(text, sanitize=False, removeHs=False, proximityBonding=False)
+        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
+            mol = None  # what it cannot even log
     if mol is None or mol.GetNumAtoms() != len(lines):
         raise InputError(f"RDKit cannot read its atoms: {log[0] if log else 'unknown reason'}")
     species = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
