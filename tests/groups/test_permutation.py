@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from orbitwise.errors import InputError, NoClosedFormError
 from orbitwise.groups.permutation import Permutation
@@ -105,3 +106,37 @@ def test_wrong_sizes():
         Permutation(0)
     with pytest.raises(InputError, match="permutes 5 points, the input has 4"):
         Permutation(5).act(torch.arange(5), torch.zeros(4, 3))
+
+
+def test_values_of_labels_are_looked_at_once():
+    """``finite`` and later tables start no operation that an accelerator would have to wait for."""
+    group = Permutation(4, [1, 1, 2, 2])
+    first, _ = group.enumerate()
+    with Operations() as ran:
+        assert group.finite
+        again, _ = group.enumerate()
+    assert torch.equal(first, again) and "_local_scalar_dense" not in ran.names
+    assert ran.names <= {"clone", "full"}
+
+
+def test_tables_are_the_callers_own():
+    group = Permutation(3)
+    with torch.inference_mode():
+        group.enumerate()
+    tables, _ = group.enumerate()
+    assert not tables.is_inference()
+    tables.zero_()
+    assert len(group.enumerate()[0].unique(dim=0)) == 6
+    assert group.enumerate(device="meta")[0].device.type == "meta"
+
+
+class Operations(TorchDispatchMode):
+    """The names of the operations that ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))

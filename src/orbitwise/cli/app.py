@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from orbitwise import signals
 from orbitwise.cli import failures, methods, runs
 from orbitwise.cli.audit import audit
 from orbitwise.cli.conformers import conformers
 from orbitwise.cli.crystals import crystals
-from orbitwise.runs import signals
 
 _CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 

@@ -16,8 +16,8 @@ def report(error: BaseException, debug: bool = False) -> int:
     """Say on stderr, in one line, what happened; the exit code. ``debug`` shows the traceback
     first."""
     from orbitwise.errors import OrbitwiseError
-    from orbitwise.runs.ranks import follows
-    from orbitwise.runs.signals import ended_by
+    from orbitwise.ranks import follows
+    from orbitwise.signals import ended_by
 
     if debug and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase.cell import Cell
+from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 from scipy.spatial import cKDTree
 
@@ -29,6 +30,17 @@ def unit_guess(ratio: float) -> str:
     return f"; are the coordinates in {unit}? They have to be in Å" if unit else ""
 
 
+def likely_unit(species: np.ndarray, positions: np.ndarray) -> str:
+    """``unit_guess`` of ``positions: (N, 3)`` by their nearest neighbours, each taken for bonded;
+    ``species: (N,)`` are atomic numbers."""
+    if len(positions) < 2:
+        return ""
+    distance, near = cKDTree(positions).query(positions, k=2)
+    near = np.where(near[:, 0] == np.arange(len(near)), near[:, 1], near[:, 0])
+    radii = covalent_radii[np.clip(species, 0, len(covalent_radii) - 1)]
+    return unit_guess(float(np.median(distance[:, 1] / (radii + radii[near]))))
+
+
 def check_coordinates(positions: np.ndarray) -> None:
     """Raise ``InputError`` where one of ``positions: (N, 3)`` in Å is not finite, or lies farther
     from the origin than anything here."""
@@ -41,15 +53,21 @@ def check_coordinates(positions: np.ndarray) -> None:
 
 
 def check_distances(
-    positions: np.ndarray, *, cell: np.ndarray | None = None, nearest: float = NEAREST
+    positions: np.ndarray,
+    *,
+    cell: np.ndarray | None = None,
+    nearest: float = NEAREST,
+    species: np.ndarray | None = None,
 ) -> None:
     """Raise ``InputError`` where two of ``positions: (N, 3)`` in Å lie nearer than ``nearest``;
-    with ``cell: (3, 3)`` (rows are its vectors) periodic images count, an atom's own as well."""
+    with ``cell: (3, 3)`` (rows are its vectors) periodic images count, an atom's own as well. With
+    ``species: (N,)`` (atomic numbers) the message names the unit that would explain it."""
     check_coordinates(positions)
     i, j, distance = _nearest_pair(positions, cell, nearest)
     if distance < nearest:
         pair = f"atoms {i + 1} and {j + 1} lie" if i != j else f"images of atom {i + 1} lie"
-        raise InputError(f"{pair} {distance:.3f} Å apart; are the coordinates in Å?")
+        hint = "" if species is None else likely_unit(species, positions)
+        raise InputError(f"{pair} {distance:.3f} Å apart{hint or '; are the coordinates in Å?'}")
 
 
 def check_cell(cell: np.ndarray, n: int) -> None:
@@ -79,10 +97,25 @@ def check_forces(forces: np.ndarray) -> None:
         )
 
 
+def _is_roomy(cell: np.ndarray, cutoff: float) -> bool:
+    """Whether the faces of a cell lie more than twice ``cutoff`` apart."""
+    return bool(np.linalg.norm(np.linalg.inv(cell), axis=0).max() * 2 * cutoff < 1)
+
+
 def _nearest_pair(
     positions: np.ndarray, cell: np.ndarray | None, cutoff: float
 ) -> tuple[int, int, float]:
     """Two atoms and their distance, the nearest below ``cutoff``; infinite where there are none."""
+    if cell is not None and _is_roomy(cell, cutoff) and len(positions) <= 200:
+        # nearer than half a height the wrapped difference is the nearest image; no own image is
+        apart = np.linalg.solve(cell.T, positions.T).T
+        apart = apart[:, None] - apart[None]
+        apart -= apart.round()
+        distances = np.sqrt(((apart @ cell) ** 2).sum(-1))
+        np.fill_diagonal(distances, np.inf)
+        i, j = np.unravel_index(int(distances.argmin()), distances.shape)
+        near = float(distances[i, j])
+        return (int(i), int(j), near) if near < cutoff else (0, 0, np.inf)
     if cell is not None:
         i, j, d = primitive_neighbor_list("ijd", [True] * 3, Cell(cell), positions, cutoff)
         k = int(d.argmin()) if len(d) else -1

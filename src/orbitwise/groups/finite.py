@@ -54,6 +54,7 @@ class Finite(Group):
         self._identity = int(unit.argmin())
         self._inverse = (self._product == self._identity).int().argmax(-1)
         self.matrices = table
+        self._elsewhere: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     @property
     def finite(self) -> bool:
@@ -91,10 +92,10 @@ class Finite(Group):
         return torch.full(tuple(shape), self._identity, device=device)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
-        return self._product.to(g.device)[g, h]
+        return self._tables(g.device)[1][g, h]
 
     def inverse(self, g: Tensor) -> Tensor:
-        return self._inverse.to(g.device)[g]
+        return self._tables(g.device)[2][g]
 
     def act(self, g: Tensor, x: Tensor, mask: Tensor | None = None, kind: Kind = "point") -> Tensor:
         if x.shape[-1] != self.matrices.shape[-1]:
@@ -102,8 +103,20 @@ class Finite(Group):
                 f"this Finite group acts on points in {self.matrices.shape[-1]} dimensions, not"
                 f" {x.shape[-1]}"
             )
-        moved = turned(x, self.matrices.to(x.device)[g])
+        moved = turned(x, self._tables(x.device)[0][g])
         return moved if mask is None else torch.where(mask[..., None], moved, x)
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Matrices ``(M, D, D)``, products ``(M, M)`` and inverses ``(M,)`` on a device, brought
+        there once."""
+        tables = self.matrices, self._product, self._inverse
+        if device.type == "cpu":
+            return tables
+        if device not in self._elsewhere:
+            with torch.inference_mode(False):  # for later calls too, whatever their mode
+                matrices, product, inverse = (table.to(device) for table in tables)
+            self._elsewhere[device] = matrices, product, inverse
+        return self._elsewhere[device]
 
     def __repr__(self) -> str:
         return f"Finite(order={len(self.matrices)}, dim={self.matrices.shape[-1]})"

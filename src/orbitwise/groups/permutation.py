@@ -103,6 +103,10 @@ class Permutation(PointPermutation):
                 f" {labels.dtype}"
             )
         self.labels = torch.where(labels < 0, fixed.to(labels.device), labels.long())
+        self._finite = (  # looked at once: an accelerator has to wait for it
+            self.labels.ndim == 1 and self.log_order.item() < math.log(max_order + 0.5)
+        )
+        self._tables: dict[torch.device, Tensor] = {}
 
     def __repr__(self) -> str:
         return f"Permutation({self.n}, order=exp({self.log_order.max().item():.4g}))"
@@ -115,7 +119,7 @@ class Permutation(PointPermutation):
 
     @property
     def finite(self) -> bool:
-        return self.labels.ndim == 1 and self.log_order.item() < math.log(self.max_order + 0.5)
+        return self._finite
 
     def restricted(self, mask: Tensor) -> Permutation:
         """The subgroup that leaves padded points alone, item by item; ``mask: (*B, N)``, False =
@@ -163,6 +167,16 @@ class Permutation(PointPermutation):
                 " labels per item (where all are small, take ItemPermutations.within(labels)); use"
                 " method='gibbs', 'mode' or 'snis'"
             )
+        where = torch.device(device or self.labels.device)
+        if where not in self._tables:
+            with torch.inference_mode(False):  # for later calls too, whatever their mode
+                self._tables[where] = self._all().to(where)
+        tables = self._tables[where].clone()  # whoever writes into them writes into his own
+        weights = torch.full((len(tables),), -math.log(len(tables)), device=device, dtype=dtype)
+        return tables, weights
+
+    def _all(self) -> Tensor:
+        """The tables of ``enumerate``."""
         labels = self.labels.tolist()
         classes = [
             [i for i, k in enumerate(labels) if k == label] for label in dict.fromkeys(labels)
@@ -173,5 +187,4 @@ class Permutation(PointPermutation):
         )
         tables = torch.empty_like(images)
         tables[:, slots] = images
-        weights = torch.full((len(tables),), -math.log(len(tables)), device=device, dtype=dtype)
-        return tables.to(device or self.labels.device), weights
+        return tables

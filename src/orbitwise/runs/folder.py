@@ -13,9 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 from orbitwise.data.folder import writable_folder
 from orbitwise.data.record import OWN, Record, recorded
 from orbitwise.errors import InputError
+from orbitwise.ranks import follows
 from orbitwise.runs.job import Job, job_in
 from orbitwise.runs.lock import alone_in
-from orbitwise.runs.ranks import follows
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,7 +16,8 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        keep = torch.clamp((1 + count) / (10 + count), max=decay)
+        number = int(count)  # no wait: torch leaves this buffer on the CPU
+        keep = min(decay, (1 + number) / (10 + number))
         torch._foreach_mul_(averaged, keep)
         torch._foreach_add_(averaged, torch._foreach_mul(current, 1 - keep))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from orbitwise.runs.signals import Handler, heeded
+from orbitwise.signals import Handler, heeded
 
 
 class Deferred:

@@ -26,6 +26,7 @@ from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 from orbitwise.training import checkpoint as files
 from orbitwise.training.config import NEUTRAL, TrainConfig, learning_rate_at
+from orbitwise.training.device import training_device
 from orbitwise.training.ema import averaged_model
 from orbitwise.training.interrupt import deferred_interrupt
 from orbitwise.training.log import MetricLog, Metrics
@@ -107,9 +108,10 @@ def train(
     ``KeyboardInterrupt``; so does SIGTERM, which ends a program that has no handler for it with
     code 143.
 
-    Raises ``InputError`` for unusable data or a checkpoint of another configuration (naming the
-    keys), ``DivergedError`` after ``max_nonfinite`` steps without a finite gradient,
-    ``OrbitwiseError`` when a checkpoint cannot be written or another of the processes ends.
+    Raises ``InputError`` for unusable data, the accelerator ``mps`` (no float64) or a checkpoint of
+    another configuration (naming the keys), ``DivergedError`` after ``max_nonfinite`` steps without
+    a finite gradient, ``OrbitwiseError`` when a checkpoint cannot be written or another of the
+    processes ends.
     """
     run = _Run(model, objective, data, config)
     path = Path(out_dir) / files.NAME
@@ -189,7 +191,7 @@ class _Run:
         if len(data) == 0:
             raise InputError("there is no training data: the data set is empty")
         self.fabric = Fabric(
-            accelerator=config.accelerator,
+            accelerator=training_device(config.accelerator),
             devices=config.devices,
             strategy=config.strategy,
             plugins=precision_plugins(config),

@@ -7,7 +7,7 @@ from typing import Any
 from lightning_fabric.plugins import MixedPrecision, Precision
 
 from orbitwise.training.config import TrainConfig
-from orbitwise.training.device import device_for
+from orbitwise.training.device import training_device
 
 
 class _Bfloat16(MixedPrecision):
@@ -22,5 +22,4 @@ def precision_plugins(config: TrainConfig) -> list[Precision]:
     """For ``Fabric(plugins=...)``: none for 32 bits."""
     if config.precision == "32-true":
         return []
-    device = config.accelerator
-    return [_Bfloat16("bf16-mixed", device_for() if device == "auto" else device)]
+    return [_Bfloat16("bf16-mixed", training_device(config.accelerator))]

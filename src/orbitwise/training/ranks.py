@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orbitwise.errors import OrbitwiseError
-from orbitwise.runs.ranks import follows
+from orbitwise.ranks import follows
 
 # words of what gloo, NCCL and the store of torch.distributed say of a connection that is gone
 _GONE = ("gloo", "nccl", "connection closed", "connection reset", "tcpstore", "processgroup")

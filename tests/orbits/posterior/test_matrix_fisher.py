@@ -9,6 +9,7 @@ import pytest
 import roma
 import torch
 
+import orbitwise as ow
 from orbitwise.orbits.posterior.matrix_fisher import MatrixFisher, bingham, sample_bingham
 
 
@@ -82,6 +83,26 @@ def test_quadrature_has_converged_everywhere():
     assert (squares - more_squares).abs().max() < 1e-13
     assert (squares.sum(-1) - 1).abs().max() < 1e-14
     assert (squares.diff(dim=-1) > -1e-15).all()
+
+
+def test_no_values_are_looked_at_off_the_processor():
+    """The meta device has none to look at; all nodes are enough for every item."""
+    from orbitwise.orbits.posterior.matrix_fisher import NODES, _quadrature
+
+    gaps = torch.empty(7, 3, dtype=torch.float64, device="meta")
+    assert [x.shape for x in bingham(gaps)] == [(7,), (7, 4)]
+
+    x = torch.empty(7, 5, 3, dtype=torch.float64, device="meta")
+    times = torch.empty(7, dtype=torch.float64, device="meta")
+    for group in (ow.SO3(), ow.O3()):
+        post = ow.orbit_posterior(group, ow.GaussianProcess.flow(), x, x, times, check=False)
+        assert post.mean.shape == x.shape and post.mean.device.type == "meta"
+
+    gen = torch.Generator().manual_seed(1)
+    gaps = 10 ** (24 * torch.rand(4000, 3, generator=gen, dtype=torch.float64) - 8)
+    gaps = gaps.sort(-1)[0]
+    for have, want in zip(_quadrature(gaps, NODES[1]), _quadrature(gaps, 160), strict=True):
+        assert (have - want).abs().max() < 2e-13
 
 
 def euler_grid(n_turn, n_tilt):

@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.crystals.files.cif_sites import check_formula, number_of, sites_of
+from orbitwise.crystals.files.cif_sites import Sites, check_formula, number_of, sites_of
 from orbitwise.crystals.files.convert import cell_from_parameters, to_structure, wrapped
 from orbitwise.crystals.files.sound import check_parameters
-from orbitwise.crystals.files.space_group import Operations, listed_operations, named_operations
+from orbitwise.crystals.files.space_group import (
+    Operations,
+    fits,
+    listed_operations,
+    named_operations,
+    number_of_group,
+)
 from orbitwise.errors import InputError
 
 _CELL = [f"_cell_{name}" for name in ("length_a", "length_b", "length_c")]
@@ -23,11 +29,14 @@ _CELL += [f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")]
 _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _NAMES = (
     "_symmetry_space_group_name_h-m",
-    "_symmetry_space_group_name_h_m",
     "_space_group_name_h-m_alt",
     "_space_group_name_h-m_full",
     "_space_group_name_h-m_ref",
+    "_space_group_name_h-m",
+    "_symmetry_space_group_name",
+    "_symmetry_space_group_name_h-m_full",
 )
+_SCHOENFLIES = ("_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies")
 _HALL = ("_symmetry_space_group_name_hall", "_space_group_name_hall")
 _NUMBERS = ("_symmetry_int_tables_number", "_space_group_it_number")
 _CODES = ("_space_group_it_coordinate_system_code",)
@@ -86,24 +95,36 @@ def crystal_from_cif(
     sites = sites_of(block, cell, max_atoms)
     found = []
     for operations in _settings(block, cell, notes):
-        frac, source = _expanded(sites.frac, operations, cell)
+        frac, source = _expanded(sites, operations, cell, again := [])
         if len(frac) <= 4 * max_atoms:
-            found.append((len(frac), operations.setting, frac, sites.species[source]))
+            found.append((len(frac), operations.setting, frac, sites.species[source], again))
     if not found:
         raise InputError(_too_many(4 * max_atoms, max_atoms))
-    # Atoms lie on special positions: of two origins that of fewer atoms is meant.
-    count, setting, frac, species = min(found, key=lambda one: one[0])
-    if len(found) > 1:
+    # Of two origins that is meant which makes the formula; then that of fewer atoms, since atoms
+    # lie on special positions.
+    right = [one for one in found if _makes_formula(block, one[3])]
+    count, setting, frac, species, again = min(right or found, key=lambda one: one[0])
+    if len(right or found) > 1:
         notes.append(f"the origin of {setting} is not told; the one with {count} atoms is taken")
     if count > max_atoms:
         raise InputError(_too_many(count, max_atoms))
     check_formula(block, species)
+    if again:
+        notes.append(f"{len(again)} of its sites are images of others; each atom is taken once")
     return Crystal(wrapped(frac), cell, species, name)
 
 
 def is_structure(text: str) -> bool:
     """Whether a data block describes a crystal, and not the paper or the experiment alone."""
-    return re.search(r"_cell[_.]length_a|_atom_site[_.]", text, re.IGNORECASE) is not None
+    cell = r"^\s*_cell[_.]length_[abc]\s+[^?.\s]"
+    sites = r"^\s*_atom_site[_.](fract|cartn)_x"
+    return any(re.search(p, text, re.IGNORECASE | re.MULTILINE) for p in (sites, cell))
+
+
+def has_sites(text: str) -> bool:
+    """Whether a data block has coordinates of atoms."""
+    sites = r"^\s*_atom_site[_.](fract|cartn)_x"
+    return re.search(sites, text, re.IGNORECASE | re.MULTILINE) is not None
 
 
 def cif_texts(crystals: Sequence[Crystal]) -> Iterator[tuple[str, str]]:
@@ -137,7 +158,12 @@ def _block(text: str) -> dict[str, Any]:
             raw = CifBlock.from_str(_SMALL.sub(lambda m: m.group().lower(), blocks[0].text)).data
     except Exception as error:  # pymatgen and its tokeniser raise many kinds here
         raise InputError(f"the CIF is malformed ({_short(error)})") from error
-    return {key.lower().replace(".", "_").rstrip("_"): value for key, value in raw.items()}
+    found: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = key.lower().replace(".", "_").rstrip("_").replace("h_m", "h-m")
+        if found.setdefault(name, value) != value and name.startswith(("_cell", "_atom_site_")):
+            raise InputError(f"{name} is given twice")
+    return found
 
 
 def _cell(block: dict[str, Any]) -> np.ndarray:
@@ -157,16 +183,23 @@ def _settings(block: dict[str, Any], cell: np.ndarray, notes: list[str]) -> tupl
         "hall": _told(block, _HALL),
         "numbers": _told(block, _NUMBERS),
         "codes": _told(block, _CODES),
+        "schoenflies": _told(block, _SCHOENFLIES),
     }
-    listed = next((block[key] for key in _OPERATIONS if key in block), None)
+    listed = next((texts for key in _OPERATIONS if (texts := _told(block, [key]))), None)
     if listed is None:
         return named_operations(**told, cell=cell) or (listed_operations(["x,y,z"]),)
-    operations = listed_operations([listed] if isinstance(listed, str) else listed)
+    operations = listed_operations(listed)
+    if not fits(operations, cell):
+        raise InputError("the symmetry operations do not fit the cell: lengths or angles differ")
     try:
         named = named_operations(**told, cell=cell)
     except InputError:  # a name that nobody needs
         named = ()
-    if named and len(operations) not in {len(one) for one in named}:
+    numbers = {number_of_group(one, cell) for one in named}
+    different = len(operations) not in {len(one) for one in named} or (
+        number_of_group(operations, cell) not in {0, *numbers}
+    )
+    if named and different:
         notes.append(
             f"{len(operations)} symmetry operations are listed, the named space group"
             f" {named[0].setting} has {len(named[0])}; the listed ones are taken"
@@ -175,20 +208,41 @@ def _settings(block: dict[str, Any], cell: np.ndarray, notes: list[str]) -> tupl
 
 
 def _told(block: dict[str, Any], keys: Sequence[str]) -> list[str]:
-    values = [str(block[key]).strip() for key in keys if key in block]
+    columns = [block[key] for key in keys if key in block]
+    each = [value for v in columns for value in (v if isinstance(v, list) else [v])]
+    values = [str(value).strip().strip("'\"").strip() for value in each]
     return [value for value in dict.fromkeys(values) if value not in _UNKNOWN]
 
 
+def _makes_formula(block: dict[str, Any], species: np.ndarray) -> bool:
+    """Whether a choice has the atoms, and the number of formula units, that the file tells."""
+    try:
+        check_formula(block, species, exactly=True)
+    except InputError:
+        return False
+    return True
+
+
 def _expanded(
-    frac: np.ndarray, operations: Operations, cell: np.ndarray
+    sites: Sites, operations: Operations, cell: np.ndarray, again: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All atoms of the cell, ``(N, 3)``, and the site of each, ``(N,)``."""
+    """All atoms of the cell, ``(N, 3)``, and the site of each, ``(N,)``; ``again`` gets sites that
+    are images of others of the same element."""
+    frac = sites.frac
     if operations.trivial:
         return frac, np.arange(len(frac))
     images = np.einsum("kij,nj->nki", operations.rotations, frac) + operations.translations
     atoms, source = [], []
     for k, orbit in enumerate(images):
         rest = orbit
+        if (
+            len(atoms)
+            and _among(orbit[0], np.array(atoms), cell)[
+                sites.species[source] == sites.species[k]
+            ].any()
+        ):
+            again.append(k)
+            continue
         while len(rest):
             apart = rest - rest[0]
             apart -= apart.round()
@@ -197,6 +251,13 @@ def _expanded(
             source.append(k)
             rest = rest[~near]
     return np.array(atoms), np.array(source)
+
+
+def _among(place: np.ndarray, atoms: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Which of ``atoms: (N, 3)`` lie where ``place: (3,)`` does."""
+    apart = atoms - place
+    apart -= apart.round()
+    return np.linalg.norm(apart @ cell, axis=-1) < _SAME_SITE
 
 
 def _too_many(count: int, limit: int) -> str:

@@ -15,7 +15,7 @@ from orbitwise.errors import InputError
 _PLACES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _CARTESIAN = ("_atom_site_cartn_x", "_atom_site_cartn_y", "_atom_site_cartn_z")
 _UNKNOWN = ("", ".", "?")
-_WATER = r"(wat|water|o[hd]2?|[hd]2o|[hd]3o)([+-]|\d+[+-]?)?"
+_WATER = r"(wat|water|o[hd]2?|[hd]2o|[hd]3o|[hd]oh|n[hd]\d|c[hd]\d)([+-]|\d+[+-]?)?"
 _LARGEST = 1e3  # cells away from the origin
 
 
@@ -65,7 +65,13 @@ def sites_of(block: dict[str, Any], cell: np.ndarray, max_atoms: int) -> Sites:
         k = int(np.abs(frac).max(-1).argmax())
         raise InputError(f"atom site {real[k] + 1} lies at {frac[k].tolist()} cells: too far away")
     formula = formula_of(block)
-    from_label = "_atom_site_type_symbol" not in block
+    typed = _column(block, "_atom_site_type_symbol")
+    from_label = all(str(value).strip() in _UNKNOWN for value in typed)
+    if from_label or labels:  # a type that is not told is that of its label
+        symbols = [
+            label if str(symbol).strip() in _UNKNOWN else symbol
+            for symbol, label in zip(symbols, labels or symbols, strict=True)
+        ]
     species = [_element(str(symbols[k]), k, formula, from_label) for k in real]
     return Sites(frac, np.array(species))
 
@@ -74,6 +80,8 @@ def formula_of(block: dict[str, Any]) -> Counter[int] | None:
     """Atoms of ``_chemical_formula_sum`` (else ``_chemical_formula_moiety`` of one piece) by atomic
     number, deuterium as hydrogen; None where there is none that can be read."""
     text = str(block.get("_chemical_formula_sum", "")).strip().strip("'\"")
+    if text.isupper() and " " in text:  # NA1 CL1
+        text = " ".join(re.sub("[A-Z]+", lambda m: m.group().capitalize(), w) for w in text.split())
     parts = re.findall(r"([A-Z][a-z]?)([0-9.]*)", text)
     if not parts or "".join(a + b for a, b in parts) != re.sub(r"[\s,]", "", text):
         return None
@@ -89,8 +97,9 @@ def formula_of(block: dict[str, Any]) -> Counter[int] | None:
     return found
 
 
-def check_formula(block: dict[str, Any], species: np.ndarray) -> None:
-    """Raise ``InputError`` where the atoms of the cell are no multiple of the formula."""
+def check_formula(block: dict[str, Any], species: np.ndarray, *, exactly: bool = False) -> None:
+    """Raise ``InputError`` where the atoms of the cell are no multiple of the formula; ``exactly``:
+    also where they are not the number of units that the file tells."""
     formula = formula_of(block)
     if not formula or not all(formula.values()):
         return
@@ -102,6 +111,8 @@ def check_formula(block: dict[str, Any], species: np.ndarray) -> None:
         )
     units = max(counts[z] / n for z, n in formula.items())
     given = _times(block)
+    if exactly and given and abs(units - given) > 0.05:
+        raise InputError(f"the cell has {units:g} formula units, not {given:g}")
     if given and all(counts[z] <= n * given + 1e-6 for z, n in formula.items()):
         units = max(units, given)
     missing = {z: n * units - counts[z] for z, n in formula.items()}
@@ -117,7 +128,7 @@ def number_of(value: object, what: str) -> float:
     """A number with or without its standard uncertainty."""
     text = re.sub(r"\(\d*\)$", "", str(value).strip())
     try:
-        number = float(text)
+        number = float(text if "_" not in text else "none")  # Python reads 1_000
     except ValueError:
         raise InputError(f"{what} is not a number: {value!r}") from None
     if not np.isfinite(number):
@@ -196,7 +207,7 @@ def _element(symbol: str, site: int, formula: Counter[int] | None, from_label: b
                 f" ({', '.join(chemical_symbols[z] for z in formula)})"
             )
         possible = known[:1]
-    elif from_label and words[-1] == "T":
+    elif words[-1] == "T" and len(letters) == 1:
         possible = []  # a tetrahedral site of a zeolite, or tritium
     if not possible:
         raise InputError(f"atom site {site + 1}: unknown element {symbol!r}")

@@ -4,17 +4,24 @@ named."""
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from ase.io import read as ase_read
 from ase.io import write as ase_write
 
 from orbitwise.crystals.crystal import Crystal
-from orbitwise.crystals.files.cif import cif_blocks, cif_texts, crystal_from_cif, is_structure
+from orbitwise.crystals.files.cif import (
+    cif_blocks,
+    cif_texts,
+    crystal_from_cif,
+    has_sites,
+    is_structure,
+)
 from orbitwise.crystals.files.convert import (
     cell_from_parameters,
     from_atoms,
@@ -22,7 +29,7 @@ from orbitwise.crystals.files.convert import (
     to_atoms,
     to_structure,
 )
-from orbitwise.crystals.files.sound import checked
+from orbitwise.crystals.files.sound import check_fractions, checked
 from orbitwise.crystals.files.tables import Record, csv_records, npz_records
 from orbitwise.data.folder import replacing
 from orbitwise.data.lines import lines_of, text_of
@@ -91,7 +98,7 @@ def read_crystals(
             if str(record.values["split"]) not in wanted:
                 continue
         try:
-            crystal = checked(record.make())
+            crystal = checked(record.make(), record.notes)
         except InputError as error:
             if not skip_bad:
                 raise InputError(f"{record.where}: {error}") from error
@@ -195,6 +202,7 @@ def _cif_records(path: Path, text: str, max_atoms: int) -> Iterator[Record]:
         )
     # others hold the paper and the experiment; of none that is a structure each says what it lacks
     blocks = [block for block in every if is_structure(block.text)] or every
+    blocks = [block for block in blocks if has_sites(block.text)] or blocks
     for block in blocks:
         name = block.name if len(blocks) > 1 and block.name else path.stem
         notes: list[str] = []
@@ -245,7 +253,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
                         f"periodic along {int(atoms.pbc.sum())} of three vectors: a molecule or a"
                         ' slab and no crystal (pbc="T T T" would say so)'
                     )
-                return from_atoms(atoms, name)
+                crystal = from_atoms(atoms, name)
+                check_fractions(atoms.cell.scaled_positions(atoms.positions))
+                return crystal
 
             yield Record(where, make, values)
         at += 2 + count
@@ -253,6 +263,9 @@ def _extxyz_records(path: Path, lines: list[str], max_atoms: int) -> Iterator[Re
 
 def _frame(lines: list[str]):
     """ASE atoms, or None and what is wrong."""
+    told = re.search(r"properties=\"?(\S+)", lines[1], re.IGNORECASE)
+    if told is None or told.group(1).lower().startswith("species:s:1"):  # numbers are elements
+        lines = [*lines[:2], *(re.sub(r"^\s*(\d{1,3})(?=\s)", _symbol, row) for row in lines[2:])]
     unknown = [
         word
         for line in lines[2:]
@@ -266,6 +279,11 @@ def _frame(lines: list[str]):
         return None, f"unknown element {error.args[0]!r}"
     except Exception as error:  # ase raises many kinds here
         return None, f"cannot be read as extended XYZ ({' '.join(str(error).split())[:160]})"
+
+
+def _symbol(match: re.Match) -> str:
+    number = int(match.group(1))
+    return chemical_symbols[number] if 0 < number < len(chemical_symbols) else match.group()
 
 
 def _columns(rows: list[Mapping[str, object]]) -> dict[str, np.ndarray]:

@@ -17,7 +17,11 @@ import numpy as np
 from orbitwise.errors import InputError
 
 _SETTINGS = range(1, 531)
-_CODED = r"(.+?)\s*(?:[:(]\s*([-12habcrsz]+[123]?)|\s([12hrsz]))\s*\)?"
+_CODED = (
+    r"(.+?)\s*(?:[:(]\s*(?:origin(?:\s*choice)?\s*)?([-12habcrsz]+[123]?)"
+    r"|\s(o?[12]|[hr]s?|hr|[sz]))\s*\)?"
+)
+_SAME_CODES = {"o1": "1", "o2": "2", "rs": "r", "hs": "h", "hr": "h"}
 _METRIC = 0.02  # relative change of a cell that still counts as invariant
 # the e-glides of 1992, by number: old names of all settings to new ones
 _E_GLIDES = {
@@ -57,7 +61,45 @@ def listed_operations(texts: Sequence[str]) -> Operations:
     rotations, translations = (np.array(part) for part in zip(*found, strict=True))
     if not any((r == np.eye(3)).all() for r in rotations):
         raise InputError("the identity is missing among the symmetry operations")
+    _check_group(rotations, translations)
     return Operations(rotations, translations, "its listed operations")
+
+
+def number_of_group(operations: Operations, cell: np.ndarray) -> int:
+    """The number of the group that operations are, as spglib tells it; 0 where it cannot."""
+    from spglib import get_spacegroup_type_from_symmetry
+
+    try:
+        found = get_spacegroup_type_from_symmetry(
+            operations.rotations.round().astype(np.intc), operations.translations, cell, 1e-3
+        )
+    except Exception:  # spglib raises kinds of its own
+        return 0
+    return 0 if found is None else int(found.number)
+
+
+def fits(operations: Operations, cell: np.ndarray) -> bool:
+    """Whether operations leave the lengths and angles of a cell as they are."""
+    return _invariant(operations, cell)
+
+
+def _check_group(rotations: np.ndarray, translations: np.ndarray) -> None:
+    """Every product of two operations has to be one of them."""
+    products = (rotations[:, None] @ rotations[None]).reshape(-1, 9)
+    moved = (rotations[:, None] @ translations[None, :, :, None])[..., 0] + translations[:, None]
+    known = _keys(rotations.reshape(-1, 9), translations)
+    if not np.isin(_keys(products, moved.reshape(-1, 3)), known).all():
+        raise InputError(
+            f"the {len(rotations)} symmetry operations do not form a group: one is missing or"
+            " mistyped"
+        )
+
+
+def _keys(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    """One whole number for each operation, modulo lattice translations in steps of 1/48."""
+    digits = rotations.round().astype(np.int64) + 4
+    steps = (translations * 48).round().astype(np.int64) % 48
+    return digits @ (9 ** np.arange(9)) * 48**3 + steps @ np.array([1, 48, 48**2])
 
 
 def named_operations(
@@ -66,6 +108,7 @@ def named_operations(
     hall: Sequence[str] = (),
     numbers: Sequence[str] = (),
     codes: Sequence[str] = (),
+    schoenflies: Sequence[str] = (),
     cell: np.ndarray,
 ) -> tuple[Operations, ...]:
     """The settings that a CIF can mean, the likeliest first, of a group that it names by
@@ -79,17 +122,20 @@ def named_operations(
     settings: set[int] | None = None
     code = next((c for c in map(_plain, codes) if c), "")
     for text in hall:
-        settings = _narrowed(settings, _hall_symbols().get(_words(text)), f"Hall symbol {text!r}")
+        found = _hall_symbols().get(_words(text)) or _hall_symbols().get(_plain(text))
+        settings = _narrowed(settings, found, f"Hall symbol {text!r}")
     for text in names:
         name, suffix = _split(text)
         found = _symbols().get(name)
         if found is not None:
             code = suffix or code
         settings = _narrowed(settings, found, f"space group {text!r}")
-    if settings is None:
-        for text in numbers:
-            numbered = _numbered().get(text.strip())
-            settings = _narrowed(settings, numbered, f"space group number {text!r}")
+    for text in schoenflies:
+        named = _schoenflies().get(_plain(text).replace("^", ""))
+        settings = _narrowed(settings, named, f"space group {text!r}")
+    for text in numbers:
+        numbered = _numbered().get(text.strip())
+        settings = _narrowed(settings, numbered, f"space group number {text!r}")
     if not settings:
         return ()
     return _told_apart(settings, code, cell)
@@ -154,7 +200,8 @@ def _operation(text: str) -> tuple[np.ndarray, np.ndarray]:
                 translation[row] += value
     if abs(abs(np.linalg.det(rotation)) - 1) > 1e-6 or np.abs(translation).max() > 10:
         raise InputError(f"{text!r} is no symmetry operation of a crystal")
-    return rotation, translation
+    exact = np.round(translation * 24) / 24  # 0.333 is a third
+    return rotation, np.where(np.abs(exact - translation) < 0.004, exact, translation)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -164,7 +211,8 @@ def _split(text: str) -> tuple[str, str]:
     match = re.fullmatch(_CODED, text, re.IGNORECASE)
     whole = _plain(text) in _symbols() and ":" not in text
     if match and _plain(match.group(1)) in _symbols() and not whole:
-        return _plain(match.group(1)), (match.group(2) or match.group(3)).lower()
+        code = (match.group(2) or match.group(3)).lower()
+        return _plain(match.group(1)), _SAME_CODES.get(code, code)
     name = _plain(text)
     if name not in _symbols() and name[-1:] in ("h", "r", "s", "z") and name[:-1] in _symbols():
         return name[:-1], name[-1]
@@ -172,7 +220,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\s_'\"()]|^:", "", text).lower()
+    return re.sub(r"[\s_'\"(){}]|^:", "", text).lower()
 
 
 def _words(text: str) -> str:
@@ -214,10 +262,21 @@ def _names(setting: int) -> Iterator[str]:
     yield from own
     yield from (_plain(about.international_short), _plain(about.international_full))
     if about.number >= 195:  # written without the bar before 1983
-        yield from (name.replace("-3", "3") for name in own)
+        full = _plain(about.international_full)
+        yield from (name.replace("-3", "3") for name in (*own, full))
     glides = _E_GLIDES.get(about.number, "").split()
-    renamed = dict(zip(glides[::2], glides[1::2], strict=True))
-    yield from (renamed[name] for name in own if name in renamed)
+    # spglib has the new names; which of two old ones a setting had is told by its order in the
+    # table
+    if glides and (old := _old_glide(setting, about.number, glides[::2])):
+        yield old
+    if about.choice == "H":  # as the Protein Data Bank has it
+        yield from (f"h{name[1:]}" for name in own)
+
+
+def _old_glide(setting: int, number: int, names: Sequence[str]) -> str:
+    """The symbol before 1992; the settings of a group stand in one order in both tables."""
+    settings = sorted(_numbered()[str(number)])
+    return names[settings.index(setting) * len(names) // len(settings)]
 
 
 @cache
@@ -233,7 +292,18 @@ def _symbols() -> Mapping[str, frozenset[int]]:
 def _hall_symbols() -> Mapping[str, frozenset[int]]:
     found: dict[str, set[int]] = {}
     for setting in _SETTINGS:
-        found.setdefault(_words(_type(setting).hall_symbol), set()).add(setting)
+        symbol = _type(setting).hall_symbol
+        found.setdefault(_words(symbol), set()).add(setting)
+        found.setdefault(symbol.replace(" ", "").lower(), set()).add(setting)
+    return {name: frozenset(settings) for name, settings in found.items()}
+
+
+@cache
+def _schoenflies() -> Mapping[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    for setting in _SETTINGS:
+        name = _type(setting).schoenflies.replace("^", "").lower()
+        found.setdefault(name, set()).add(setting)
     return {name: frozenset(settings) for name, settings in found.items()}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from orbitwise.crystals.crystal import Crystal
 from orbitwise.crystals.files.cif import crystal_from_cif
 from orbitwise.crystals.files.convert import cell_from_parameters, wrapped
-from orbitwise.crystals.files.sound import check_parameters
+from orbitwise.crystals.files.sound import check_fractions, check_parameters
 from orbitwise.data.archive import Array, read_archive
 from orbitwise.errors import InputError
 
@@ -103,6 +103,7 @@ def npz_records(path: Path, max_atoms: int) -> Iterator[Record]:
             frac = arrays["frac_coords"][atoms].astype(np.float64)
             if not np.isfinite(frac).all():
                 raise InputError("a coordinate is not finite")
+            check_fractions(frac)
             return Crystal(wrapped(frac), lattice[i], species[atoms], names[i])
 
         yield Record(
