@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from orbitwise import signals
 from orbitwise.cli import failures, methods, runs
 from orbitwise.cli.audit import audit
 from orbitwise.cli.conformers import conformers
 from orbitwise.cli.crystals import crystals
+from orbitwise.signals import interrupting
 
 _CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a pipe in ASCII or cp1252 has no ± and no Å
             stream.reconfigure(errors="replace")
     try:
-        with signals.interrupting():
+        with interrupting():
             code = app(
                 args=None if arguments is None else list(arguments),
                 prog_name="orbitwise",
