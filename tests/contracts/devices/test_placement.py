@@ -122,9 +122,6 @@ def test_posteriors(name, method, there):
 @pytest.mark.parametrize("name", sorted(test_kernels.CASES))
 def test_kernels_step(name, there):
     case, energy = test_kernels.CASES[name](), test_kernels.gaussian().to(there)
-    if name == "KeepStereo":  # its class is wherever the positions were that it was made from
-        stereo = moved(case.kernel.stereo, there)
-        case = replace(case, kernel=replace(case.kernel, stereo=stereo))
     start = test_kernels.exact(name, 8, rng(seed=12)).to(there)
     for generator in (rng(there), rng()):
         state = case.kernel.init(start, energy)
