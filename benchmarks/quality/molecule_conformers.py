@@ -32,7 +32,7 @@ from orbitwise.methods.molecules.many.evaluation import Scores, comparable, embe
 from orbitwise.methods.molecules.many.parts import build, data_scale
 from orbitwise.methods.molecules.many.sampling import HandednessKept, draw
 from orbitwise.molecules.batch import ConformerData
-from orbitwise.molecules.files.sets import Conformers, flat_smiles, read_conformer_set
+from orbitwise.molecules.files.sets import Conformers, read_conformer_set
 from orbitwise.molecules.metrics.coverage import Coverage, average
 from orbitwise.objectives.denoiser import Preconditioning
 from orbitwise.orbits.posterior.entrance import orbit_posterior
@@ -145,7 +145,7 @@ def embeddings_of(molecules: list[Conformers], counts: list[int]) -> Scores:
 def test_sets(runs: Path) -> list[TestSet]:
     config = configuration("exact", 0, False).model_copy(update={"max_atoms": LARGEST})
     held_out = config.read("test").molecules
-    trained = {flat_smiles(m.mol) for m in config.read("train", "val").molecules}
+    trained = config.read("train", "val")
     geom = read_conformer_set(
         FILES["geom"], skip_bad=True, max_atoms=LARGEST, splits=("train", "val", "test")
     )

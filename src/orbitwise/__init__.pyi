@@ -24,6 +24,7 @@ from orbitwise.groups.finite import Finite as Finite
 from orbitwise.groups.item_permutations import ItemPermutations as ItemPermutations
 from orbitwise.groups.permutation import Permutation as Permutation
 from orbitwise.groups.product import Product as Product
+from orbitwise.groups.se3 import SE3 as SE3
 from orbitwise.groups.so3 import O3 as O3
 from orbitwise.groups.so3 import SO3 as SO3
 from orbitwise.groups.torus import PeriodicTranslation as PeriodicTranslation
@@ -37,6 +38,10 @@ from orbitwise.orbits.posterior.entrance import orbit_posterior as orbit_posteri
 from orbitwise.orbits.posterior.noise import Process as Process
 from orbitwise.orbits.posterior.noise import WrappedProcess as WrappedProcess
 from orbitwise.orbits.posterior.result import OrbitPosterior as OrbitPosterior
+from orbitwise.orbits.posterior.rigid.posterior import FramePosterior as FramePosterior
+from orbitwise.orbits.posterior.rigid.posterior import frame_posterior as frame_posterior
+from orbitwise.orbits.tangent import horizontal as horizontal
+from orbitwise.processes.frames import FrameProcess as FrameProcess
 from orbitwise.processes.gaussian import GaussianProcess as GaussianProcess
 from orbitwise.processes.harmonic import HarmonicProcess as HarmonicProcess
 from orbitwise.processes.wrapped_normal import WrappedNormalProcess as WrappedNormalProcess

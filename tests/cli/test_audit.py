@@ -80,6 +80,14 @@ def _one_line(capfd, *arguments: str) -> str:
     return lines[0]
 
 
+def test_what_looks_like_reference_values_is_said_on_the_terminal(here, capsys):
+    text = "1\nProperties=species:S:1:pos:R:3:dft_force:R:3 DFT_energy=-1\nCu 0 0 0 0 0 0\n"
+    Path("other.extxyz").write_text(text)
+    assert main(["audit", "--ase", "emt", "other.extxyz", "--budget", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "note: other.extxyz: DFT_energy, dft_force are not used; call them energy" in err
+
+
 def test_a_calculator_without_references(here, capsys):
     assert main(["audit", "--ase", "emt", "cu.extxyz", "--group", "o3"]) == 0
     out = capsys.readouterr().out

@@ -19,6 +19,7 @@ from orbitwise.groups.finite import Finite
 from orbitwise.groups.item_permutations import ItemPermutations
 from orbitwise.groups.permutation import Permutation
 from orbitwise.groups.product import Product
+from orbitwise.groups.se3 import SE3
 from orbitwise.groups.so3 import O3, SO3
 from orbitwise.groups.torus import PeriodicTranslation
 from orbitwise.groups.translation import Translation
@@ -49,6 +50,7 @@ INSTANCES = {
     ItemPermutations: [lambda: ItemPermutations.within(torch.tensor([0, 0, 1, 1, 1, -1]))],
     Automorphism: [methyl_like],
     VoxelRotations: [VoxelRotations],
+    SE3: [SE3],
     Product: [
         lambda: Product(SO3(), methyl_like()),
         lambda: Product(Permutation(5), PeriodicTranslation()),
@@ -56,7 +58,10 @@ INSTANCES = {
 }
 NO_HAAR = {Translation}  # not compact
 MODULO_ONE = {PeriodicTranslation}
-EVENTS = {VoxelRotations: (N, 2, 2, 2)}  # what the others act on is N points in space
+EVENTS = {
+    VoxelRotations: (N, 2, 2, 2),
+    SE3: (N, 3, 4),
+}  # what the others act on is N points in space
 
 
 def found():

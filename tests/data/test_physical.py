@@ -10,6 +10,7 @@ from orbitwise.data.physical import (
     check_coordinates,
     check_distances,
     check_forces,
+    likely_unit,
     unit_guess,
 )
 from orbitwise.errors import InputError
@@ -45,6 +46,17 @@ def test_atoms_on_one_site_also_through_the_boundary():
         check_distances(through, cell=cell)
     with pytest.raises(InputError, match="images of atom 1"):
         check_distances(np.zeros((1, 3)), cell=np.diag([0.3, 4, 4]))
+
+
+@pytest.mark.parametrize("name", ["CH3CH2OH", "C6H6", "CH3SH", "H2O"])
+@pytest.mark.parametrize(("unit", "angstrom"), [("bohr", 0.529177), ("nm", 10), ("pm", 0.01)])
+def test_the_unit_of_atoms_without_bonds(name, unit, angstrom):
+    atoms = g2[name]
+    assert f"coordinates in {unit}?" in likely_unit(atoms.numbers, atoms.positions / angstrom)
+    assert likely_unit(atoms.numbers, atoms.positions) == ""
+    if unit == "nm":
+        with pytest.raises(InputError, match="apart; are the coordinates in nm"):
+            check_distances(atoms.positions / angstrom, species=atoms.numbers)
 
 
 def test_no_unit_but_the_angstrom():

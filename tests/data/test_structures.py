@@ -23,7 +23,7 @@ def test_energy_and_forces(tmp_path):
     assert first.energy == -1.5 and first.forces[0].tolist() == [1, 2, 3] and first.unused == ()
 
 
-@pytest.mark.parametrize("value", ["None", '"-1.5 eV"', '"1 2 3"', "nan", "inf"])
+@pytest.mark.parametrize("value", ["None", '"-1.5 eV"', '"1 2 3"', '""', "T", "nan", "inf"])
 def test_an_energy_that_is_none(tmp_path, value):
     told = f"Properties=species:S:1:pos:R:3:forces:R:3 energy={value}"
     with pytest.raises(InputError, match=r"frame 1.*energy"):
@@ -47,6 +47,24 @@ def test_columns_that_look_like_reference_values_are_named(tmp_path):
 def test_atomic_numbers_are_elements(tmp_path):
     rows = "8 0 0 0\n1 0.96 0 0\n1 -0.24 0.93 0\n"
     assert np.array_equal(read_structures(written(tmp_path, "x", rows))[0].numbers, [8, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ("species:S:1:pos:R:3", "8 0 0 0\n1 0.96 0 0\n1 -0.24 0.93 0\n"),
+        ("species:I:1:pos:R:3", "8 0 0 0\n1 0.96 0 0\n1 -0.24 0.93 0\n"),
+        ("species:S:1:pos:R:3", "8\t0\t0\t0\n1\t0.96\t0\t0\n1\t-0.24\t0.93\t0\n"),
+        ("Z:I:1:pos:R:3", "8 0 0 0\n1 0.96 0 0\n1 -0.24 0.93 0\n"),
+        ("id:I:1:species:S:1:pos:R:3", "1 O 0 0 0\n2 H 0.96 0 0\n3 H -0.24 0.93 0\n"),
+        ("id:I:1:Z:I:1:pos:R:3", "1 8 0 0 0\n2 1 0.96 0 0\n3 1 -0.24 0.93 0\n"),
+        ("pos:R:3:species:S:1", "0 0 0 O\n1 0 0 H\n0 1 0 8\n"),
+    ],
+)
+def test_whole_numbers_are_elements_only_in_the_column_of_the_species(tmp_path, columns, rows):
+    for found in read_structures(written(tmp_path, f"Properties={columns} energy=-1", rows)):
+        assert found.numbers.tolist() == [8, 1, 8 if "H\n0 1" in rows else 1]
+        assert found.energy == -1 and len({*map(tuple, found.positions.tolist())}) == 3
 
 
 def test_atoms_on_one_another(tmp_path):

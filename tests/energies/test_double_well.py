@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from orbitwise.energies import DoubleWell
@@ -60,3 +61,20 @@ def test_reference_samples_have_the_stated_energy_and_virial(shared_data):
     assert abs(value.mean().item() + 22.548) < 1e-3
     virial = (samples * grad).sum((-1, -2))
     assert abs(virial.mean().item() - 6.0) < 4 * 0.17
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_on_one_another(dtype):
+    """The energy is the limit, the gradient of the pair none: it has no direction."""
+    x = torch.tensor([[0.0, 0], [0, 0], [3, 0]], dtype=dtype)
+    energy = DoubleWell(3, 2, 0.9, -4.0, 4.0).to(dtype)
+    value, grad = energy.value_and_grad(x)
+    assert value.item() == pytest.approx(0.9 * 4**4 - 4 * 4**2 + 2 * (0.9 - 4), rel=1e-6)
+    y = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(y), y)
+    expected = 4 * 0.9 * (-1) ** 3 + 2 * -4.0 * -1  # of a pair at distance 3, by it
+    torch.testing.assert_close(grad[:, 0], torch.tensor([-1, -1, 2]).to(x) * expected)
+    torch.testing.assert_close(slope, grad)
+    near = x.clone()
+    near[1, 0] = 1e-12
+    assert torch.isfinite(energy.value_and_grad(near)[1]).all()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,32 @@ def test_lj55_reference_samples(shared_data):
         means = torch.stack([quantity[chain == c].mean() for c in chain.unique()])
         error = (means.var().item() / len(means) + theirs**2) ** 0.5
         assert abs(means.mean().item() - exact) < 4 * error
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("apart", [0.0, 1e-30, 1e-20, 1e-6, 1e-3, 3e-3, 0.05])
+def test_points_on_one_another_have_a_gradient_without_nan(dtype, apart):
+    """Two of three points coincide: the third feels twice the pull of one."""
+    x = torch.tensor([[0.0, 0, 0], [apart, 0, 0], [0, 1.3, 0]], dtype=dtype)
+    energy = LennardJones(3, epsilon=0.7, r_min=1.1, trap=0.0).to(dtype)
+    value, grad = energy.value_and_grad(x)
+    y = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(y), y)
+    assert torch.isfinite(grad).all() and torch.isfinite(slope).all()
+    if apart < 1e-25:
+        assert value == math.inf
+        pair = LennardJones(2, epsilon=0.7, r_min=1.1, trap=0.0).to(dtype)
+        alone = pair.value_and_grad(x[[0, 2]])[1]
+        torch.testing.assert_close(slope[2], 2 * alone[1])
+    if apart == 0:
+        torch.testing.assert_close(grad, slope)
+    if apart >= 3e-3:
+        assert grad[1, 0] < 0 < grad[0, 0]
+        torch.testing.assert_close(grad, slope, rtol=1e-3, atol=1e-3)
+
+
+def test_a_nan_is_not_hidden():
+    x = torch.zeros(2, 3, 3)
+    x[0, 0, 0] = math.nan
+    value, grad = LennardJones(3).value_and_grad(x)
+    assert value[0].isnan() and grad[0].isnan().any() and not grad[1].isnan().any()

@@ -246,3 +246,15 @@ def test_molecules_of_different_kinds_train_in_one_batch(dtype):
             1e-10 if dtype == torch.float64 else 1e-5
         )
         assert (post.mean[k, n:] == 0).all()
+
+
+def test_split_sets_apart_what_cannot_be_enumerated():
+    labels = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 2, 2, 3], [1, 2, 3, 4, 5], [6, 6, 6, 6, 7]])
+    (few, own), (many, whole) = ItemPermutations.split(labels, max_order=4)
+    assert few.tolist() == [1, 2] and own.order.tolist() == [4, 1] and own.finite
+    assert many.tolist() == [0, 3] and not whole.finite
+    assert torch.equal(whole.labels, labels[many])
+    assert [items.tolist() for items, _ in ItemPermutations.split(labels)] == [[0, 1, 2, 3]]
+    assert [items.tolist() for items, _ in ItemPermutations.split(labels[:1], 4)] == [[0]]
+    with pytest.raises(InputError, match="one row per item"):
+        ItemPermutations.split(labels[0])

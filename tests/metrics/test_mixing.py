@@ -90,6 +90,20 @@ def test_block_error_covers_the_truth():
     assert float(block_average(x).mean) == pytest.approx(float(x.mean()), abs=1e-9)
 
 
+def test_block_errors_of_several_chains():
+    """Every chain counts: the error of the mean of 16 is a quarter of one's, and it is that of the
+    formula over all blocks."""
+    x = ar1(0.8, 160, 4000, 11)
+    together = torch.stack([block_average(x[k : k + 16], 20).error for k in range(0, 160, 16)])
+    exact = math.sqrt((1.8 / 0.2) / (16 * 4000))
+    assert float(together.square().mean().sqrt()) == pytest.approx(exact, rel=0.1)
+    few = x[:3, :100]
+    means = few.double().reshape(15, 20).mean(1)
+    found = block_average(few, 5)
+    assert float(found.error) == pytest.approx(float(means.std()) / math.sqrt(15), rel=1e-12)
+    assert float(found.mean) == pytest.approx(float(means.mean()), rel=1e-12)
+
+
 def test_short_chains_are_refused():
     with pytest.raises(InputError, match="at least 8"):
         split_rhat(torch.zeros(2, 4))

@@ -1,6 +1,7 @@
 """Transport distances against brute force, scipy and closed forms."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -69,3 +70,31 @@ def test_total_variation():
 def test_empty_sets_are_refused():
     with pytest.raises(InputError):
         wasserstein(torch.zeros(0, 3), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_has_no_distance(bad):
+    x = torch.zeros(5, 4, 3)
+    y = x.clone()
+    y[2, 1, 0] = bad
+    for ask in (
+        lambda: wasserstein(x, y),
+        lambda: wasserstein_1d(x[:, 1, 0], y[:, 1, 0]),
+        lambda: wasserstein_from_distances(y[:, 1]),
+        lambda: compare_distances(x, y),
+        lambda: total_variation(x, y, 0.1),
+    ):
+        with pytest.raises(InputError, match=r"1 numbers of the \w+ set are NaN or infinite"):
+            ask()
+
+
+def test_what_is_no_distance():
+    x = torch.zeros(3, 2)
+    with pytest.raises(InputError, match="negative"):
+        wasserstein_from_distances(x - 1)
+    with pytest.raises(InputError, match="no distance"):
+        wasserstein(x, torch.zeros(3, 3))
+    with pytest.raises(InputError, match="width"):
+        total_variation(x, x, 0.0)
+    with pytest.raises(InputError, match="at least one"):
+        total_variation(x[:0], x, 0.1)

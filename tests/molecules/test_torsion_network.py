@@ -191,3 +191,23 @@ def test_a_profile_of_atoms_that_cannot_be(tmp_path):
     )
     with pytest.raises(InputError, match=r"row 1 are \[0, 1, 2, -1\]"):
         read_torsion_profiles(tmp_path / "profiles.npz")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("CCCCO", "OCCCC"), ("[CH3:1]CCCO", "CCCCO"), ("C[C@H](O)CCF", "C[C@@H](O)CCF")],
+)
+def test_a_molecule_in_two_splits_is_refused(tmp_path, one, other):
+    grid = np.arange(-180, 180, 10.0)
+    arrays = {
+        "smiles": np.array([one, "CCCCN", other]),
+        "atoms": np.array([[0, 1, 2, 3]] * 3),
+        "energy_kcal": np.cos(np.radians(grid))[None].repeat(3, 0),
+        "angle_degree": grid,
+    }
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays, split=np.array([0, 0, 2]))
+    with pytest.raises(InputError, match=r"rows 0 .* and 2 .* are one molecule in two splits"):
+        read_torsion_profiles(path, ["train"])
+    np.savez(path, **arrays, split=np.array([2, 0, 2]))
+    assert len(read_torsion_profiles(path, ["train"])) == 1

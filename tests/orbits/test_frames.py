@@ -186,3 +186,18 @@ def test_axes_are_sorted_and_principal():
     diagonal = moments.diagonal(dim1=-2, dim2=-1)
     assert torch.allclose(moments, torch.diag_embed(diagonal), atol=1e-10)
     assert (diagonal.diff(dim=-1) > 0).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_refused_without_a_gap_too(bad):
+    x = X.clone()
+    x[..., 0, 0] = bad
+    for min_gap in (0, 1e-6):
+        with pytest.raises(InputError, match="finite points"):
+            framed(backbone(), ow.SO3(), min_gap=min_gap)(x, 0.1)
+
+
+@pytest.mark.parametrize("min_gap", [-1e-3, 1.0, math.nan])
+def test_a_gap_that_is_none(min_gap):
+    with pytest.raises(InputError, match="min_gap"):
+        framed(backbone(), ow.SO3(), min_gap=min_gap)

@@ -155,3 +155,13 @@ def test_labels_and_authors_of_mmcif(tmp_path, text):
     found = read_chains(tmp_path / "x.cif", "backbone")
     assert [c.sequence for c in found.chains] == ["AAAAA", "GGGGG"]
     assert found.chains[1].xyz.min() > 25
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.889])
+def test_where_breaks_are_allowed_a_unit_is_still_refused_and_one_bad_bond_is_not(tmp_path, scale):
+    bad = atoms(A).replace(f"{helix(5)[2, 1, 0]:8.3f}", "1000.000", 1)
+    (tmp_path / "bad.pdb").write_text(bad)
+    assert [c.sequence for c in read_chains(tmp_path / "bad.pdb", breaks=True).chains] == ["AAAAA"]
+    (tmp_path / "unit.pdb").write_text(atoms(A, scale=scale))
+    with pytest.raises(InputError, match="are the coordinates in"):
+        read_chains(tmp_path / "unit.pdb", breaks=True)

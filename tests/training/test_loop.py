@@ -26,7 +26,7 @@ from orbitwise.training import (
     read_checkpoint,
     train,
 )
-from orbitwise.training.ema import AveragedModel
+from orbitwise.training.ema import averaged_model
 from orbitwise.training.order import EpochOrder, mix
 
 
@@ -303,7 +303,7 @@ def test_seeds_are_mixed_well():
 
 def test_averaged_weights_follow_the_formula():
     net = linear()
-    ema, want = AveragedModel(net, 0.7), net.weight.detach().clone()
+    ema, want = averaged_model(net, 0.7), net.weight.detach().clone()
     for n in range(20):
         with torch.no_grad():
             net.weight.copy_(torch.full_like(net.weight, float(n)))

@@ -23,7 +23,7 @@ from orbitwise.audit.calculator import (
     structure_batches,
 )
 from orbitwise.audit.subject import ROTATIONS, AuditSubject
-from orbitwise.data.structures import Structure, available, read_structures
+from orbitwise.data.structures import Structure, available, notes_of, read_structures
 from orbitwise.errors import InputError
 from orbitwise.groups.base import Group
 from orbitwise.groups.permutation import Permutation
@@ -40,13 +40,7 @@ class Chosen:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the file holds and nothing here reads, though its name looks like it."""
-        unused = dict.fromkeys(name for s in self.structures for name in s.unused)
-        if not unused:
-            return ()
-        return (
-            f"{self.file}: {', '.join(unused)} are not used; call them energy (eV), forces (eV/Å)"
-            " or stress (eV/Å³) where they are the reference values",
-        )
+        return notes_of(self.file, self.structures)
 
 
 def chosen(path: Path, items: int, seed: int) -> Chosen:

@@ -9,7 +9,6 @@ the mean can be exact.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -170,21 +169,16 @@ class CrystalDenoising:
     def _over_both(self, shifts: PeriodicTranslation, labels: Tensor, given, generator) -> Tensor:
         """The mean score over translations and permutations, exact where these can be
         enumerated."""
-        size = labels.shape[-1]
-        small = Permutation(size, labels).log_order <= math.log(self.max_order + 0.5)
         score = torch.zeros_like(given[0])
-        for part, enumerable in ((small, True), (~small, False)):
-            if not part.any():
-                continue
-            some = [value[part] for value in given]
-            if enumerable:
-                group = Product(shifts, ItemPermutations.within(labels[part], self.max_order))
+        for items, permutations in ItemPermutations.split(labels, self.max_order):
+            some = [value[items] for value in given]
+            group = Product(shifts, permutations)
+            if permutations.finite:
                 found = orbit_posterior(group, self.process.frac, *self._with_mirror(some))
             elif self.beyond == "translations":
                 found = orbit_posterior(shifts, self.process.frac, *self._with_mirror(some))
             else:
-                group = Product(shifts, Permutation(size, labels[part]))
                 options = {"proposals": self.states, "generator": generator}
                 found = orbit_posterior(group, self.process.frac, *some, self.beyond, **options)
-            score[part] = found.score.to(score)
+            score[items] = found.score.to(score)
         return score

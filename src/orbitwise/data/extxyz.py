@@ -88,17 +88,21 @@ def each_frame(path: Path) -> Iterator[Frame | InputError]:
 
 
 def _extxyz_frame(comment: str, rows: list[str], where: str, first_line: int) -> Frame:
+    info, columns = parse_comment(comment, f"{where}, line {first_line - 1}")
+    return _atoms(rows, columns, info, where, first_line)
+
+
+def parse_comment(comment: str, place: str) -> tuple[dict, tuple[int, int, int]]:
+    """The entries of a comment line but ``Properties``, and of those the column of the element, the
+    first column of the positions, and the number of columns. ``InputError`` begins with
+    ``place``."""
     try:
         info = key_val_str_to_dict(comment) if "=" in comment else {}
     except Exception as error:  # ase raises many kinds here
         if "properties=" not in comment.lower():  # a remark, not extended XYZ
-            return _atoms(rows, (0, 1, 4), {}, where, first_line)
-        raise InputError(
-            f"{where}, line {first_line - 1}: the comment line cannot be read ({error})"
-        ) from error
-
-    columns = _columns(str(info.pop("Properties", "species:S:1:pos:R:3")), where, first_line - 1)
-    return _atoms(rows, columns, info, where, first_line)
+            return {}, (0, 1, 4)
+        raise InputError(f"{place}: the comment line cannot be read ({error})") from error
+    return info, _columns(str(info.pop("Properties", "species:S:1:pos:R:3")), place)
 
 
 def _atoms(
@@ -129,7 +133,7 @@ def _atoms(
     return Frame(species, positions, info, where)
 
 
-def _columns(properties: str, where: str, line: int) -> tuple[int, int, int]:
+def _columns(properties: str, place: str) -> tuple[int, int, int]:
     """Column of the element, first column of the positions, and number of columns in
     ``Properties``."""
     words = properties.split(":")
@@ -141,6 +145,6 @@ def _columns(properties: str, where: str, line: int) -> tuple[int, int, int]:
         return found["species" if "species" in found else "Z"], found["pos"], at
     except (ValueError, KeyError):
         raise InputError(
-            f"{where}, line {line}: Properties={properties} must list name:type:columns, with"
+            f"{place}: Properties={properties} must list name:type:columns, with"
             " species (or Z) and pos"
         ) from None

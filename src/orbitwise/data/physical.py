@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from ase.cell import Cell
+from ase.data import covalent_radii
 from ase.neighborlist import primitive_neighbor_list
 from scipy.spatial import cKDTree
 
@@ -29,6 +30,17 @@ def unit_guess(ratio: float) -> str:
     return f"; are the coordinates in {unit}? They have to be in Å" if unit else ""
 
 
+def likely_unit(species: np.ndarray, positions: np.ndarray) -> str:
+    """``unit_guess`` of ``positions: (N, 3)`` by their nearest neighbours, each taken for bonded;
+    ``species: (N,)`` are atomic numbers."""
+    if len(positions) < 2:
+        return ""
+    distance, near = cKDTree(positions).query(positions, k=2)
+    near = np.where(near[:, 0] == np.arange(len(near)), near[:, 1], near[:, 0])
+    radii = covalent_radii[np.clip(species, 0, len(covalent_radii) - 1)]
+    return unit_guess(float(np.median(distance[:, 1] / (radii + radii[near]))))
+
+
 def check_coordinates(positions: np.ndarray) -> None:
     """Raise ``InputError`` where one of ``positions: (N, 3)`` in Å is not finite, or lies farther
     from the origin than anything here."""
@@ -41,15 +53,21 @@ def check_coordinates(positions: np.ndarray) -> None:
 
 
 def check_distances(
-    positions: np.ndarray, *, cell: np.ndarray | None = None, nearest: float = NEAREST
+    positions: np.ndarray,
+    *,
+    cell: np.ndarray | None = None,
+    nearest: float = NEAREST,
+    species: np.ndarray | None = None,
 ) -> None:
     """Raise ``InputError`` where two of ``positions: (N, 3)`` in Å lie nearer than ``nearest``;
-    with ``cell: (3, 3)`` (rows are its vectors) periodic images count, an atom's own as well."""
+    with ``cell: (3, 3)`` (rows are its vectors) periodic images count, an atom's own as well. With
+    ``species: (N,)`` (atomic numbers) the message names the unit that would explain it."""
     check_coordinates(positions)
     i, j, distance = _nearest_pair(positions, cell, nearest)
     if distance < nearest:
         pair = f"atoms {i + 1} and {j + 1} lie" if i != j else f"images of atom {i + 1} lie"
-        raise InputError(f"{pair} {distance:.3f} Å apart; are the coordinates in Å?")
+        hint = "" if species is None else likely_unit(species, positions)
+        raise InputError(f"{pair} {distance:.3f} Å apart{hint or '; are the coordinates in Å?'}")
 
 
 def check_cell(cell: np.ndarray, n: int) -> None:

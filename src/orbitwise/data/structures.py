@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from ase.data import chemical_symbols
 from ase.io import read as ase_read
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from orbitwise.data.extxyz import check_extxyz
+from orbitwise.data.extxyz import check_extxyz, parse_comment
 from orbitwise.data.lines import lines_of
 from orbitwise.data.physical import check_distances, check_forces
 from orbitwise.errors import InputError
@@ -70,16 +71,39 @@ def read_structures(path: str | Path) -> list[Structure]:
 
 
 def _with_symbols(lines: Iterable[str]) -> Iterator[str]:
-    """Atomic numbers where an element stands first in a line, as symbols: ASE knows no others."""
-    for line in lines:
-        first, _, rest = line.strip().partition(" ")
-        number = int(first) if rest and first.isascii() and first.isdecimal() else 0
-        yield f"{chemical_symbols[number]} {rest}" if 0 < number < 119 else line
+    """Frames with symbols where the column of the species has atomic numbers, which ASE does not
+    know there; columns called Z, which it does, stay as they are."""
+    every = iter(lines)
+    for line in every:
+        if not line.strip():
+            continue
+        comment = next(every)
+        _, (at, _, _) = parse_comment(comment, "the file")
+        named = "Properties" not in comment or "species:" in comment
+        yield line.strip()
+        yield comment.replace("species:I:", "species:S:")
+        for row in islice(every, int(line)):
+            words = row.split()
+            if named and words[at].isdecimal():
+                words[at] = chemical_symbols[int(words[at])]
+            yield " ".join(words)
 
 
 def available(structures: Sequence[Structure]) -> tuple[str, ...]:
     """The reference values that every structure has."""
     return tuple(name for name in OUTPUTS if all(getattr(s, name) is not None for s in structures))
+
+
+def notes_of(name: str, structures: Iterable[Structure]) -> tuple[str, ...]:
+    """What the file ``name`` holds and nothing here reads, though it looks like reference
+    values."""
+    unused = dict.fromkeys(entry for s in structures for entry in s.unused)
+    if not unused:
+        return ()
+    return (
+        f"{name}: {', '.join(unused)} are not used; call them energy (eV), forces (eV/Å)"
+        " or stress (eV/Å³) where they are the reference values",
+    )
 
 
 def _structure(atoms: Atoms, where: str) -> Structure:
@@ -90,7 +114,7 @@ def _structure(atoms: Atoms, where: str) -> Structure:
     positions = atoms.positions.astype(np.float64)
     try:
         found = _values(atoms)
-        check_distances(positions, cell=cell if periodic.all() else None)
+        check_distances(positions, cell=cell if periodic.all() else None, species=atoms.numbers)
         if np.shape(found["forces"]) == (len(atoms), 3):
             check_forces(np.asarray(found["forces"]))
     except InputError as error:
@@ -135,15 +159,12 @@ def _values(atoms: Atoms) -> dict[str, float | np.ndarray | None]:
 
 
 def _numbers(name: str, value: object) -> float | np.ndarray:
-    """As numbers, one for an energy."""
-    try:
-        found = np.asarray(value, dtype=np.float64)
-    except (ValueError, TypeError):
-        found = np.full(2, np.nan)
-    if (name == "energy" and found.ndim) or found.dtype.kind != "f" or not found.size:
+    """As numbers, one for an energy; a word, a flag and an empty list are none."""
+    found = np.asarray(value)
+    if found.dtype.kind not in "iuf" or not found.size or (name == "energy" and found.ndim):
         kind = "a number" if name == "energy" else "numbers"
         raise InputError(f"{name} is {value!r}, not {kind} (in eV and Å, without a unit)")
-    return float(found) if name == "energy" else found
+    return float(found) if name == "energy" else found.astype(np.float64)
 
 
 def _full(stress: np.ndarray, where: str) -> np.ndarray:

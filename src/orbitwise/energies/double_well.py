@@ -26,6 +26,7 @@ class DoubleWell(PairEnergy):
     ):
         super().__init__(n_points, dim, neutral_r2=offset**2)
         self.quartic, self.quadratic, self.offset = float(quartic), float(quadratic), float(offset)
+        self.at_zero = offset**2 * (quartic * offset**2 + quadratic)
         if (n_points, dim, quartic, quadratic, offset) == (4, 2, 0.9, -4.0, 4.0):
             self.log_z = 29.665
 

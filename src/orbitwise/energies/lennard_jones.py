@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from orbitwise.energies.pairwise import PairEnergy
@@ -22,6 +23,10 @@ class LennardJones(PairEnergy):
         # u = 0 where (r_m/r)⁶ = 2
         super().__init__(n_points, 3, neutral_r2=r_min**2 * 2.0 ** (-1.0 / 3.0), trap=trap)
         self.epsilon, self.r_min = float(epsilon), float(r_min)
+
+    def floor(self, dtype: torch.dtype) -> float:
+        steepest = torch.finfo(dtype).max / (100 * (1 + self.epsilon) * (1 + self.r_min**-2))
+        return self.r_min**2 * steepest ** (-1 / 7)  # the slope grows as r^-14
 
     def pair(self, r2: Tensor) -> tuple[Tensor, Tensor]:
         s = self.r_min**2 / r2

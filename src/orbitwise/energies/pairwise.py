@@ -3,6 +3,7 @@ place."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -17,9 +18,13 @@ class PairEnergy(Energy, ABC):
 
     A subclass defines ``pair`` and gives ``neutral_r2``, a squared distance at which ``u`` is zero:
     it stands on the diagonal of the distance matrix, so that no mask is needed.
+
+    Coincident points have the energy ``at_zero`` and no gradient, for they have no direction; that
+    of nearly coincident ones is finite.
     """
 
     zero_com = True
+    at_zero = math.inf
 
     def __init__(self, n_points: int, dim: int, *, neutral_r2: float, trap: float = 0.0):
         super().__init__()
@@ -30,7 +35,12 @@ class PairEnergy(Energy, ABC):
 
     @abstractmethod
     def pair(self, r2: Tensor) -> tuple[Tensor, Tensor]:
-        """``(u, du/d(r²))`` at squared distances ``r2``."""
+        """``(u, du/d(r²))`` at squared distances ``r2``, in tensors of their own."""
+
+    def floor(self, dtype: torch.dtype) -> float:
+        """The squared distance below which autograd takes points for coincident: the slope of
+        ``pair`` is finite there."""
+        return torch.finfo(dtype).tiny
 
     def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # Coordinates first: the long axis of every operation is then contiguous (2-3x faster on a
@@ -49,12 +59,16 @@ class PairEnergy(Energy, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         _, r2 = self._distances(x)
-        return self._total(self.pair(r2)[0], x)[0]
+        floor = self.floor(x.dtype)
+        u = self.pair(r2.clamp_min(floor))[0].masked_fill(r2 < floor, self.at_zero)
+        return self._total(u, x)[0]
 
     @torch.no_grad()
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         difference, r2 = self._distances(x)
         u, slope = self.pair(r2)
+        largest = torch.finfo(x.dtype).max  # an infinite slope times no distance would be NaN
+        slope.clamp_(-largest, largest)
         value, centred = self._total(u, x)
         # ∂U/∂x_i = Σ_j u'(r_ij²) 2 (x_i - x_j) + trap (x_i - x̄); the diagonal has difference 0.
         grad = 2.0 * (slope.unsqueeze(-3) * difference).sum(-1).transpose(-1, -2)

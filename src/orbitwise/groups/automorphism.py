@@ -44,6 +44,7 @@ class Automorphism(PointPermutation):
         self.n, self.max_order = n, max_order
         self.levels = tuple(levels)
         self.order = math.prod(len(level) for level in self.levels)
+        self._tables: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"Automorphism(n={self.n}, order={self.order})"
@@ -188,11 +189,20 @@ class Automorphism(PointPermutation):
                 " handedness), fix atoms (fixed=[...]), raise max_order, or use method='snis',"
                 " which draws uniform elements of the whole group"
             )
-        tables = self.identity((1,), device=device)
-        for level in reversed(self.levels):  # p = u_1[u_2[...]], as in sample
-            tables = level.to(tables.device)[:, tables].flatten(0, 1)
+        if self._tables is None:
+            with torch.inference_mode(False):  # for later calls too, whatever their mode
+                self._tables = self._all()
+        # whoever writes into them writes into his own
+        tables = self._tables.clone() if device is None else self._tables.to(device, copy=True)
         weights = torch.full((self.order,), -math.log(self.order), device=device, dtype=dtype)
         return tables, weights
+
+    def _all(self) -> Tensor:
+        """The tables of ``enumerate``."""
+        tables = self.identity((1,))
+        for level in reversed(self.levels):  # p = u_1[u_2[...]], as in sample
+            tables = level[:, tables].flatten(0, 1)
+        return tables
 
     @property
     def finite(self) -> bool:

@@ -3,6 +3,7 @@ together."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -83,7 +84,7 @@ class ItemPermutations(PointPermutation):
         (species); points with a negative label never move (padding).
 
         Raises ``NoClosedFormError``, naming the item, where a group has more than ``max_order``
-        elements: ``Permutation(n, labels).log_order`` tells beforehand for which items that is so.
+        elements: ``split`` sets such items apart.
         """
         if not labels.numel():
             raise InputError(
@@ -91,14 +92,14 @@ class ItemPermutations(PointPermutation):
             )
 
         whole = Permutation(labels.shape[-1], labels)
-        orders = whole.log_order.exp()
-        if (orders > max_order + 0.5).any():
-            item = (orders > max_order + 0.5).nonzero()[0].tolist()
+        if (large := ~_is_small(whole, max_order)).any():
+            item = large.nonzero()[0].tolist()
+            order = whole.log_order[tuple(item)].exp().item()
             raise NoClosedFormError(
-                f"item {_name(item)}: {orders[tuple(item)].item():.6g} permutations within its"
-                f" labels, more than max_order={max_order}; take such items out of the batch"
-                " (Permutation(n, labels).log_order tells which), raise max_order, or use"
-                " Permutation(n, labels) with method='gibbs', 'mode' or 'snis'"
+                f"item {_name(item)}: {order:.6g} permutations within its labels, more than"
+                f" max_order={max_order}; take such items out of the batch"
+                " (ItemPermutations.split(labels) does), raise max_order, or use Permutation(n,"
+                " labels) with method='gibbs', 'mode' or 'snis'"
             )
 
         batch, n = labels.shape[:-1], labels.shape[-1]
@@ -114,6 +115,32 @@ class ItemPermutations(PointPermutation):
         images = points.expand_as(tables).gather(-1, tables)
         moved = torch.empty_like(images).scatter_(-1, points.expand_as(images), images)
         return cls._of(moved.reshape(-1, *batch, n), present.reshape(-1, *batch))
+
+    @classmethod
+    def split(
+        cls, labels: Tensor, max_order: int = 5040
+    ) -> list[tuple[Tensor, ItemPermutations | Permutation]]:
+        """The items of ``labels: (B, n)`` whose permutations can be enumerated, and the others:
+        ``[(items, group), …]`` with ``items: (b)`` long, at most one of each kind. The first has an
+        ``ItemPermutations`` (exact posteriors), the second a ``Permutation`` with one set of labels
+        per item (``method="gibbs"``, ``"mode"`` or ``"snis"``).
+        >>> import torch
+        >>> import orbitwise as ow
+        >>> labels = torch.tensor([[1] * 12, [1, 1, *range(2, 12)]])
+        >>> for items, group in ow.ItemPermutations.split(labels):
+        ...     print(items.tolist(), group)
+        [1] ItemPermutations(items=(1,), n=12, order=2 to 2)
+        [0] Permutation(12, order=exp(19.99))
+        """
+        if labels.ndim != 2 or not labels.numel():
+            raise InputError(f"labels must be (B, n), one row per item, not {tuple(labels.shape)}")
+        small = _is_small(Permutation(labels.shape[-1], labels), max_order)
+        parts: list[tuple[Tensor, ItemPermutations | Permutation]] = []
+        if (items := small.nonzero()[:, 0]).numel():
+            parts.append((items, cls.within(labels[items], max_order)))
+        if (items := (~small).nonzero()[:, 0]).numel():
+            parts.append((items, Permutation(labels.shape[-1], labels[items])))
+        return parts
 
     @classmethod
     def stack(cls, groups: Sequence[PointPermutation], n: int | None = None) -> ItemPermutations:
@@ -213,6 +240,11 @@ def _stacked(tables: Sequence[Tensor], n: int) -> tuple[Tensor, Tensor]:
         out[: len(table), i, : table.shape[-1]] = table
     orders = torch.tensor([len(table) for table in tables])
     return out, torch.arange(most)[:, None] < orders
+
+
+def _is_small(group: Permutation, max_order: int) -> Tensor:
+    """Which items have at most ``max_order`` permutations, ``(*B)``."""
+    return group.log_order <= math.log(max_order + 0.5)
 
 
 def _name(item: list[int]) -> str:

@@ -3,6 +3,7 @@ matrix."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ def wasserstein_1d(x: Tensor, y: Tensor, p: int = 1) -> float:
     (m,)``."""
     import ot
 
-    _nonempty(x, y)
+    _comparable(x, y)
     cost = ot.wasserstein_1d(_array(x).ravel(), _array(y).ravel(), p=p)
     return float(max(float(cost), 0.0) ** (1 / p))
 
@@ -30,7 +31,11 @@ def wasserstein(x: Tensor, y: Tensor, p: int = 2) -> float:
     Exact optimal transport is cubic: 1000 against 1000 points take about a second, so thin larger
     sets.
     """
-    _nonempty(x, y)
+    _comparable(x, y)
+    if x.shape[1:] != y.shape[1:]:
+        raise InputError(
+            f"points of shape {tuple(x.shape[1:])} and {tuple(y.shape[1:])} have no distance"
+        )
     return wasserstein_from_distances(torch.cdist(x.double().flatten(1), y.double().flatten(1)), p)
 
 
@@ -43,7 +48,9 @@ def wasserstein_from_distances(distances: Tensor, p: int = 2) -> float:
     """
     import ot
 
-    _nonempty(distances, distances.T)
+    _comparable(distances, distances.T)
+    if distances.min() < 0:
+        raise InputError("a distance is negative")
     cost = _array(distances) ** p
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -71,7 +78,7 @@ def pair_distances(x: Tensor) -> Tensor:
 def compare_distances(x: Tensor, y: Tensor, width: float = 0.05) -> DistanceComparison:
     """Compare the pooled interatomic distances of two ensembles ``(n, N, 3)`` and ``(m, N, 3)`` in
     Å; histogram bins are ``width`` wide and cover both sets."""
-    _nonempty(x, y)
+    _comparable(x, y)
     a, b = _array(pair_distances(x)).ravel(), _array(pair_distances(y)).ravel()
     return DistanceComparison(total_variation(a, b, width), wasserstein_1d(a, b))
 
@@ -79,6 +86,9 @@ def compare_distances(x: Tensor, y: Tensor, width: float = 0.05) -> DistanceComp
 def total_variation(a: np.ndarray | Tensor, b: np.ndarray | Tensor, width: float) -> float:
     """``½ Σ |p_i - q_i|`` of histograms with bins of one width over the common range; 0 equal, 1
     disjoint."""
+    _comparable(a, b)
+    if not (math.isfinite(width) and width > 0):
+        raise InputError(f"the width of a bin must be positive, got {width}")
     a, b = _array(a).ravel(), _array(b).ravel()
     low = min(a.min(), b.min())
     count = int((max(a.max(), b.max()) - low) / width) + 1
@@ -92,8 +102,15 @@ def _array(x) -> np.ndarray:
     )
 
 
-def _nonempty(x, y) -> None:
+def _comparable(x, y) -> None:
     if len(x) == 0 or len(y) == 0:
         raise InputError(
             f"transport needs at least one sample on either side, got {len(x)} and {len(y)}"
         )
+    for which, values in (("first", x), ("second", y)):
+        bad = int((~np.isfinite(_array(values))).sum())
+        if bad:
+            raise InputError(
+                f"{bad} numbers of the {which} set are NaN or infinite: no distance to them is"
+                " known; leave those samples out"
+            )

@@ -11,6 +11,7 @@ from rdkit.rdBase import BlockLogs
 
 from orbitwise.errors import InputError
 
+ALL_ONE = "covalent radii, all orders one"  # the source where no orders fit
 _REACH = 1.3  # times the sum of covalent radii
 _MAX_FRAMES = 200  # for the median distance
 
@@ -64,7 +65,7 @@ def perceive_bonds(
             atom.SetNoImplicit(True)
         mol.UpdatePropertyCache(strict=False)
         Chem.FastFindRings(mol)
-        return Perceived(mol, "covalent radii, all orders one")
+        return Perceived(mol, ALL_ONE)
 
 
 def _connect(species: np.ndarray, positions: np.ndarray) -> Chem.Mol:

@@ -14,6 +14,7 @@ from orbitwise.data.batch import PointBatch
 from orbitwise.errors import InputError
 from orbitwise.molecules.etkdg import as_conformer, captured_rdkit_log, run_etkdg, with_stereo_of
 from orbitwise.molecules.handedness import relabel
+from orbitwise.molecules.identity import without_maps
 from orbitwise.molecules.stereo.open import unspecified_stereo
 
 MAX_ATOMS = 250
@@ -21,7 +22,8 @@ _ATTEMPTS = 8
 
 
 def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
-    """The molecule of a SMILES with explicit hydrogens, stereochemistry as written.
+    """The molecule of a SMILES with explicit hydrogens, stereochemistry as written, without the
+    numbers of atom maps.
 
     Raises ``InputError`` for a SMILES that cannot be read (with the place and RDKit's reason),
     several fragments, a lone atom or ion, a placeholder atom, an open shell, or more than
@@ -42,11 +44,13 @@ def parse_smiles(smiles: str, *, max_atoms: int = MAX_ATOMS) -> Chem.Mol:
         raise InputError(f"cannot read the SMILES {text!r}: {_syntax_reason(log)}")
     if problems:
         raise InputError(
-            f"the SMILES {text!r} is not a possible molecule: {_one_based(problems[0])}"
+            f"the SMILES {text!r} is not a possible molecule: {one_based(problems[0])}"
         )
 
     with captured_rdkit_log():
         mol = Chem.MolFromSmiles(text)
+        if any(atom.GetAtomMapNum() for atom in mol.GetAtoms()):
+            mol = Chem.RemoveHs(without_maps(mol))
     _check_contents(mol, text)
     mol = Chem.AddHs(mol)
     if mol.GetNumAtoms() == 1:
@@ -71,7 +75,7 @@ def _syntax_reason(log: list[str]) -> str:
     return reason + (f" around character {place.group(1)}" if place else "")
 
 
-def _one_based(message: str) -> str:
+def one_based(message: str) -> str:
     """RDKit counts atoms from 0; people count from 1."""
     numbered = lambda match: match.group(0)[: -len(match.group(1))] + str(int(match.group(1)) + 1)  # noqa: E731
     message = re.sub(r"atom #? ?(\d+)", numbered, message)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from orbitwise.errors import InputError
 from orbitwise.processes.gaussian import GaussianProcess, beside, centre
+from orbitwise.processes.horizontal import Horizontal
 
 
 def coordinate_scale(x: Tensor, mask: Tensor | None = None) -> float:
@@ -59,13 +60,21 @@ class Denoiser(nn.Module):
 
     ``data_scale``: root mean square coordinate of the centred data (``coordinate_scale``), in the
     units of the data; it is saved with the weights. Where σ(t) = α(t) = 0 (start of a bridge)
-    ``x_t`` is the origin and the network sees zeros and fraction 0. Raises ``InputError`` unless
-    ``data_scale`` is positive.
+    ``x_t`` is the origin and the network sees zeros and fraction 0. ``horizontal``: without what
+    turns ``x_t``, in training and in use, as the mean itself is where the law of the data does not
+    change under rotations. Raises ``InputError`` unless ``data_scale`` is positive.
     """
 
     data_scale: Tensor
 
-    def __init__(self, network: nn.Module, process: GaussianProcess, data_scale: float):
+    def __init__(
+        self,
+        network: nn.Module,
+        process: GaussianProcess,
+        data_scale: float,
+        *,
+        horizontal: bool = False,
+    ):
         super().__init__()
         if not float(data_scale) > 0:
             raise InputError(
@@ -73,6 +82,7 @@ class Denoiser(nn.Module):
             )
         self.network = network
         self.process = process
+        self.horizontal = horizontal
         self.register_buffer("data_scale", torch.tensor(float(data_scale)))
 
     def forward(self, xt: Tensor, t: Tensor, batch) -> Tensor:
@@ -81,4 +91,8 @@ class Denoiser(nn.Module):
         c = Preconditioning.of(self.process, t, self.data_scale.to(xt.dtype))
         raw = self.network(beside(c.into) * xt, c.fraction, batch)
         d = beside(c.skip) * xt + beside(c.out) * raw.to(xt.dtype)
-        return self.process.project(d, batch.mask) * batch.mask.unsqueeze(-1)
+        d = self.process.project(d, batch.mask) * batch.mask.unsqueeze(-1)
+        if not self.horizontal:
+            return d
+        process = self.process.on(batch) if hasattr(self.process, "on") else self.process
+        return Horizontal(process, batch.mask).part(xt, d)

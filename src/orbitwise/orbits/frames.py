@@ -15,6 +15,7 @@ from orbitwise.groups.so3 import O3, SO3
 from orbitwise.orbits.average import Output, Twirled
 
 _SIGNS = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)), dtype=torch.float64)  # (8, 3)
+_NOT_FINITE = "frames need finite points; some are NaN, infinite, or beyond the range of float64"
 
 
 def framed(
@@ -54,6 +55,8 @@ def framed(
     >>> torch.allclose(model(group.act(g, x)), group.act(g, model(x)), atol=1e-4)
     True
     """
+    if not 0 <= min_gap < 1:
+        raise InputError(f"min_gap is a share of the largest moment, from 0 to 1, not {min_gap}")
     if not isinstance(group, SO3):
         raise NoClosedFormError(f"frames are known for SO3 and O3, not for {group}: use twirl")
     signs = _SIGNS if isinstance(group, O3) else _SIGNS[_SIGNS.prod(-1) > 0]
@@ -84,12 +87,15 @@ def principal_axes(x: Tensor, mask: Tensor | None = None, min_gap: float = 0.0) 
     y = (y - y.sum(-2, keepdim=True) / count) * real
     covariance = y.mT @ y / count
     if min_gap > 0 and not torch.isfinite(covariance).all():
-        raise InputError(
-            "frames need finite points; some are NaN, infinite, or beyond the range of float64"
-        )
+        raise InputError(_NOT_FINITE)
     moments: Tensor
     axes: Tensor
-    moments, axes = torch.linalg.eigh(covariance)
+    try:
+        moments, axes = torch.linalg.eigh(covariance)
+    except RuntimeError:  # of LAPACK, which does not say why
+        if torch.isfinite(covariance).all():
+            raise
+        raise InputError(_NOT_FINITE) from None
     if min_gap > 0:
         _refuse_equal_moments(moments.detach(), min_gap)
     return axes

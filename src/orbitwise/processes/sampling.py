@@ -21,6 +21,7 @@ from torch import Tensor
 
 from orbitwise.errors import InputError
 from orbitwise.processes.gaussian import GaussianProcess, beside
+from orbitwise.processes.horizontal import Horizontal
 from orbitwise.processes.times import refuse_outside
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -101,7 +102,8 @@ def _at_least_two(steps: int) -> None:
 class Stage:
     """One step from ``t`` to ``s > t`` of one sampling run; times are ``(*B)``.
 
-    ``at_point``: σ(t) = 0, which happens at the start of a bridge only.
+    ``at_point``: σ(t) = 0, which happens at the start of a bridge only. ``horizontal``: fresh noise
+    turns nothing.
     """
 
     process: GaussianProcess
@@ -111,6 +113,7 @@ class Stage:
     at_point: bool
     mask: Tensor | None
     generator: torch.Generator | None
+    horizontal: bool = False
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``D`` and ``ε̂`` at ``(x, t)``. A point mass (``at_point``) holds no noise yet: draw
@@ -126,6 +129,12 @@ class Stage:
 
     def noise(self, x: Tensor) -> Tensor:
         return self.process.noise(x, generator=self.generator, mask=self.mask)
+
+    def noised(self, x: Tensor, size: Tensor) -> Tensor:
+        """``x`` with fresh noise of that size, ``(*B, 1, 1)``."""
+        if self.horizontal:
+            return Horizontal(self.process, self.mask).noised(x, size, self.noise(x))
+        return x + size * self.noise(x)
 
     def coefficients(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """α and σ at ``t``, then at ``s``, to stand beside points."""
@@ -198,7 +207,7 @@ class Ancestral(Stepper):
         # Var[x_s | x_t, x_1] = σ_s² (1 − SNR_t/SNR_s); at α_t = 0 nothing of x_t carries over
         kept = torch.where(a0 > 0, a0 * s / (s0 * a), torch.zeros_like(a0)).square()
         fresh = self.stochasticity**2 * (1 - kept)
-        return a * d + s * ((1 - fresh).sqrt() * eps + fresh.sqrt() * stage.noise(x))
+        return stage.noised(a * d + s * (1 - fresh).sqrt() * eps, s * fresh.sqrt())
 
 
 # ---- the loop
@@ -216,13 +225,16 @@ def sample(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
+    horizontal: bool = False,
 ) -> Samples:
     """Integrate over the times ``grid: (K,)`` and return the endpoint ``D`` at the last one.
 
     ``denoise(x: (*B, N, D), t: (*B)) -> (*B, N, D)``. Give ``shape`` to start from the prior or
     ``start`` to start from noise of your own. ``mask: (*B, N)``: padded rows stay 0. With
     ``process.zero_com`` the state, the noise and the answers of ``denoise`` are kept at zero centre
-    of mass. ``progress(done, K)`` is called after every step. The stepper is ``Heun()`` unless
+    of mass. ``horizontal``: the answers of ``denoise`` and fresh noise turn nothing, with the drift
+    that keeps the law of the shape (``processes.horizontal``): for data without a preferred pose.
+    ``progress(done, K)`` is called after every step. The stepper is ``Heun()`` unless
     given. Raises ``InputError`` for neither or both of ``shape`` and ``start``, a grid that does
     not increase, or a last time without noise.
     """
@@ -243,6 +255,8 @@ def sample(
 
     def endpoint(x: Tensor, t: Tensor) -> Tensor:
         d = process.project(denoise(x, t), mask)
+        if horizontal:
+            d = Horizontal(process, mask).part(x, d)
         return d if mask is None else d * mask.unsqueeze(-1)
 
     times = grid.to(device=x.device, dtype=x.dtype)[:, *[None] * (x.ndim - 2)].expand(
@@ -252,7 +266,8 @@ def sample(
     for k in range(len(grid) - 1):
         at_point = point and k == 0
         x = stepper.step(
-            x, Stage(process, endpoint, times[k], times[k + 1], at_point, mask, generator)
+            x,
+            Stage(process, endpoint, times[k], times[k + 1], at_point, mask, generator, horizontal),
         )
         if progress is not None:
             progress(k + 1, len(grid))

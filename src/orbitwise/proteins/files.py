@@ -28,7 +28,8 @@ BOND, STEP = (
     1.8,
     4.2,
 )  # Å; a longer C-N bond, or where those atoms are not there a longer Cα-Cα step, is a break
-SHORT, LONG = 0.9, 2.2  # Å, between N and Cα, Cα and C of a residue
+SHORT, LONG = 0.9, 2.2  # Å, between the atoms of BONDS
+BONDS = {("N", "CA"): 1.46, ("CA", "C"): 1.52}  # Å, of a residue
 STANDARD = {
     "ALA": "A",
     "ARG": "R",
@@ -206,21 +207,34 @@ def _of_file(path: Path, mode: str, skip_bad: bool, breaks: bool) -> ChainFile:
 
 
 def _problems(residues: list[_Residue], mode: str, breaks: bool) -> Iterator[str]:
-    """What makes a chain unusable, in the order of its residues."""
+    """What makes a chain unusable, in the order of its residues; with ``breaks`` bonds of a wrong
+    length are breaks, unless a unit explains them all."""
+    bonds_count = not breaks or (len(units := _units(residues)) == 1 and "" not in units)
     for before, residue in zip([None, *residues], residues, strict=False):
         if residue.name not in LETTERS:
             yield f"{residue}: not one of the twenty amino acids"
         if missing := [a for a in ATOMS[mode] if a not in residue.atoms]:
             yield f"{residue}: has no {', '.join(missing)} atom"
-        for bond, usual in ((("N", "CA"), 1.46), (("CA", "C"), 1.52)):
-            if not set(bond) <= residue.atoms.keys():
-                continue
-            length = float(np.linalg.norm(residue.atoms[bond[0]] - residue.atoms[bond[1]]))
-            if not SHORT <= length <= LONG:
-                unit = unit_guess(length / usual)
-                yield f"{residue}: {bond[1]} is {length:.4g} Å from its {bond[0]}{unit}"
+        for (first, second), length in _bonds(residue):
+            if bonds_count and not SHORT <= length <= LONG:
+                unit = unit_guess(length / BONDS[first, second])
+                yield f"{residue}: {second} is {length:.4g} Å from its {first}{unit}"
         if not breaks and before is not None and (gap := _gap(before, residue)) is not None:
             yield f"{residue}: the chain is broken before it ({gap} from {before})"
+
+
+def _bonds(residue: _Residue) -> Iterator[tuple[tuple[str, str], float]]:
+    """The bonds of a residue whose atoms are there, with their lengths in Å."""
+    for first, second in BONDS:
+        if first in residue.atoms and second in residue.atoms:
+            apart = residue.atoms[first] - residue.atoms[second]
+            yield (first, second), float(np.linalg.norm(apart))
+
+
+def _units(residues: list[_Residue]) -> set[str]:
+    """What ``unit_guess`` says of all bonds but the shortest and the longest tenth."""
+    ratios = [length / BONDS[bond] for residue in residues for bond, length in _bonds(residue)]
+    return {unit_guess(ratio) for ratio in np.quantile(ratios, [0.1, 0.9])} if ratios else set()
 
 
 def _gap(before: _Residue, residue: _Residue) -> str | None:

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
-class AveragedModel(nn.Module):
-    """An exponential moving average of ``model``, in ``module``, that forgets its start.
+def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of ``model`` that forgets its start.
 
     After n updates the decay is ``min(decay, (1 + n) / (10 + n))``: a short run is not dragged back
-    to its random initialisation. Buffers are copied, not averaged. The updates are counted by
-    Python, so none of them waits for an accelerator (torch's own class reads its counter twice).
+    to its random initialisation. Buffers are copied, not averaged.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__()
-        self.module = copy.deepcopy(model)
-        self.decay = decay
-        self.n_averaged = 0
-
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """With the weights of ``model`` as they are now; the first are taken over."""
-        n = self.n_averaged
-        keep = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
-        averaged, current = list(self.module.parameters()), list(model.parameters())
-        if averaged and n:
-            torch._foreach_mul_(averaged, keep)
-            torch._foreach_add_(averaged, torch._foreach_mul(current, 1 - keep))
-        else:
-            for mine, its in zip(averaged, current, strict=True):
-                mine.copy_(its)
-        for mine, its in zip(self.module.buffers(), model.buffers(), strict=True):
-            mine.copy_(its)
-        self.n_averaged += 1
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        number = int(count)  # no wait: torch leaves this buffer on the CPU
+        keep = min(decay, (1 + number) / (10 + number))
+        torch._foreach_mul_(averaged, keep)
+        torch._foreach_add_(averaged, torch._foreach_mul(current, 1 - keep))
+
+    return AveragedModel(model, multi_avg_fn=update)

@@ -27,7 +27,7 @@ from orbitwise.networks.former import upgraded
 from orbitwise.training import checkpoint as files
 from orbitwise.training.config import NEUTRAL, TrainConfig, learning_rate_at
 from orbitwise.training.device import training_device
-from orbitwise.training.ema import AveragedModel
+from orbitwise.training.ema import averaged_model
 from orbitwise.training.interrupt import deferred_interrupt
 from orbitwise.training.log import MetricLog, Metrics
 from orbitwise.training.optimisers import optimisers
@@ -206,7 +206,7 @@ class _Run:
         self.wrapped = self.fabric.setup_module(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimisers = optimisers(model, config)
-        self.ema = AveragedModel(model, config.ema_decay)
+        self.ema = averaged_model(model, config.ema_decay)
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.generator = torch.Generator(self.fabric.device)
         self.step = self.skipped = self.nonfinite = 0
@@ -279,7 +279,7 @@ class _Run:
         files.check_weights(path, weights, self.model)
         self.model.load_state_dict(weights)
         self.ema.module.load_state_dict(saved.ema)
-        self.ema.n_averaged = saved.step - saved.skipped
+        self.ema.n_averaged.fill_(saved.step - saved.skipped)
         files.restore_optimizer(self.model, self.optimisers, saved.optimizer)
         if isinstance(self.objective, nn.Module):
             memory = upgraded(self.objective, saved.objective)

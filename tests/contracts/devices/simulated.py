@@ -286,8 +286,9 @@ class _Module:
 
 
 @functools.cache
-def _register() -> None:
-    """Once per process: torch has one place for a device of someone else's."""
+def register() -> None:
+    """Once per process, before its first backward: torch has one place for a device of someone
+    else's, and counts devices when the engine of autograd starts."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     library = torch.library.Library("aten", "IMPL")
 
@@ -356,7 +357,7 @@ def _pin(self: torch.Tensor, device: Any = None) -> torch.Tensor:
 @contextlib.contextmanager
 def device() -> Iterator[torch.device]:
     """The simulated device, with what of torch has to know of it."""
-    _register()
+    register()
     with (
         mock.patch.object(torch, "tensor", _on_the_cpu_first(torch.tensor)),
         mock.patch.object(torch, "as_tensor", _on_the_cpu_first(torch.as_tensor)),

@@ -33,6 +33,9 @@ BY_NATURE = {  # computed by another program, on the CPU
 }
 
 
+simulated.register()  # when tests are collected: the first backward of a process counts devices
+
+
 @pytest.fixture
 def there():
     with simulated.device() as device:

@@ -13,7 +13,13 @@ from rdkit import Chem
 from orbitwise.errors import EnergyError, InputError
 from orbitwise.groups.automorphism import Automorphism
 from orbitwise.methods.conformers import page
-from orbitwise.methods.conformers.command import ConformersConfig, plan, report, run
+from orbitwise.methods.conformers.command import (
+    ConformersConfig,
+    known_reference,
+    plan,
+    report,
+    run,
+)
 from orbitwise.methods.conformers.compare import bond_lengths, compare
 from orbitwise.methods.conformers.diffusion import draw, learner, relax, weights
 from orbitwise.methods.conformers.energy import build_system
@@ -236,6 +242,22 @@ def test_a_reference_of_something_else_is_refused(tmp_path):
     ).save(path)
     with pytest.raises(InputError, match="smiles CCC"):
         run(config(tmp_path / "run", smiles="CO", reference=path))
+
+
+def test_a_reference_knows_its_molecule_however_it_is_written(tmp_path):
+    mol = parse_smiles("CCO")
+    x = embed(mol, 1, 0)
+    bonds = bond_lengths(mol, torch.as_tensor(x)).mean(0).numpy()
+    meta = {"smiles": "[CH3:1][CH2:2]O", "energy": "mmff94", "temperature": 300.0}
+    path, nothing = tmp_path / "r.npz", np.zeros(0)
+    Reference(np.zeros((0, 0)), nothing, bonds, x, np.ones(1), np.zeros(1), meta).save(path)
+    given = config(tmp_path / "run", smiles="CCO", reference=path)
+    assert known_reference(given, mol) is not None
+    with pytest.raises(InputError, match="atoms in another order"):
+        known_reference(given, parse_smiles("OCC"))
+    for other in ("[2H]OCC", "CC[O-]"):
+        with pytest.raises(InputError, match="is for smiles"):
+            known_reference(given, parse_smiles(other))
 
 
 def test_a_file_that_is_no_reference(tmp_path):

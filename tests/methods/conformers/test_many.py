@@ -149,6 +149,14 @@ def test_folders_do_not_depend_on_the_list(tmp_path):
     assert all(job.config.smiles == job.row.smiles for job in jobs)
 
 
+def test_a_molecule_is_computed_once_however_it_is_written(tmp_path):
+    same = ["CN1C=[N+](CC)C=C1", "C[N+]1=CN(CC)C=C1", "[CH3:2][N+:1]1=CN(CC)C=C1"]
+    other = ["CCO", "[2H]OCC", "[H]OC([H])([H])C", "CC(=O)O", "CC(=O)[O-]", "C[C@H](O)F"]
+    rows, jobs = jobs_of(entries(*(("", s) for s in same + other)), {}, tmp_path)
+    assert [job.rows for job in jobs] == [(0, 1, 2), (3, 5), (4,), (6,), (7,), (8,)]
+    assert len({row.folder for row in rows}) == 6
+
+
 def test_time_left_is_that_of_a_queue():
     overall = Overall(total=10, kept=0, width=2, budget=60.0)
     assert overall.seconds_left() == pytest.approx(300, abs=1)

@@ -56,10 +56,10 @@ def springs(frames: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def chains(count: int = 40, longest: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
-    """Random walks with steps of 3.8 Å, of 48 residues or more but for the last two."""
+    """Random walks along x with steps of 3.8 Å, of 48 residues or more but for the last two."""
     rng = np.random.default_rng(seed)
     lengths = np.append(rng.integers(48, longest, size=count - 2), [30, 47])
-    steps = rng.normal(size=(lengths.sum(), 3))
+    steps = rng.normal(size=(lengths.sum(), 3)) + np.array([2.0, 0, 0])  # away from where they were
     walk = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=-1, keepdims=True), 0)
     letters = rng.choice(list(RESIDUES), size=lengths.sum())
     offsets = np.append(0, np.cumsum(lengths))
@@ -267,8 +267,35 @@ def test_extxyz_with_forces(tmp_path):
         found
     ) == 15
     write(tmp_path / "bare.extxyz", [Atoms("CO", [[0, 0, 0], [1.1, 0, 0]])])
-    with pytest.raises(InputError, match="not every frame has forces"):
+    with pytest.raises(InputError, match=r"frame 1 has no forces$"):
         read_forces(tmp_path / "bare.extxyz")
+
+
+def test_columns_that_look_like_forces_are_said(tmp_path):
+    from ase import Atoms
+    from ase.io import write
+
+    arrays, frames = springs(10), []
+    for x, f in zip(arrays["positions"], arrays["forces"], strict=True):
+        frames.append(Atoms(arrays["atomic_numbers"], x, info={"DFT_energy": -1.0}))
+        frames[-1].new_array("own_force", f)
+    write(tmp_path / "a.extxyz", frames)
+    with pytest.raises(InputError, match=r"frame 1 has no forces.*own_force are not used"):
+        read_forces(tmp_path / "a.extxyz")
+    for atoms, f in zip(frames, arrays["forces"], strict=True):
+        atoms.new_array("ref_Forces", f)
+        atoms.new_array("forces_ref", f)
+    write(tmp_path / "b.extxyz", frames)
+    (note,) = read_forces(tmp_path / "b.extxyz").notes
+    assert "DFT_energy" in note and "own_force" in note and "forces_ref" not in note
+
+
+def test_frames_in_nm_are_refused_with_their_unit(tmp_path):
+    arrays = springs(10)
+    arrays["positions"] = arrays["positions"] / 10
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=r"frame 1: .*are the coordinates in nm"):
+        read_forces(tmp_path / "x.npz")
 
 
 def test_backbones(files):

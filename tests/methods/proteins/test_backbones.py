@@ -219,8 +219,8 @@ lines = open(source.replace("SAMPLE", pathlib.Path(fasta).parent.name)).read().s
 records = open(fasta).read().split(">")[1:]
 for k, record in enumerate(records):
     by = k + float(shift)
-    moved = [l[:30] + f"{float(l[30:38]) + by * (i % 2):8.3f}" + l[38:] if l.startswith("ATOM")
-             else l for i, l in enumerate(lines)]
+    moved = [l[:30] + f"{float(l[30:38]) + by * (int(l[22:26]) % 2):8.3f}" + l[38:]
+             if l.startswith("ATOM") else l for l in lines]
     (pathlib.Path(folder) / f"{k}.pdb").write_text("".join(moved))
 """
 
@@ -246,8 +246,7 @@ def test_designability_takes_the_best_sequence(tmp_path, commands):
         write_pdb(tmp_path / "in" / f"{chain.name}.pdb", chain)
     found = designability(chains, DesignabilityConfig(**commands), tmp_path / "work")
     assert found.sequences == (2, 2) and max(found.sc_rmsd) < 2e-3 and found.share == 1.0
-    # every second atom moved by 3 Å along x: Cα of alternate residues, so after superposition less
-    # than 3/2
+    # every second residue moved by 3 Å along x, so after superposition less than 3/2
     far = commands | {"fold_command": commands["fold_command"][:-1] + "3"}
     found = designability(chains, DesignabilityConfig(**far), tmp_path / "work")
     assert all(0.5 < v < 1.5 for v in found.sc_rmsd)

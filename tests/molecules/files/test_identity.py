@@ -7,7 +7,9 @@ import pytest
 from rdkit import Chem
 
 from orbitwise.errors import InputError
+from orbitwise.molecules.files.inputs import read_inputs
 from orbitwise.molecules.files.sets import read_conformer_set, read_conformer_sets, read_smiles
+from orbitwise.molecules.identity import identity
 from orbitwise.molecules.molecule import embed, parse_smiles, with_conformers
 
 
@@ -91,3 +93,47 @@ def test_lists_in_any_encoding(tmp_path):
     path = tmp_path / "list.smi"
     path.write_bytes(b"\xef\xbb\xbfCCO \xe9thanol\r\n\r\nCC\r\n")
     assert [m.smiles for m in read_smiles(path)] == ["CCO", "CC"]
+
+
+def test_what_is_held_out_in_one_file_is_trained_on_in_none(tmp_path):
+    """Mirror images, isotopologues and other drawings of what is held out included."""
+    texts = {
+        "a": ["C[C@H](O)F", "CCO", "C[NH+]=CNCC", "CC(=O)O"],
+        "b": ["C[C@@H](O)F", "[2H]OCC", "CNC=[NH+]CC", "CC(=O)[O-]"],
+    }
+    for name, smiles in texts.items():
+        (tmp_path / f"{name}.sdf").write_text("".join(map(record, smiles)))
+    for seed in range(12):
+        found = read_conformer_sets(
+            [tmp_path / "a.sdf", tmp_path / "b.sdf"], shares=(0.3, 0.3), seed=seed
+        )
+        splits = {}
+        for m in found.molecules:
+            splits.setdefault(identity(m.mol, exact=False), set()).add(m.split)
+        assert len(splits) == 5  # acetate is not acetic acid
+        assert all(len(names) == 1 for names in splits.values())
+        assert len(found) + len(found.skipped) == 8
+        assert all("left out" in line for line in found.skipped)
+
+
+def test_a_molecule_of_two_records_is_kept_once_and_named(tmp_path):
+    path = tmp_path / "x.sdf"
+    path.write_text(record("CCO") + record("OCC"))
+    found = read_conformer_sets([path])
+    assert len(found) == 1 and "record 2" in found.skipped[0] and "the same" in found.skipped[0]
+
+
+def test_without_what_another_set_has(tmp_path):
+    mine, other = (tmp_path / f"{k}.sdf" for k in "ab")
+    mine.write_text("".join(map(record, ("CCO", "CCN", "C[C@H](O)F"))))
+    other.write_text("".join(map(record, ("[2H]OCC", "C[C@@H](O)F"))))
+    left = read_conformer_set(mine).without(read_conformer_set(other))
+    assert [m.smiles for m in left.molecules] == ["CCN"]
+
+
+def test_frames_of_one_molecule_are_one_input(tmp_path):
+    path = tmp_path / "x.sdf"
+    same = ("CN1C=[N+](CC)C=C1", "C[N+]1=CN(CC)C=C1")
+    path.write_text("".join(map(record, (*same, "CCO", "[2H]OCC", "OCC"))))
+    found = read_inputs(str(path))
+    assert len(found.entries) == 3 and found.frames == 2

@@ -89,7 +89,7 @@ def test_a_bad_geometry_spoils_no_other(bad):
             y[20, 0], y[21, 0] = y[20, 1], y[21, -1]  # bonded atoms coincide, others
             value, grad = energy.value_and_grad(y)
             assert not torch.isfinite(value[5]) and not torch.isfinite(grad[5]).all()
-            assert not torch.isfinite(grad[20]).all() and not torch.isfinite(grad[21]).all()
+            assert torch.isfinite(value[[20, 21]]).all() and torch.isfinite(grad[[20, 21]]).all()
             good = [k for k in range(32) if k not in (5, 20, 21)]
             assert torch.equal(value[good], expected[good])
             assert torch.equal(grad[good], slope[good])

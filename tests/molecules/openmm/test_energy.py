@@ -523,3 +523,18 @@ def test_on_a_gpu():
     assert there.is_cuda and slope.is_cuda
     torch.testing.assert_close(there.cpu(), value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(slope.cpu(), grad, rtol=1e-9, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solvent", ["vacuum", "obc2"])
+def test_atoms_on_one_another_are_a_wall_without_nan(solvent, dtype):
+    made = peptide(solvent=solvent)
+    energy = OpenMMEnergy(made.system)
+    usual = energy(made.positions[0].to(dtype))
+    for i, j in ((0, 1), (0, 2), (0, 3), (1, 15), (4, 21)):
+        x = made.positions[0].to(dtype).clone()
+        x[i] = x[j]
+        value, grad = energy.value_and_grad(x)
+        assert torch.isfinite(grad).all() and value > usual + 100, (i, j)
+    x[0, 0] = float("nan")
+    assert energy(x).isnan()

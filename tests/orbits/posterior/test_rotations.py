@@ -241,7 +241,7 @@ def test_padding_does_not_matter():
     x1, xt, mask = randn(3, 6, 3), randn(3, 6, 3, seed=1), torch.ones(3, 6, dtype=torch.bool)
     mask[:, 4:] = False
     for process in (FLOW, ow.GaussianProcess.flow(zero_com=True)):
-        short = ow.orbit_posterior(ow.SO3(), process, x1[:, :4], xt[:, :4], 0.5)
+        short = ow.orbit_posterior(ow.SO3(), process, x1[:, :4].clone(), xt[:, :4].clone(), 0.5)
         x1[:, 4:], xt[:, 5:] = math.nan, math.inf
         padded = ow.orbit_posterior(ow.SO3(), process, x1, xt, 0.5, mask)
         assert torch.allclose(short.log_evidence, padded.log_evidence, atol=1e-12)

@@ -4,6 +4,7 @@ anyone's models."""
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -96,6 +97,8 @@ def plan(config: AuditConfig) -> Plan:
 def run(config: AuditConfig) -> Outcome:
     """Audit, and write ``audit.json``, ``audit.png`` and ``report.html`` into ``config.out``."""
     found = subject(config)
+    for note in found.notes:  # before anything takes long
+        print(f"note: {note}", file=sys.stderr, flush=True)
     with working(config.out or default_folder(config), _job(config)) as folder:
         return _audited(config, found, folder)
 

@@ -49,8 +49,10 @@ from orbitwise.methods.conformers.levels import Carry, Levels
 from orbitwise.methods.conformers.summary import Case, summary
 from orbitwise.methods.conformers.system import LEARNED_MOVES, Effort, System
 from orbitwise.methods.conformers.words import exit_code, lines, warnings_of
+from orbitwise.molecules.files.physical import check_geometry
 from orbitwise.molecules.files.reference import Reference
 from orbitwise.molecules.files.structures import write_extxyz, write_sdf
+from orbitwise.molecules.identity import identity, identity_of
 from orbitwise.runs.config import Plan, load_run, save_run
 from orbitwise.runs.folder import working
 from orbitwise.runs.outcome import Outcome
@@ -303,9 +305,31 @@ def known_reference(config: ConformersConfig, mol: Chem.Mol) -> Reference | None
 
     for key, value in mine.items():
         theirs = reference.meta.get(key)
-        if theirs != value:
+        same = theirs == value
+        if key == "smiles":
+            same = identity_of(str(theirs)) == identity(mol)
+        if not same:
             raise InputError(
                 f"the reference {config.reference} is for {key} {theirs}, this run for {value};"
                 " leave --reference out"
             )
+    _check_order(reference, mol, config.reference)
     return reference
+
+
+def _check_order(reference: Reference, mol: Chem.Mol, path: Path) -> None:
+    """``InputError`` where the reference numbers the atoms of ``mol`` otherwise."""
+    minima = reference.minima
+    other = len(reference.bond_mean) != mol.GetNumBonds()
+    if len(minima) and not other:
+        try:
+            other = minima.shape[1] != mol.GetNumAtoms()
+            if not other:
+                check_geometry(mol, minima[0])
+        except InputError:
+            other = True
+    if other:
+        raise InputError(
+            f"the reference {path} has the atoms in another order than this SMILES; write it as the"
+            " reference was made, or leave --reference out"
+        )

@@ -10,6 +10,7 @@ from rdkit.Chem.rdMolDescriptors import CalcMolFormula
 
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.config import ConformersConfig
+from orbitwise.molecules.identity import without_maps
 from orbitwise.runs.config import load_run
 from orbitwise.runs.job import Job
 
@@ -19,7 +20,7 @@ SAME = ("smiles", "temperature", "energy", "solvent", "search_energy", "seed")
 
 def default_folder(config: ConformersConfig) -> Path:
     """``ensembles/FORMULA-xxxxxx``, the same for the same molecule."""
-    mol = Chem.MolFromSmiles(config.smiles)
+    mol = Chem.RemoveHs(without_maps(Chem.MolFromSmiles(config.smiles)))
     digest = hashlib.sha256(Chem.MolToSmiles(mol).encode()).hexdigest()[:6]
     return Path("ensembles") / f"{CalcMolFormula(mol)}-{digest}"
 

@@ -98,7 +98,7 @@ def build(config: DynamicsConfig) -> Task:
         numbers=numbers,
         units=f"rms forces ({scale:.3g} eV/Å)",
         levels="" if None in judged else "temperature",
-        notes=() if None in judged else (mixed,),
+        notes=found.notes if None in judged else (*found.notes, mixed),
     )
 
 

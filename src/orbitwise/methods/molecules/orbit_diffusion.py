@@ -37,8 +37,9 @@ from orbitwise.molecules.files.structures import write_extxyz, write_sdf
 from orbitwise.molecules.metrics.comparison import compare
 from orbitwise.molecules.molecule import to_batch
 from orbitwise.objectives import Denoiser, Denoising, coordinate_scale
-from orbitwise.runs.config import Config, Plan, load_run
+from orbitwise.runs.config import Plan, load_run
 from orbitwise.runs.folder import training, works_in
+from orbitwise.runs.horizontal import HorizontalConfig
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import check_parts
 from orbitwise.runs.training import in_words, train_run, unfinished
@@ -48,9 +49,10 @@ from orbitwise.training.checkpoint import NAME
 from orbitwise.training.device import device_for
 
 
-class OrbitDiffusionConfig(Config):
+class OrbitDiffusionConfig(HorizontalConfig):
     """``data``: conformers of one molecule (.extxyz, .xyz, .sdf); ``smiles``: bonds of a file
-    without; ``temperature`` in K of the frames, for the scale of the report's map."""
+    without; ``temperature`` in K of the frames, for the scale of the report's map;
+    ``horizontal``: predictions and the sampler's noise turn nothing."""
 
     data: Path
     smiles: str | None = None
@@ -62,6 +64,7 @@ class OrbitDiffusionConfig(Config):
     target: Literal["augmentation", "aligned", "snis", "exact"] = "exact"
     proposals: int = Field(256, ge=1)
     times: Literal["lognormal", "uniform"] = "lognormal"
+    horizontal: bool = False
     train: TrainConfig = TrainConfig()
     sampling: SamplingConfig = SamplingConfig()
 
@@ -85,6 +88,7 @@ def parts(config: OrbitDiffusionConfig) -> Parts:
         config.network.build(config.train.seed),
         process,
         coordinate_scale(torch.from_numpy(ensemble.training)),
+        horizontal=config.horizontal,
     )
     objective = Denoising(process, group, config.target, config.proposals, config.times)
     return Parts(ensemble, denoiser, objective)
@@ -128,7 +132,12 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False
     made = parts(config)
     reached = load_weights(run / NAME, made.denoiser).step
     drawn = config.sampling.draw(
-        made.denoiser, made.ensemble.mol, n, seed, device_for(config.train.accelerator)
+        made.denoiser,
+        made.ensemble.mol,
+        n,
+        seed,
+        device_for(config.train.accelerator),
+        horizontal=config.horizontal,
     )
     write_sdf(run / "samples.sdf", made.ensemble.mol, drawn.positions_angstrom)
     write_extxyz(run / "samples.extxyz", made.ensemble.mol, drawn.positions_angstrom)

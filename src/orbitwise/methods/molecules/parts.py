@@ -130,8 +130,18 @@ class SamplingConfig(Config):
     noise_min: float = Field(0.005, gt=0)
     batch_size: int = Field(512, ge=1)
 
-    def draw(self, denoiser: nn.Module, mol: Chem.Mol, n: int, seed: int, device: str) -> Drawn:
-        """``n`` samples of a molecule from ``denoiser(x_t, t, batch)``, which has a ``process``."""
+    def draw(
+        self,
+        denoiser: nn.Module,
+        mol: Chem.Mol,
+        n: int,
+        seed: int,
+        device: str,
+        *,
+        horizontal: bool = False,
+    ) -> Drawn:
+        """``n`` samples of a molecule from ``denoiser(x_t, t, batch)``, which has a ``process``;
+        ``horizontal`` as in ``processes.sample``."""
         if n < 1:
             raise InputError(f"n must be at least 1, got {n}")
         denoiser = denoiser.to(device).eval()
@@ -151,6 +161,7 @@ class SamplingConfig(Config):
                     mask=batch.mask,
                     generator=generator,
                     dtype=batch.x.dtype,
+                    horizontal=horizontal,
                     progress=lambda k, of, start=start, size=size: bar(
                         Progress(start + size * k // of, n)
                     ),

@@ -36,6 +36,7 @@ from orbitwise.proteins.judge import JudgeConfig, ProteinVerdict, judge
 from orbitwise.proteins.split import ProteinData, read_data
 from orbitwise.runs.config import Config, Plan, load_run
 from orbitwise.runs.folder import training, works_in
+from orbitwise.runs.horizontal import HorizontalConfig
 from orbitwise.runs.outcome import Outcome
 from orbitwise.runs.own import OrOwn, OwnNetwork, check_parts
 from orbitwise.runs.provenance import commit, device, versions
@@ -73,11 +74,12 @@ class OwnProteinNetwork(OwnNetwork):
         return super().build(seed, atoms=atoms)
 
 
-class ProteinBackbonesConfig(Config):
+class ProteinBackbonesConfig(HorizontalConfig):
     """``data``: chains (.npz, .pdb, .cif, or a folder of files); ``mode``: Cα alone, or N, Cα and C
     of every residue; ``shortest`` and ``longest`` chains in residues; ``held_out``: share of the
     chains to judge by where the file has no splits; ``skip_bad``: leave out chains that cannot be
-    used, and count them; ``noise_scale`` in Å of the noise at t = 0."""
+    used, and count them; ``noise_scale`` in Å of the noise at t = 0;
+    ``horizontal``: predictions and the sampler's noise turn nothing."""
 
     data: Path
     mode: Literal["ca", "backbone"] = "ca"
@@ -89,6 +91,7 @@ class ProteinBackbonesConfig(Config):
     proposals: int = Field(256, ge=1)
     times: Literal["late", "lognormal", "uniform"] = "late"
     noise_scale: float = Field(10.0, gt=0)
+    horizontal: bool = False
     network: Annotated[ProteinNetworkConfig, OrOwn(OwnProteinNetwork)] = ProteinNetworkConfig()
     train: TrainConfig = TrainConfig()
     sampling: ProteinSamplingConfig = ProteinSamplingConfig()
@@ -121,7 +124,8 @@ def parts(config: ProteinBackbonesConfig) -> Parts:
     batch = chain_batch(data.training)
     process = GaussianProcess.flow(config.noise_scale, zero_com=True)
     network = config.network.build(len(ATOMS[config.mode]), config.train.seed)
-    denoiser = Denoiser(network, process, coordinate_scale(batch.x, batch.mask))
+    scale = coordinate_scale(batch.x, batch.mask)
+    denoiser = Denoiser(network, process, scale, horizontal=config.horizontal)
     return Parts(
         data,
         batch,
@@ -172,7 +176,9 @@ def sample(run: str | Path, n: int = 1000, seed: int = 0, *, trust: bool = False
     reached = load_weights(run / NAME, made.denoiser).step
     where = device_for(config.train.accelerator)
     lengths = [len(c) for c in made.data.training]
-    drawn = draw(made.denoiser, config.sampling, lengths, n, seed, where)
+    drawn = draw(
+        made.denoiser, config.sampling, lengths, n, seed, where, horizontal=config.horizontal
+    )
     save_chains(run, drawn)
     text = [
         f"{run}: {n} backbones in samples/*.pdb and samples.npz, {drawn.evaluations} network calls"

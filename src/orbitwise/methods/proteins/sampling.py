@@ -59,9 +59,11 @@ def draw(
     n: int,
     seed: int,
     device: str,
+    *,
+    horizontal: bool = False,
 ) -> DrawnChains:
     """``n`` backbones from ``denoiser(x_t, t, chain)``, which has a ``process`` and a ``network``
-    with ``atoms``.
+    with ``atoms``; ``horizontal`` as in ``processes.sample``.
 
     Raises ``InputError`` for lengths that the model cannot have, and where a sample is not finite.
     """
@@ -85,6 +87,7 @@ def draw(
                 mask=batch.mask,
                 generator=generator,
                 dtype=batch.x.dtype,
+                horizontal=horizontal,
                 progress=lambda k, of, at=start, size=len(own): bar(
                     Progress(at + size * k // of, n)
                 ),

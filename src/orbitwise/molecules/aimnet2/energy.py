@@ -154,7 +154,9 @@ def checked_species(mol: Chem.Mol) -> Tensor:
             "the molecule has implicit hydrogens; add them: mol = rdkit.Chem.AddHs(mol)"
         )
 
-    unknown = [f"{a.GetSymbol()}{a.GetIdx()}" for a in atoms if a.GetAtomicNum() not in ELEMENTS]
+    unknown = [
+        f"{a.GetSymbol()}{a.GetIdx() + 1}" for a in atoms if a.GetAtomicNum() not in ELEMENTS
+    ]
     if unknown:
         table = Chem.GetPeriodicTable()
         known = ", ".join(table.GetElementSymbol(z) for z in ELEMENTS)
@@ -162,7 +164,7 @@ def checked_species(mol: Chem.Mol) -> Tensor:
             f"{Chem.MolToSmiles(Chem.RemoveHs(mol))}: AIMNet2 does not know {', '.join(unknown)};"
             f" it was trained on {known}. Use another energy, for example GFN2-xTB"
         )
-    radicals = [f"{a.GetSymbol()}{a.GetIdx()}" for a in atoms if a.GetNumRadicalElectrons()]
+    radicals = [f"{a.GetSymbol()}{a.GetIdx() + 1}" for a in atoms if a.GetNumRadicalElectrons()]
     if radicals:
         raise EnergyError(
             f"{Chem.MolToSmiles(Chem.RemoveHs(mol))}: AIMNet2 was trained on closed shells;"

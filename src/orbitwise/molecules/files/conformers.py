@@ -71,7 +71,7 @@ class Graph:
             if order not in _ORDERS or not (
                 0 <= i < len(self.numbers) and 0 <= j < len(self.numbers) and i != j
             ):
-                raise InputError(f"the bond {i}-{j} of order {order} is none")
+                raise InputError(f"the bond {i + 1}-{j + 1} of order {order} is none")
             mol.AddBond(i, j, Chem.BondType.SINGLE if plain else _ORDERS[order])
             if order == 1.5 and not plain:
                 for part in (

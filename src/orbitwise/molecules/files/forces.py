@@ -4,7 +4,7 @@ out."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +49,13 @@ class ForceFrames:
 class ForceData:
     """One molecule: ``species (N,)`` atomic numbers, ``bonds (N, N)`` 1 where bonded, frames for
     training in the order in which to take fewer of them, and held-out frames by level (a
-    temperature; None where there is one kind)."""
+    temperature; None where there is one kind). ``notes``: what the file has and nothing reads."""
 
     species: Tensor
     bonds: Tensor
     training: ForceFrames
     held_out: Mapping[str | None, ForceFrames]
+    notes: tuple[str, ...] = ()
 
 
 def read_forces(path: str | Path, seed: int = 0) -> ForceData:
@@ -89,7 +90,8 @@ def read_forces(path: str | Path, seed: int = 0) -> ForceData:
 
 
 def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceData:
-    frames = _frames(arrays["positions"], arrays["forces"], path)
+    species = _species(arrays["atomic_numbers"], path)
+    frames = _frames(species, arrays["positions"], arrays["forces"], path)
     if {"train_01", "test_01"} <= arrays.keys():
         first, test = (
             torch.from_numpy(arrays[k].astype(np.int64)) for k in ("train_01", "test_01")
@@ -105,7 +107,7 @@ def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceDat
     else:
         order = torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))
         test, train = order.split([len(frames) // 5, len(frames) - len(frames) // 5])
-    species, x = _species(arrays["atomic_numbers"], path), frames.x[0].numpy()
+    x = frames.x[0].numpy()
     bonds = (
         bonded(species, x) if "bonds" not in arrays else _table(arrays["bonds"], len(species), path)
     )
@@ -113,23 +115,25 @@ def _single(arrays: Mapping[str, np.ndarray], path: Path, seed: int) -> ForceDat
 
 
 def _mixed(arrays: Mapping[str, np.ndarray], path: Path) -> ForceData:
+    species = _species(arrays["train_300K_atomic_numbers"], path)
     cold, mixed = (
-        _frames(arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path)
+        _frames(species, arrays[f"train_{k}_positions"], arrays[f"train_{k}_forces"], path)
         for k in ("300K", "mixedT")
     )
     seen = {frame.tobytes() for frame in _rounded(cold.x)}
     new = torch.tensor([frame.tobytes() not in seen for frame in _rounded(mixed.x)])
     held_out = {level: mixed[block][new[block]] for level, block in MIXED_BLOCKS.items()}
-    species = _species(arrays["train_300K_atomic_numbers"], path)
     return ForceData(_long(species), bonded(species, cold.x[0].numpy()), cold, held_out)
 
 
 def _extxyz(path: Path, seed: int) -> ForceData:
-    from orbitwise.data.structures import read_structures
+    from orbitwise.data.structures import notes_of, read_structures
 
     found = read_structures(path)
-    if any(s.forces is None for s in found):
-        raise InputError(f"{path}: not every frame has forces")
+    notes = notes_of(path.name, found)
+    lacking = next((s.where for s in found if s.forces is None), None)
+    if lacking is not None:
+        raise InputError(". ".join([f"{lacking} has no forces", *notes]))
     if any(not np.array_equal(s.numbers, found[0].numbers) for s in found):
         raise InputError(
             f"{path}: the frames are not all of one molecule in one order of its atoms"
@@ -139,7 +143,7 @@ def _extxyz(path: Path, seed: int) -> ForceData:
         "positions": np.stack([s.positions for s in found]),
         "forces": np.stack([s.forces for s in found]),
     }
-    return _single(stacked, path, seed)
+    return replace(_single(stacked, path, seed), notes=notes)
 
 
 def bonded(species: np.ndarray, x: np.ndarray) -> Tensor:
@@ -153,7 +157,9 @@ def bonded(species: np.ndarray, x: np.ndarray) -> Tensor:
     return torch.from_numpy(near.astype(np.int64))
 
 
-def _frames(positions: np.ndarray, forces: np.ndarray, path: Path) -> ForceFrames:
+def _frames(
+    species: np.ndarray, positions: np.ndarray, forces: np.ndarray, path: Path
+) -> ForceFrames:
     if positions.shape != forces.shape or positions.ndim != 3 or positions.shape[-1] != 3:
         raise InputError(
             f"{path}: positions {positions.shape} and forces {forces.shape} must both be (F, N, 3)"
@@ -164,7 +170,7 @@ def _frames(positions: np.ndarray, forces: np.ndarray, path: Path) -> ForceFrame
         )
     for k, (place, force) in enumerate(zip(positions, forces, strict=True)):
         try:
-            check_distances(place)
+            check_distances(place, species=species)
             check_forces(force)
         except InputError as error:
             raise InputError(f"{path}, frame {k + 1}: {error}") from None

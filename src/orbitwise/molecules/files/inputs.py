@@ -16,6 +16,7 @@ from orbitwise.errors import InputError
 from orbitwise.molecules.files.entry import Entry
 from orbitwise.molecules.files.lists import csv_entries, smiles_entries
 from orbitwise.molecules.files.records import pdb_entries, sdf_entries, xyz_entries
+from orbitwise.molecules.identity import identity_of
 from orbitwise.molecules.molecule import parse_smiles
 
 _LISTS = {
@@ -121,8 +122,9 @@ def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     def first() -> Iterator[Entry]:
         seen = set()
         for entry in entries:
-            if entry.smiles is None or entry.smiles not in seen:
+            name = None if entry.smiles is None else identity_of(entry.smiles)
+            if name is None or name not in seen:
                 yield entry
-            seen.add(entry.smiles)
+            seen.add(name)
 
     return tuple(first())

@@ -9,12 +9,19 @@ import numpy as np
 from rdkit import Chem
 
 from orbitwise.data.extxyz import is_number
+from orbitwise.data.physical import (
+    check_coordinates,
+    check_distances,
+    unit_guess,
+)
 from orbitwise.errors import InputError
+from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 
 _CHARGES = ("charge", "total_charge", "totalcharge", "net_charge", "netcharge")
-_UNITS = {0.529: "bohr", 10.0: "nm", 0.01: "pm"}  # Å of one unit
-NEAREST, LONGEST = 0.5, 1.7  # Å; and times the sum of covalent radii
-FARTHEST = 1e5  # Å from the origin
+LONGEST = 1.7  # times the sum of covalent radii
+# What RDKit's valence model knows well enough: where it finds no orders, something is wrong.
+_ORGANIC = frozenset((1, 5, 6, 7, 8, 9, 15, 16, 17, 35, 53))
+_GUESSES = (1, -1, 2, -2)  # charges tried for a hint
 
 
 def charge_of(info: Mapping[str, object]) -> int | None:
@@ -41,32 +48,43 @@ def check_geometry(mol: Chem.Mol, positions: np.ndarray) -> None:
     bond is too long to be one; a unit is guessed."""
     if len(positions) < 2:
         return
-    if not np.isfinite(positions).all():
-        raise InputError("a coordinate is not a finite number")
-    if np.abs(positions).max() > FARTHEST:
-        k = int(np.abs(positions).max(-1).argmax())
-        raise InputError(f"atom {k + 1} lies at {positions[k].tolist()} Å: too far away")
-    table = Chem.GetPeriodicTable()
-    radii = np.array([table.GetRcovalent(a.GetAtomicNum()) for a in mol.GetAtoms()])
+    check_coordinates(positions)
+    species = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     if len(ends):
         i, j = ends.T
+        table = Chem.GetPeriodicTable()
+        radii = np.array([table.GetRcovalent(int(z)) for z in species])
         length = np.linalg.norm(positions[i] - positions[j], axis=-1)
         ratio = length / (radii[i] + radii[j])
-        typical = float(np.median(ratio))
-        unit = next((u for size, u in _UNITS.items() if abs(typical * size - 1) < 0.15), None)
-        guess = f"; are the coordinates in {unit}? They have to be in Å" if unit else ""
-        if (worst := int(ratio.argmax())) >= 0 and ratio[worst] > LONGEST:
+        if ratio[worst := int(ratio.argmax())] > LONGEST:
             raise InputError(
-                f"the bond {i[worst] + 1}-{j[worst] + 1} is {length[worst]:.4g} Å long{guess}"
+                f"the bond {i[worst] + 1}-{j[worst] + 1} is {length[worst]:.4g} Å"
+                f" long{unit_guess(float(np.median(ratio)))}"
             )
+    check_distances(positions, species=species)
 
-    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
-    distance[np.diag_indices(len(positions))] = np.inf
-    if distance.min() < NEAREST:
-        a, b = np.unravel_index(distance.argmin(), distance.shape)
-        hint = "; are the coordinates in Å?" if np.median(distance.min(0)) < NEAREST else ""
-        raise InputError(f"atoms {a + 1} and {b + 1} lie {distance.min():.3f} Å apart{hint}")
+
+def is_organic(mol: Chem.Mol) -> bool:
+    """Whether every element is one whose bond orders and open shells RDKit tells surely."""
+    return all(atom.GetAtomicNum() in _ORGANIC for atom in mol.GetAtoms())
+
+
+def check_closed_shell(mol: Chem.Mol) -> None:
+    """Raise ``InputError`` where an atom of an organic molecule has an unpaired electron."""
+    odd = [a.GetIdx() + 1 for a in mol.GetAtoms() if a.GetNumRadicalElectrons()]
+    if odd and is_organic(mol):
+        raise InputError(
+            f"atom {odd[0]} is a radical; conformers need every atom and closed shells"
+        )
+
+
+def charge_that_fits(species: np.ndarray, positions: np.ndarray) -> int | None:
+    """The smallest charge other than 0 for which bond orders of ``positions: (N, 3)`` are found."""
+    for charge in _GUESSES:
+        if perceive_bonds(species, positions[None], charge=charge).source != ALL_ONE:
+            return charge
+    return None
 
 
 def check_orders(mol: Chem.Mol) -> None:

@@ -12,14 +12,21 @@ from rdkit import Chem
 
 from orbitwise.data.extxyz import each_frame
 from orbitwise.data.lines import lines_of
+from orbitwise.data.physical import likely_unit
 from orbitwise.errors import InputError
-from orbitwise.molecules.bonds import perceive_bonds
+from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log, with_stereo_of
 from orbitwise.molecules.files.entry import Entry
-from orbitwise.molecules.files.physical import charge_of, check_geometry, check_orders
+from orbitwise.molecules.files.physical import (
+    charge_of,
+    charge_that_fits,
+    check_geometry,
+    check_orders,
+)
+from orbitwise.molecules.files.reasons import rdkit_reason
+from orbitwise.molecules.identity import without_maps
 
 _COMPLETE = "add all of them, or give a SMILES or an SDF with bonds"
-_GUESSES = (1, -1, 2, -2)  # charges tried for a hint
 
 
 def sdf_entries(path: Path, charge: int | None = None) -> Iterator[Entry]:
@@ -62,12 +69,10 @@ def _sdf_smiles(block: list[str]) -> str:
     with captured_rdkit_log() as log:
         try:
             mol = Chem.MolFromMolBlock("\n".join([*block[: end + 1], ""]), removeHs=False)
-        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError) as error:
-            raise InputError(f"RDKit cannot read it: {error}") from None
+        except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
+            mol = None  # what it cannot even log
     if mol is None:
-        told = [line.strip() for line in log if "Invariant" not in line]
-        reason = next(filter(None, told), "its lines do not follow the format")
-        raise InputError(f"RDKit cannot read it: {' '.join(reason.split())}")
+        raise InputError(f"RDKit cannot read it: {rdkit_reason(log)}")
     if mol.GetNumAtoms() == 0:
         raise InputError("there is no atom in it")
     check_orders(mol)
@@ -76,9 +81,7 @@ def _sdf_smiles(block: list[str]) -> str:
         check_geometry(mol, positions)
         with captured_rdkit_log():
             mol = with_stereo_of(mol, positions)
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)  # a mapped copy is the same molecule
-    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+    return Chem.MolToSmiles(Chem.RemoveHs(without_maps(mol)))
 
 
 def xyz_entries(path: Path, charge: int | None = None) -> Iterator[Entry]:
@@ -126,7 +129,7 @@ def _pdb_atoms(lines: list[str]) -> tuple[np.ndarray, np.ndarray, int | None]:
         except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
             mol = None  # what it cannot even log
     if mol is None or mol.GetNumAtoms() != len(lines):
-        raise InputError(f"RDKit cannot read its atoms: {log[0] if log else 'unknown reason'}")
+        raise InputError(f"RDKit cannot read its atoms: {rdkit_reason(log)}")
     species = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     charges = [atom.GetFormalCharge() for atom in mol.GetAtoms()]
     return species, mol.GetConformer().GetPositions(), sum(charges) if any(charges) else None
@@ -140,8 +143,11 @@ def _perceived(species: np.ndarray, positions: np.ndarray, charge: int | None) -
     for z in species.tolist():
         atoms.AddAtom(Chem.Atom(z))
     check_geometry(atoms, positions)
-    found = perceive_bonds(species, positions[None], charge=charge or 0)
-    if found.source.startswith("covalent radii"):
+    try:
+        found = perceive_bonds(species, positions[None], charge=charge or 0)
+    except InputError as error:
+        raise InputError(f"{error}{likely_unit(species, positions)}") from None
+    if found.source == ALL_ONE:
         raise InputError(_advice(species, positions, charge))
     charged = any(atom.GetFormalCharge() for atom in found.mol.GetAtoms())
     if charged and not charge and not (species == 1).any():  # of bare skeletons RDKit makes these
@@ -173,11 +179,9 @@ def _advice(species: np.ndarray, positions: np.ndarray, charge: int | None) -> s
         said += " (the file says none)"
     if not (species == 1).any():
         return f"{said}; there is no hydrogen in it: {_COMPLETE}"
-    for other in _GUESSES:
-        guess = perceive_bonds(species, positions[None], charge=other)
-        if not guess.source.startswith("covalent radii"):
-            return (
-                f"{said}; they fit {other:+d}: give --charge={other} if that is right, or charge="
-                " in the comment line of an XYZ file, else a SMILES or an SDF with bonds"
-            )
+    if (other := charge_that_fits(species, positions)) is not None:
+        return (
+            f"{said}; they fit {other:+d}: give --charge={other} if that is right, or charge="
+            " in the comment line of an XYZ file, else a SMILES or an SDF with bonds"
+        )
     return f"{said}; give its charge with --charge, or a SMILES or an SDF with bonds"

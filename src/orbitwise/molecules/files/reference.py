@@ -72,6 +72,9 @@ class Reference:
         total = arrays["population"].sum()
         if arrays["population"].min(initial=0) < 0 or total > 1.5:
             raise InputError(f"{path}: its populations are none, they add up to {total:.3g}")
-        for minimum in arrays["minima"]:
-            check_distances(minimum)
+        for k, minimum in enumerate(arrays["minima"], 1):
+            try:
+                check_distances(minimum)
+            except InputError as error:
+                raise InputError(f"{path}, conformer {k}: {error}") from None
         return cls(**arrays, meta=meta)

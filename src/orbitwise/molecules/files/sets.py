@@ -14,18 +14,17 @@ from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
 from orbitwise.data.lines import lines_of
+from orbitwise.data.physical import check_distances
 from orbitwise.errors import InputError
 from orbitwise.molecules.files.conformers import Graph, Record, npz_records, sdf_records
 from orbitwise.molecules.files.physical import check_geometry
 from orbitwise.molecules.handedness import relabel
-from orbitwise.molecules.molecule import choose_isomer, embed, parse_smiles
+from orbitwise.molecules.identity import identity, without_maps
+from orbitwise.molecules.molecule import choose_isomer, embed, one_based, parse_smiles
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
-_TOO_CLOSE, _TOO_FAR = (
-    0.5,
-    4.0,
-)  # Å: atoms nearer than this, bonds longer than this are a broken record
+_TOO_FAR = 4.0  # Å: bonds of conformers longer than this are a broken record
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,11 @@ class ConformerSet:
         """The molecules of one split."""
         return replace(self, molecules=tuple(m for m in self.molecules if m.split == name))
 
-    def without(self, smiles: set[str]) -> ConformerSet:
-        """Without the molecules of these flat SMILES (``flat_smiles``)."""
-        return replace(
-            self, molecules=tuple(m for m in self.molecules if flat_smiles(m.mol) not in smiles)
-        )
-
-
-def flat_smiles(mol: Chem.Mol) -> str:
-    """Canonical SMILES without stereochemistry: what tells whether two records are one molecule."""
-    return Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
+    def without(self, others: ConformerSet) -> ConformerSet:
+        """Without the molecules of ``others``, their stereoisomers and isotopologues."""
+        known = {identity(m.mol, exact=False) for m in others.molecules}
+        kept = (m for m in self.molecules if identity(m.mol, exact=False) not in known)
+        return replace(self, molecules=tuple(kept))
 
 
 def read_conformer_sets(
@@ -89,7 +83,9 @@ def read_conformer_sets(
     """Several files as one set, in which no molecule of a test or validation split is trained on.
 
     Arguments as in ``read_conformer_set``. A molecule that is held out in one file is taken out of
-    the training molecules of all, its stereoisomers too; one that stands in two files is kept once.
+    the training molecules of all, its stereoisomers and isotopologues too; of one that stands in
+    two records the conformers of the first are kept. What is left out so is named in ``skipped``.
+    What is one molecule: ``molecules.identity``.
     """
     sets = [
         read_conformer_set(
@@ -97,17 +93,24 @@ def read_conformer_sets(
         )
         for path in paths
     ]
-    every = [(m, flat_smiles(m.mol)) for found in sets for m in found.molecules]
-    first: dict[str, int] = {}
+    skipped = [line for found in sets for line in found.skipped]
+    every = [(m, identity(m.mol, exact=False)) for found in sets for m in found.molecules]
+    held: dict[str, Conformers] = {}
     for m, name in every:
-        first[name] = max(first.get(name, 0), SPLITS.index(m.split))
+        if name not in held or SPLITS.index(m.split) > SPLITS.index(held[name].split):
+            held[name] = m
     kept: dict[str, Conformers] = {}
     for m, name in every:
-        if SPLITS.index(m.split) == first[name] and m.split in splits:
-            kept.setdefault(m.smiles, m)
-    return ConformerSet(
-        tuple(kept.values()), tuple(line for found in sets for line in found.skipped)
-    )
+        if m.split not in splits:
+            continue
+        if m.split != held[name].split:
+            skipped.append(
+                f"{m.where}: left out of {m.split}, it is held out for {held[name].split} in"
+                f" {held[name].where}"
+            )
+        elif (one := kept.setdefault(identity(m.mol), m)) is not m:
+            skipped.append(f"{m.where}: the same molecule as {one.where}, left out")
+    return ConformerSet(tuple(kept.values()), tuple(skipped))
 
 
 def read_conformer_set(
@@ -129,9 +132,9 @@ def read_conformer_set(
     of an SDF with the same atoms and bonds are the conformers of one molecule.
 
     ``splits``: what to return. A file without a split column is split by molecule: a hash of
-    ``seed`` and the flat SMILES decides, so the same molecule falls alike in every file;
-    ``shares``: of ``val`` and ``test``. ``max_atoms``: larger molecules are left out, hydrogens
-    counted. Conformers of another stereoisomer than the first are left out and counted.
+    ``seed`` and the SMILES without stereochemistry decides, so the same molecule falls alike in
+    every file; ``shares``: of ``val`` and ``test``. ``max_atoms``: larger molecules are left out,
+    hydrogens counted. Conformers of another stereoisomer than the first are left out and counted.
 
     Raises ``InputError`` naming file and record for a record that cannot be used (not finite, one
     atom, several fragments, an unknown element, a valence that RDKit refuses, atoms on top of each
@@ -206,15 +209,12 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
 
     if (fragments := len(Chem.GetMolFrags(mol))) > 1:
         raise InputError(f"it has {fragments} separate fragments; one connected molecule is needed")
-    for a in range(len(x)):
-        distance = np.linalg.norm(x[a, :, None] - x[a, None], axis=-1) + 1e3 * np.eye(x.shape[1])
-        if distance.min() < _TOO_CLOSE:
-            i, j = np.unravel_index(distance.argmin(), distance.shape)
-            raise InputError(
-                f"atoms {i + 1} and {j + 1} of conformer {a + 1} lie {distance.min():.2f} Å apart"
-            )
-
     check_geometry(mol, x[0])
+    for a in range(1, len(x)):
+        try:
+            check_distances(x[a])
+        except InputError as error:
+            raise InputError(f"conformer {a + 1}: {error}") from None
     ends = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     length = np.linalg.norm(x[:, ends[:, 0]] - x[:, ends[:, 1]], axis=-1)
     if length.max() > _TOO_FAR:
@@ -227,9 +227,7 @@ def _usable(record: Record, seed: int, shares: tuple[float, float]) -> Conformer
     kept = found.positions[found.same_isomer]
     kept = (kept - kept.mean(1, keepdims=True)).astype(np.float32)
     smiles = Chem.MolToSmiles(Chem.RemoveHs(mol))
-    split = (
-        record.split if record.split is not None else _drawn_split(flat_smiles(mol), seed, shares)
-    )
+    split = record.split if record.split is not None else _drawn_split(mol, seed, shares)
     if split not in SPLITS:
         raise InputError(f"its split {split!r} is none of {', '.join(SPLITS)}")
 
@@ -247,13 +245,12 @@ def _with_stereo(mol: Chem.Mol, x: np.ndarray) -> Chem.Mol:
     """Sanitised, chirality and double bonds as in the geometry ``x: (N, 3)``."""
     mol = Chem.Mol(mol)
     mol.RemoveAllConformers()
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)  # a mapped copy is the same molecule
     try:
         with BlockLogs():
             Chem.SanitizeMol(mol)
+            mol = without_maps(mol)
     except ValueError as error:
-        raise InputError(f"RDKit refuses it: {error}") from error
+        raise InputError(f"RDKit refuses it: {one_based(str(error))}") from error
     open_shells = [a for a in mol.GetAtoms() if a.GetNumRadicalElectrons()]
     missing = sum(a.GetTotalNumHs() for a in mol.GetAtoms())
     if open_shells or missing:
@@ -271,7 +268,9 @@ def _with_stereo(mol: Chem.Mol, x: np.ndarray) -> Chem.Mol:
     return mol
 
 
-def _drawn_split(name: str, seed: int, shares: tuple[float, float]) -> Split:
+def _drawn_split(mol: Chem.Mol, seed: int, shares: tuple[float, float]) -> Split:
+    # not ``identity``: the splits of earlier runs stay as they are
+    name = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
     u = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big") / 2**64
     return "val" if u < shares[0] else "test" if u < sum(shares) else "train"
 

@@ -14,10 +14,20 @@ from rdkit import Chem
 
 from orbitwise.data.extxyz import TOO_CLOSE, Frame, extxyz_frames, is_number, read_lines
 from orbitwise.data.folder import replacing
+from orbitwise.data.physical import check_distances, likely_unit
 from orbitwise.errors import InputError
-from orbitwise.molecules.bonds import perceive_bonds
+from orbitwise.molecules.bonds import ALL_ONE, perceive_bonds
 from orbitwise.molecules.etkdg import captured_rdkit_log
-from orbitwise.molecules.files.physical import charge_of, check_geometry, check_orders
+from orbitwise.molecules.files.physical import (
+    charge_of,
+    charge_that_fits,
+    check_closed_shell,
+    check_geometry,
+    check_orders,
+    is_organic,
+)
+from orbitwise.molecules.files.reasons import rdkit_reason
+from orbitwise.molecules.identity import identity_in_order
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,8 @@ def read_molecule(path: str | Path, *, smiles_mol: Chem.Mol | None = None) -> Fr
 
     ``smiles_mol`` (with explicit hydrogens) gives the bonds of a file that has none. Raises
     ``InputError`` as ``read_extxyz`` and ``read_sdf`` do, and when the file holds several molecules
-    or changes the atom order, and for a frame that cannot be this molecule (``check_geometry``).
+    or changes the atom order, for a frame that cannot be this molecule (``check_geometry``), and
+    for organic ones with an open shell, or of whose bonds no orders fit the charge.
     """
     path = Path(path)
     readers = {
@@ -79,12 +90,39 @@ def read_molecule(path: str | Path, *, smiles_mol: Chem.Mol | None = None) -> Fr
             " molecule"
         )
     frames = _frames(groups[0], smiles_mol)
+    _check_bonds(groups[0], frames)
     for where, x in zip(frames.where, frames.positions_angstrom, strict=True):
         try:
             check_geometry(frames.mol, x)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
     return frames
+
+
+def _check_bonds(group: list[Frame], frames: Frames) -> None:
+    """Raise ``InputError`` for an open shell, and where single bonds stand for what is not
+    known."""
+    first = group[0]
+    try:
+        check_closed_shell(frames.mol)
+    except InputError as error:
+        raise InputError(f"{first.where}: {error}") from None
+    if frames.bond_source != ALL_ONE or not is_organic(frames.mol):
+        return
+    charge = _one_charge(group)
+    said = (
+        f"no bond orders fit a total charge of {charge:+d}"
+        if charge
+        else ("no bond orders fit a neutral molecule")
+    )
+    if charge_of(first.info) is None:
+        said += " (the file says no charge)"
+    other = charge_that_fits(first.species, first.positions)
+    hint = "" if other is None else f"; they fit {other:+d}"
+    raise InputError(
+        f"{first.where}: {said}{hint}: write charge={'...' if other is None else other} into the"
+        " comment line of each frame, or give the bonds with smiles=..."
+    )
 
 
 def read_extxyz(path: str | Path) -> list[Frames]:
@@ -112,21 +150,10 @@ def read_sdf(path: str | Path, *, skipped: list[str] | None = None) -> list[Fram
 def _group(frames: list[Frame]) -> list[list[Frame]]:
     groups: dict[tuple, list[Frame]] = {}
     for frame in frames:
-        bonds = _identity(frame.mol) if isinstance(frame, _Record) else ()
-        groups.setdefault((*frame.species.tolist(), *bonds), []).append(frame)
+        own = isinstance(frame, _Record)
+        key = identity_in_order(frame.mol) if own else tuple(frame.species.tolist())
+        groups.setdefault(key, []).append(frame)
     return list(groups.values())
-
-
-def _identity(mol: Chem.Mol) -> tuple[int, ...]:
-    """Beside the elements: who is bonded to whom, isotopes, total charge and open shells. Where a
-    charge is drawn does not count: resonance forms are one molecule."""
-    atoms = list(mol.GetAtoms())
-    return (
-        *Chem.GetAdjacencyMatrix(mol).ravel().tolist(),
-        *(atom.GetIsotope() for atom in atoms),
-        sum(atom.GetFormalCharge() for atom in atoms),
-        sum(atom.GetNumRadicalElectrons() for atom in atoms),
-    )
 
 
 def _formula(frame: Frame) -> str:
@@ -137,12 +164,10 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
     positions = np.stack([frame.positions for frame in group])
     first = group[0]
     for frame, x in zip(group, positions, strict=True):
-        distance = np.linalg.norm(x[:, None] - x[None], axis=-1) + 1e3 * np.eye(len(x))
-        if distance.min() < TOO_CLOSE:
-            i, j = np.unravel_index(distance.argmin(), distance.shape)
-            raise InputError(
-                f"{frame.where}: atoms {i + 1} and {j + 1} lie {distance.min():.3f} Å apart"
-            )
+        try:
+            check_distances(x, nearest=TOO_CLOSE, species=first.species)
+        except InputError as error:
+            raise InputError(f"{frame.where}: {error}") from None
 
     if isinstance(first, _Record):
         mol, source = Chem.Mol(first.mol), "file"
@@ -156,7 +181,8 @@ def _frames(group: list[Frame], smiles_mol: Chem.Mol | None) -> Frames:
                 smiles_mol=smiles_mol,
             )
         except InputError as error:
-            raise InputError(f"{first.where}: {error}") from error
+            hint = likely_unit(first.species, first.positions)
+            raise InputError(f"{first.where}: {error}{hint}") from error
         mol, source = found.mol, found.source
 
     numeric = {
@@ -205,10 +231,9 @@ def _sdf_record(block: list[str], place: str, first: int, last: int) -> _Record:
         except (IndexError, SystemError, RuntimeError, UnicodeDecodeError):
             mol = None  # what it cannot even log
     if mol is None:
-        # the last line tells what RDKit does then
-        told = [line.removeprefix("ERROR: ").strip() for line in log]
-        reason = next(filter(None, told), "its lines do not follow the format")
-        raise InputError(f"{place}, line {first}: RDKit cannot read this record: {reason}")
+        raise InputError(
+            f"{place}, line {first}: RDKit cannot read this record: {rdkit_reason(log)}"
+        )
     return _sdf_frame(mol, f"{place}, line {first}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from orbitwise.data.archive import Array, read_archive
 from orbitwise.errors import InputError
+from orbitwise.molecules.identity import identity_of
 from orbitwise.molecules.torsion_graph import TorsionData
 from orbitwise.units import KCAL_PER_MOL_K
 
@@ -55,7 +56,7 @@ class TorsionProfiles:
 def read_torsion_profiles(path: str | Path, splits: Sequence[str] = ()) -> TorsionProfiles:
     """The rotors of an ``.npz`` archive: ``smiles (R,)``, ``atoms (R, 4)``, ``energy_kcal (R, G)``,
     ``angle_degree (G,)`` even from -180 on, and ``split (R,)`` (0 train, 1 validation, 2 test; all
-    are train without).
+    are train without). A molecule, with its stereoisomers and isotopologues, belongs to one split.
 
     ``splits``: only those of these, all when empty. Raises ``InputError`` with the file, the array
     or the row, and what to do.
@@ -75,6 +76,7 @@ def read_torsion_profiles(path: str | Path, splits: Sequence[str] = ()) -> Torsi
     if bad := np.flatnonzero(~np.isfinite(energy).all(1)).tolist():
         raise InputError(f"{path}: energy_kcal of row {bad[0]} is not finite; leave the row out")
     split = arrays.get("split", np.zeros(rows, dtype=int))
+    _check_split(path, smiles, split)
     wanted = [SPLITS[name] for name in splits] or list(SPLITS.values())
     keep = np.flatnonzero(np.isin(split, wanted))
     for row in keep:
@@ -85,3 +87,18 @@ def read_torsion_profiles(path: str | Path, splits: Sequence[str] = ()) -> Torsi
     return TorsionProfiles(
         tuple(str(smiles[row]) for row in keep), atoms[keep].astype(int), energy[keep]
     )
+
+
+def _check_split(path: str | Path, smiles: np.ndarray, split: np.ndarray) -> None:
+    """Raise ``InputError`` for a molecule that is trained on and held out, however written."""
+    if len(set(split.tolist())) < 2:
+        return
+    names = {text: identity_of(text, exact=False) for text in set(map(str, smiles))}
+    first: dict[str, int] = {}
+    for row, text in enumerate(map(str, smiles)):
+        one = first.setdefault(names[text], row)
+        if split[one] != split[row]:
+            raise InputError(
+                f"{path}: rows {one} ({smiles[one]}) and {row} ({text}) are one molecule in two"
+                " splits; give both the same"
+            )

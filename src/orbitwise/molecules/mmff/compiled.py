@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from orbitwise.molecules.mmff.lanes import Code, Number, Rows
-from orbitwise.molecules.mmff.tables import BUFFER_CHARGE, BUFFER_R, BUFFER_RHO7
+from orbitwise.molecules.mmff.tables import BUFFER_CHARGE, BUFFER_R, BUFFER_RHO7, NEAREST2
 from orbitwise.molecules.mmff.terms import COUNTS, REALS, WORDS, Terms
 
 WIDTH = {torch.float32: 16, torch.float64: 8}  # lanes: 64 bytes, a line of the cache
@@ -173,7 +173,7 @@ class _Writer:
         """Energy, (dE/dr)/r and the displacement."""
         inv_r, epsilon, steepness, charge = row
         d = [b - a for a, b in zip(here, there, strict=True)]
-        r2 = _dot(d, d)
+        r2 = _dot(d, d).clamp(low=NEAREST2)
         by_r = 1.0 / r2.sqrt()
         r = r2 * by_r
         rho = (r * inv_r).clamp(high=FAR)
@@ -199,7 +199,7 @@ class _Writer:
         with code.loop(0, self.count["bonds"]) as bond:
             tail, head = (self.atoms[self.word("bonds", bond, k), ALL] for k in (0, 1))
             d = [a - b for a, b in zip(tail, head, strict=True)]
-            r = _dot(d, d).sqrt()
+            r = _dot(d, d).clamp(low=NEAREST2).sqrt()
             by_r = 1.0 / r
             r0, *powers = self.row("bond", bond)
             stretch = r - r0

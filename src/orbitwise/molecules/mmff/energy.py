@@ -28,6 +28,7 @@ from orbitwise.molecules.mmff.tables import (
     BUFFER_CHARGE,
     BUFFER_R,
     BUFFER_RHO7,
+    NEAREST2,
     Tables,
     tables,
 )
@@ -111,7 +112,7 @@ def _evaluate(t: Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     nb, bent = len(t.bond_r0), len(t.bend_theta0)
 
     d = x.index_select(0, t.tail).sub_(x.index_select(0, t.head))
-    r = _dot(d, d).sqrt_()
+    r = _dot(d, d).clamp_min_(NEAREST2).sqrt_()
     energy, slope = _nonbonded(t, r[nb:])
     d[nb:] *= slope[:, None]
 
@@ -198,10 +199,10 @@ class MMFF94(AnalyticEnergy):
     a connected molecule) and no non-bonded threshold.
 
     ``kcal_per_kT`` converts at the edges (kcal/mol = kT times it); ``kcal_per_mol(x)`` gives that
-    energy. NaN positions give NaN, for that geometry only; coincident atoms give a gradient that is
-    not finite: kernels reject both. Autograd goes through once; asking for second derivatives
-    raises. On a GPU long runs may use ``torch.compile(energy.value_and_grad)``: about twice as
-    fast, once it has compiled for some 20 seconds.
+    energy. NaN positions give NaN, for that geometry only: kernels reject it. Coincident atoms give
+    the energy of atoms 1e-5 Å apart and a finite gradient. Autograd goes through once; asking for
+    second derivatives raises. On a GPU long runs may use ``torch.compile(energy.value_and_grad)``:
+    about twice as fast, once it has compiled for some 20 seconds.
 
     Source: see the head of this file. Raises ``InputError`` for implicit hydrogens, an unknown
     variant, a temperature that is not positive, or ``x`` of the wrong shape or dtype;

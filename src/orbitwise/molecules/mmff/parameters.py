@@ -85,7 +85,7 @@ def _typing(mol: Chem.Mol, variant: str) -> tuple[Chem.Mol, object]:
         rdForceFieldHelpers.MMFFSanitizeMolecule(sanitised)
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(sanitised, mmffVariant=variant)
 
-    bare = [f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms() if a.GetTotalNumHs() > 0]
+    bare = [f"{a.GetSymbol()}{a.GetIdx() + 1}" for a in mol.GetAtoms() if a.GetTotalNumHs() > 0]
     if bare:
         raise InputError(
             f"{name}: hydrogens are implicit on {len(bare)} atoms ({', '.join(bare[:5])}"
@@ -93,7 +93,7 @@ def _typing(mol: Chem.Mol, variant: str) -> tuple[Chem.Mol, object]:
         )
 
     if properties is None:
-        label = {a.GetIdx(): f"{a.GetSymbol()}{a.GetIdx()}" for a in mol.GetAtoms()}
+        label = {a.GetIdx(): f"{a.GetSymbol()}{a.GetIdx() + 1}" for a in mol.GetAtoms()}
         number = {a.GetIdx(): a.GetAtomicNum() for a in mol.GetAtoms()}
         unknown = [label[i] for i in label if number[i] not in ELEMENTS]
         # Carbon and hydrogen rarely lack a type: the suspects are the others, if any.

@@ -20,6 +20,7 @@ CUBIC_STRETCH = -2.0  # 1/Å
 BUFFER_CHARGE = 0.05  # Å
 # Eq 8 with ρ' = ρ / 1.12^(1/7) and both of its constants moved into the two factors' denominators.
 RHO_SCALE = 1.12 ** (-1.0 / 7.0)
+NEAREST2 = 1e-10  # Å²: nearer atoms count as so far apart, and have a direction and a slope
 BUFFER_R = 0.07 * RHO_SCALE
 BUFFER_RHO7 = 0.12 / 1.12
 VDW_SCALE = (1.07 * RHO_SCALE) ** 7

@@ -20,6 +20,8 @@ from torch import Tensor
 from orbitwise.molecules.openmm.generalised_born import SolventTables, add_solvent, solvent_tables
 from orbitwise.molecules.openmm.parameters import OpenMMParameters
 
+_NEAREST2 = 4e-4  # Å²: nearer atoms count as so far apart: a wall of finite height and slope
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -150,7 +152,7 @@ def evaluate(t: Tables, x: Tensor) -> tuple[Tensor, Tensor]:
     under autocast and under reduced-precision matrix products (TF32, bfloat16).
     """
     d = x.index_select(0, t.tail).sub_(x.index_select(0, t.head))
-    r2 = _dot(d, d)
+    r2 = _dot(d, d).clamp_min_(_NEAREST2)
     inv_r2 = r2.reciprocal()
     inv_r = inv_r2.sqrt()
     r = r2 * inv_r

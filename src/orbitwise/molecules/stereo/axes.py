@@ -74,7 +74,8 @@ def open_cumulenes(mol: Chem.Mol) -> list[str]:
             continue
         chain = "=".join(str(k + 1) for k in cumulene.atoms)
         forms = "right- and left-handed" if cumulene.chiral else "cis and trans"
-        words.append(f"cumulene {chain}, {forms}, which its SMILES cannot tell apart")
+        # a SMILES can say it (/ and \\, @ of the middle atom), RDKit drops the marks
+        words.append(f"cumulene {chain}, {forms}, which RDKit does not read from a SMILES")
     return words
 
 

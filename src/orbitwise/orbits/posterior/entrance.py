@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
@@ -17,6 +17,7 @@ from orbitwise.orbits.posterior import (  # noqa: F401
     dispatch,
     finite,
     permutations,
+    renamed_rotations,
     rotations,
     snis,
     sums,
@@ -30,6 +31,7 @@ from orbitwise.orbits.posterior.call.coupling import (
     must_be_orthogonal,
     on_the_slice,
 )
+from orbitwise.orbits.posterior.call.order_classes import shared_out_by_order
 from orbitwise.orbits.posterior.call.size_classes import shared_out, together
 from orbitwise.orbits.posterior.call.weights import weighted
 from orbitwise.orbits.posterior.checked import checked
@@ -166,11 +168,17 @@ def _of_all_sizes(
     coupling: Coupling | None,
     log_weights: Tensor | None,
 ) -> OrbitPosterior:
-    """Flat items of very different sizes class by class, all others at once."""
+    """Items of very different sizes or groups class by class, all others at once."""
     classes, shares = shared_out(given, group, process)
+    groups = [group] * len(classes)
+    if len(classes) < 2 and solver.method in ("exact", "mode"):
+        classes, shares, groups = shared_out_by_order(given, group, process)
     if len(classes) < 2:
         return _posterior(group, process, given, solver, coupling, log_weights)
-    parts = [_posterior(group, process, share, solver, coupling, log_weights) for share in shares]
+    parts = [
+        _posterior(part, process, share, solver, coupling, log_weights)
+        for part, share in zip(groups, shares, strict=True)
+    ]
     return together(classes, parts)
 
 
@@ -282,12 +290,15 @@ def _whitened(
     post = _answer(group, white, solver, log_weights)
 
     dtype = question.xt.dtype
-    log_evidence = post.log_evidence + process.log_volume(xt.shape[-1]).to(post.log_evidence)
-    return replace(
-        post,
+
+    def log_evidence() -> Tensor:
+        volume = process.log_volume(xt.shape[-1]).to(post.log_evidence)
+        return (post.log_evidence + volume).to(dtype)
+
+    return post.but(
         mean=process.colour(post.mean).to(dtype),
-        score=process.whiten(post.score, mask).to(dtype),
-        log_evidence=log_evidence.to(dtype),
+        score=lambda: process.whiten(post.score, mask).to(dtype),
+        log_evidence=log_evidence,
     )
 
 
@@ -312,14 +323,13 @@ def _as(dtype: torch.dtype, post: OrbitPosterior, mask: Tensor | None) -> OrbitP
     def bounded(value: Tensor) -> Tensor:  # sigma = 0 may leave the range of float32
         return value.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max).to(dtype)
 
-    mean, score = post.mean, bounded(post.score)
-    if mask is not None:
-        mean, score = (torch.where(mask[..., None], value, 0.0) for value in (mean, score))
-    return replace(
-        post,
-        mean=mean.to(dtype),
-        score=score,
-        log_evidence=bounded(post.log_evidence),
+    def real(value: Tensor) -> Tensor:
+        return value if mask is None else torch.where(mask[..., None], value, 0.0)
+
+    return post.but(
+        mean=real(post.mean).to(dtype),
+        score=lambda: real(bounded(post.score)),
+        log_evidence=lambda: bounded(post.log_evidence),
         draw=lambda K, generator: map_element(convert, post.sample(K, generator)),
         ess=None if post.ess is None else convert(post.ess),
     )

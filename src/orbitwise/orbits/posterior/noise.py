@@ -116,6 +116,12 @@ def centred(x: Tensor, mask: Tensor | None) -> Tensor:
     return x - mask[..., None] * (x.sum(-2, keepdim=True) / mask.sum(-1)[..., None, None])
 
 
+def square_of(x: Tensor) -> Tensor:
+    """``Σ x²`` of each item, in one pass; ``x: (*B, N, D)``."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
+    return norm.square()
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """``N(x_t; alpha x1, variance)`` in ``dof`` dimensions; all ``(*B)``, float64."""
@@ -142,7 +148,7 @@ class Gaussian:
         dof = xt.shape[-1] * (points - int(zero_com(process)))
 
         alpha, sigma = (per_item(process, name, t) for name in ("alpha", "sigma"))
-        variance = sigma.square().clamp_min(TINY).maximum(FLOOR * xt.square().sum((-2, -1)))
+        variance = sigma.square().clamp_min(TINY).maximum(FLOOR * square_of(xt))
         return cls(alpha, variance, torch.as_tensor(dof).to(xt))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,12 +32,12 @@ class Question:
         """The same question about other clean points."""
         return replace(self, x1=x1)
 
-    @property
+    @cached_property
     def noise(self) -> Gaussian | Wrapped:
         """The law of ``xt`` around one point of the orbit."""
         return noise_of(self.process, self.xt, self.t, self.mask)
 
-    @property
+    @cached_property
     def gaussian(self) -> Gaussian:
         """The same, for solvers of Gaussian noise only; else ``NoClosedFormError``."""
         return Gaussian.of(self.process, self.xt, self.t, self.mask)

@@ -4,8 +4,8 @@ of it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,28 @@ Method = Literal["exact", "snis", "mode", "gibbs"]
 Draw = Callable[[int, torch.Generator | None], Element]  # that many elements per item
 
 
-@dataclass(frozen=True)
+class Later:
+    """A field that may be given as a function of nothing, called when the field is first read: what
+    nobody reads costs nothing."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, post: Any, owner: type | None = None) -> Tensor:
+        if post is None:
+            raise AttributeError(self.name)  # to dataclass: no default
+        value = post.__dict__[self.name]
+        if callable(value):
+            with torch.no_grad():
+                value = post.__dict__[self.name] = value()
+        found: Tensor = value
+        return found
+
+    def __set__(self, post: Any, value: Tensor | Callable[[], Tensor]) -> None:
+        post.__dict__[self.name] = value
+
+
+@dataclass(frozen=True, kw_only=True)
 class OrbitPosterior(Targets):
     """The posterior ``p(g | x_t, x1) ∝ p_t(x_t | g·x1) dμ(g)`` of one batch.
 
@@ -27,7 +48,8 @@ class OrbitPosterior(Targets):
     ``score``: ∇_{x_t} of the log evidence, shape of ``x_t``. ``exact``: whether mean, evidence and
     draws are exact (up to rounding) or an approximation. ``draw``: what ``sample`` calls. ``ess``:
     effective sample size of the importance weights, ``(*B)``; None where nothing was sampled.
-    ``velocity``, ``noise``, ``target(prediction)``: see ``Targets``.
+    ``velocity``, ``noise``, ``target(prediction)``: see ``Targets``. Evidence and score are worked
+    out when they are first read.
     >>> import torch
     >>> import orbitwise as ow
     >>> x, process = torch.eye(3), ow.GaussianProcess.flow()
@@ -39,13 +61,17 @@ class OrbitPosterior(Targets):
     """
 
     mean: Tensor
-    log_evidence: Tensor
-    score: Tensor
+    log_evidence: Later = Later()
+    score: Later = Later()
     method: Method
     exact: bool
     draw: Draw = field(repr=False)
     ess: Tensor | None = None
     context: Context | Assembled | None = field(default=None, repr=False)
+
+    def but(self, **changes: Any) -> OrbitPosterior:
+        """The same with other fields; what is not worked out stays so."""
+        return OrbitPosterior(**{f.name: self.__dict__[f.name] for f in fields(self)} | changes)
 
     def sample(self, K: int, generator: torch.Generator | None = None) -> Element:
         """``K`` group elements per item from the posterior, shape ``(K, *B, *E)``; ``group.act(g,

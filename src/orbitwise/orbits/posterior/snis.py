@@ -14,7 +14,7 @@ from orbitwise.groups.so3 import SO3
 from orbitwise.orbits.posterior.dispatch import snis
 from orbitwise.orbits.posterior.question import Question, Sampling
 from orbitwise.orbits.posterior.result import OrbitPosterior, map_element
-from orbitwise.orbits.posterior.rotations import parameter, turn
+from orbitwise.orbits.posterior.rotations import base_of, parameter, turn
 from orbitwise.orbits.posterior.sums import Clouds, categorical, fixed_point, sum_over
 
 
@@ -79,7 +79,7 @@ def snis_product(group: Product, question: Question, sampling: Sampling) -> Orbi
 def snis_rotations(group: SO3, question: Question, sampling: Sampling) -> OrbitPosterior:
     """SO3 and O3: the same estimate with the weights taken from the 3×3 matrix ``F``, much
     cheaper."""
-    F, base = parameter(question)
+    F = parameter(question)
     g = propose(group, question.x1, sampling)
     logits = torch.einsum("k...ij,...ij->k...", g, F)
     weights = torch.softmax(logits, 0)
@@ -90,8 +90,10 @@ def snis_rotations(group: SO3, question: Question, sampling: Sampling) -> OrbitP
 
     return OrbitPosterior(
         mean=mean,
-        log_evidence=base + torch.logsumexp(logits, 0) - math.log(sampling.proposals),
-        score=question.gaussian.score(mean, question.xt),
+        log_evidence=lambda: (
+            base_of(question) + torch.logsumexp(logits, 0) - math.log(sampling.proposals)
+        ),
+        score=lambda: question.gaussian.score(mean, question.xt),
         method="snis",
         exact=False,
         draw=draw,

@@ -67,7 +67,7 @@ def fixed_point(question: Question) -> OrbitPosterior:
     return OrbitPosterior(
         mean=mean,
         log_evidence=log_density,
-        score=noise.score(mean, xt),
+        score=lambda: noise.score(mean, xt),
         method="exact",
         exact=True,
         draw=lambda K, generator: None,
@@ -98,7 +98,7 @@ def sum_over(
     return OrbitPosterior(
         mean=mean,
         log_evidence=peak + torch.log(mass),
-        score=question.noise.score(mean, xt),
+        score=lambda: question.noise.score(mean, xt),
         method=method,
         exact=method == "exact",
         draw=draws(clouds, inner, weights),
@@ -133,7 +133,7 @@ def best_of(clouds: Clouds, inner: Inner) -> OrbitPosterior:
     return OrbitPosterior(
         mean=part.mean[0],
         log_evidence=part.log_evidence[0],
-        score=part.score[0],
+        score=lambda: part.score[0],
         method="mode",
         exact=False,
         draw=draw,

@@ -29,7 +29,7 @@ def exact_translation(group: Translation, question: Question) -> OrbitPosterior:
 @mode.register(Translation)
 def mode_translation(group: Translation, question: Question) -> OrbitPosterior:
     """The most probable shift, which is also the mean one; evidence and score as in ``exact``."""
-    return replace(_solve(question, spread=False), method="mode", exact=False)
+    return _solve(question, spread=False).but(method="mode", exact=False)
 
 
 def _solve(question: Question, spread: bool) -> OrbitPosterior:

@@ -20,6 +20,7 @@ from orbitwise.errors import InputError
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.energy import NAMES, build_energy, known_energy
 from orbitwise.molecules.files.entry import Entry
+from orbitwise.molecules.identity import identity, without_maps
 from orbitwise.molecules.molecule import parse_smiles
 from orbitwise.runs.config import validate
 
@@ -106,13 +107,12 @@ def jobs_of(
     ]
     places: dict[str, list[int]] = {}
     formulas: dict[str, str] = {}
+    first: dict[str, str] = {}  # how a molecule is written where it stands first
     for k, entry in enumerate(entries):
         if entry.smiles is None:
             continue
-        mol = Chem.MolFromSmiles(entry.smiles)
-        for atom in mol.GetAtoms():
-            atom.SetAtomMapNum(0)
-        smiles = Chem.MolToSmiles(mol)
+        mol = Chem.RemoveHs(without_maps(Chem.MolFromSmiles(entry.smiles)))
+        smiles = first.setdefault(identity(mol), Chem.MolToSmiles(mol))
         places.setdefault(smiles, []).append(k)
         formulas[smiles] = CalcMolFormula(mol)
 

@@ -12,6 +12,7 @@ from typing import Any
 from orbitwise.errors import InputError
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.molecules.files.inputs import Inputs, read_inputs
+from orbitwise.molecules.identity import identity_of
 from orbitwise.runs.config import Plan, validate
 from orbitwise.runs.outcome import Outcome
 
@@ -136,17 +137,9 @@ def effort_of(summary: Path, smiles: str | None = None) -> dict:
             f"--effort {summary}: no effort can be read from it ({error}); name the summary.json of"
             " a finished run"
         ) from error
-    if None not in (smiles, theirs) and _plain(str(theirs)) != _plain(smiles):
+    if smiles and theirs and identity_of(str(theirs)) != identity_of(smiles):
         raise InputError(
             f"--effort {summary}: that run is of {theirs}, whose steps say nothing of another"
             f" molecule; name a run of {smiles}, or leave --effort out"
         )
     return effort
-
-
-def _plain(smiles: str) -> str:
-    """One way to write a molecule."""
-    from rdkit import Chem
-
-    mol = Chem.MolFromSmiles(smiles)
-    return smiles if mol is None else Chem.MolToSmiles(mol)

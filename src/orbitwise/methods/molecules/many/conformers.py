@@ -139,6 +139,7 @@ def sample(
             seed=seed,
             device=device_for(config.train.accelerator),
             progress=lambda k, of: bar(Progress(k, of)),
+            horizontal=config.horizontal,
         )
     result = [
         replace(m, positions_angstrom=x.astype(np.float32))

@@ -20,6 +20,7 @@ from orbitwise.objectives import Denoiser, Denoising
 from orbitwise.objectives.widths import OverParts
 from orbitwise.processes import GaussianProcess, HarmonicProcess
 from orbitwise.runs.config import Config, Seed
+from orbitwise.runs.horizontal import HorizontalConfig
 from orbitwise.runs.own import OrOwn, OwnNetwork
 from orbitwise.training import TrainConfig
 
@@ -53,12 +54,13 @@ class MoleculeSamplingConfig(Config):
     atoms_at_once: int = Field(6000, ge=1)
 
 
-class MoleculeConformersConfig(Config):
+class MoleculeConformersConfig(HorizontalConfig):
     """``data``: one or several .npz archives, .sdf files or folders of them (``data=a.npz,b.npz``).
     ``max_atoms``: larger molecules are left out, hydrogens counted. ``val_share`` and
     ``test_share`` of the molecules of a file that has no split of its own; ``split_seed`` draws it.
     ``max_group``: elements of the automorphism group that are summed over (a subgroup beyond).
-    ``buckets``: parts of a batch, by size."""
+    ``horizontal``: predictions and the sampler's noise turn nothing. ``buckets``: parts of a
+    batch, by size."""
 
     data: tuple[Path, ...] = Field(min_length=1)
     max_atoms: int = Field(30, ge=2)
@@ -72,6 +74,7 @@ class MoleculeConformersConfig(Config):
     max_group: int = Field(36, ge=1)
     times: Literal["lognormal", "fine", "uniform"] = "fine"
     network: Annotated[MoleculeNetworkConfig, OrOwn(OwnNetwork)] = MoleculeNetworkConfig()
+    horizontal: bool = False
     buckets: int = Field(3, ge=1)
     train: TrainConfig = TrainConfig()
     sampling: MoleculeSamplingConfig = MoleculeSamplingConfig()
@@ -108,7 +111,8 @@ def build(config: MoleculeConformersConfig, data_scale: float) -> Parts:
     """With weights drawn from ``train.seed``. The prior has the scale of the data."""
     flow = GaussianProcess.flow(data_scale, zero_com=True)
     process = HarmonicProcess(flow) if config.prior == "harmonic" else flow
-    denoiser = Denoiser(config.network.build(config.train.seed), process, data_scale)
+    network = config.network.build(config.train.seed)
+    denoiser = Denoiser(network, process, data_scale, horizontal=config.horizontal)
     objective = Denoising(
         process, rotations_and_renamings, config.target, config.proposals, config.times
     )

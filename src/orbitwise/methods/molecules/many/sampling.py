@@ -36,12 +36,13 @@ def draw(
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    horizontal: bool = False,
 ) -> Drawn:
     """``counts[k]`` samples of each molecule; of its ``positions_angstrom`` only the handedness is
     used.
 
-    Molecules of nearly one size share a batch. Raises ``InputError`` for a count below 1 or an
-    unknown element.
+    Molecules of nearly one size share a batch. ``horizontal`` as in ``processes.sample``. Raises
+    ``InputError`` for a count below 1 or an unknown element.
     """
     if min(counts, default=0) < 1:
         raise InputError("every molecule needs at least one sample")
@@ -77,6 +78,7 @@ def draw(
             mask=batch.mask,
             generator=generator,
             dtype=batch.x.dtype,
+            horizontal=horizontal,
         )
         x = result.x.double().cpu()
         for k in index.unique().tolist():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,13 @@ from orbitwise.groups.base import Group
 from orbitwise.groups.finite import Finite
 from orbitwise.groups.translation import Translation
 from orbitwise.orbits.posterior.call.coupling import factors, looks_aligned
-from orbitwise.orbits.posterior.call.given import one_device, points_of, tensor_of, times_of
+from orbitwise.orbits.posterior.call.given import (
+    Unchanged,
+    one_device,
+    points_of,
+    tensor_of,
+    times_of,
+)
 from orbitwise.orbits.posterior.call.gradients import Slopes, only, plain, tracked, with_slopes
 from orbitwise.orbits.posterior.call.ragged import Packing
 from orbitwise.orbits.posterior.call.targets import Context
@@ -90,10 +96,12 @@ class Asked:
             raise InputError(f"x0 must have the shape of xt, not {tuple(x0.shape)}")
         t, lost = times_of(t, xt), None
         if not check and x1.shape[-xt.ndim :] == xt.shape:
-            real = True if mask is None else mask[..., None]
-            wrong = ~(x1.isfinite() & xt.isfinite()) & real
-            wrong = wrong.flatten(0, -xt.ndim - 1).any(0) if x1.ndim > xt.ndim else wrong
-            lost = wrong.any(-1).any(-1) | ~t.isfinite()
+            # a sum is quicker, and as telling in float64
+            sums = (_real_sum(x, mask) for x in (x1, xt))
+            clean, noised = (~total.isfinite() for total in sums)
+            if more := clean.ndim - noised.ndim:  # conformers
+                clean = clean.flatten(0, more - 1).any(0)
+            lost = clean | noised | ~t.isfinite()
             x1, xt = (torch.where(lost[..., None, None], 0.0, x) for x in (x1, xt))
             t = torch.where(lost, 0.5, t)
         return cls(x1, xt, t, mask, weights, x0, packing, check, points, lost)
@@ -126,13 +134,27 @@ class Asked:
         context = Context(
             process, self.xt, self.t, self.mask, self.packing, aligned, self.check, traced
         )
-        mean, score, value = post.mean, post.score, post.log_evidence
-        if self.lost is not None:
-            beside = self.lost[..., None, None]
-            mean, score = (torch.where(beside, torch.nan, x) for x in (mean, score))
-            value = torch.where(self.lost, torch.nan, value)
-        mean, score = shape(mean), shape(score)
-        if any(x.requires_grad for x in self.points) and torch.is_grad_enabled():
+        lost = self.lost
+
+        def of_points(x: Tensor) -> Tensor:
+            return shape(x if lost is None else torch.where(lost[..., None, None], torch.nan, x))
+
+        def of_items(x: Tensor) -> Tensor:
+            return x if lost is None else torch.where(lost, torch.nan, x)
+
+        differentiated = any(x.requires_grad for x in self.points) and torch.is_grad_enabled()
+        mean = of_points(post.mean)
+        if not differentiated and traced is None:
+            as_given = Unchanged.of(*self.points)
+            return post.but(
+                mean=mean,
+                score=lambda: of_points(as_given.still(post).score),
+                log_evidence=lambda: of_items(as_given.still(post).log_evidence),
+                context=context,
+            )
+
+        score, value = of_points(post.score), of_items(post.log_evidence)
+        if differentiated:
             can = post.method in ("exact", "mode", "snis")
             slopes = Slopes(
                 of_xt=lambda: score.detach(),
@@ -149,7 +171,7 @@ class Asked:
                 only(x, traced, f"gradients of {name}")
                 for x, name in ((mean, "mean"), (score, "score"))
             )
-        return replace(post, mean=mean, score=score, log_evidence=value, context=context)
+        return post.but(mean=mean, score=score, log_evidence=value, context=context)
 
     def beside(self, v: Tensor) -> Tensor:
         """``(*B)`` to stand beside points as the caller has them."""
@@ -187,6 +209,13 @@ class Asked:
             if self.mask is not None:
                 slope = torch.where(self.mask[..., None], slope, 0.0)
             return slope.to(dtype)
+
+
+def _real_sum(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Over the real points, ``(*L, *B)`` in float64."""
+    if mask is not None:
+        x = torch.where(mask[..., None], x, 0.0)
+    return x.sum((-2, -1), dtype=torch.float64)
 
 
 def _orthogonal(group: Finite) -> bool:

@@ -9,7 +9,6 @@ element alone. Proofs, and the evidence, in docs/theory.md, section 9.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -104,8 +103,7 @@ def on_the_slice(group: Group, mode: OrbitPosterior, question: Question) -> Orbi
             added, pull = slice_density(xt, clean, noise, isinstance(factor, O3))
             log_evidence, score = log_evidence + added, score + pull
     dtype = mode.mean.dtype
-    return replace(
-        mode,
+    return mode.but(
         log_evidence=log_evidence.to(dtype),
         score=score.to(dtype),
         method="exact",

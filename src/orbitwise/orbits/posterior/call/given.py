@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from orbitwise.errors import InputError
+
+T = TypeVar("T")
 
 
 def tensor_of(name: str, value: Any) -> Tensor:
@@ -59,3 +62,28 @@ def times_of(t: Any, xt: Tensor) -> Tensor:
             f" behind, or a single number; not {tuple(times.shape)}"
         )
     return times
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Points of which something is worked out later, as they were when they were given."""
+
+    points: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *points: Tensor) -> Unchanged:
+        # of others the solvers have copies; tensors of inference mode have no version
+        own = (x for x in points if x.dtype == torch.float64)
+        watched = tuple(x for x in own if not x.is_inference())
+        return cls(watched, tuple(x._version for x in watched))
+
+    def still(self, value: T) -> T:
+        """``value``. Raises ``InputError`` where points were changed in place in the meantime."""
+        if self.versions != tuple(x._version for x in self.points):
+            raise InputError(
+                "xt or x1 was changed in place after ow.orbit_posterior: log_evidence, score and"
+                " the targets made of it are worked out when they are first read. Read them before,"
+                " or change a copy (x = x + dx, not x += dx)"
+            )
+        return value

@@ -1,5 +1,6 @@
 """Flat items of very different sizes, solved class by class: padding all of them to the largest
-would take memory and time for points that are not there."""
+would take memory and time for points that are not there. Items of very different groups:
+``order_classes``."""
 
 from __future__ import annotations
 
@@ -29,6 +30,14 @@ class Class:
     batch: Tensor
 
 
+def class_of(items: Tensor, batch: Tensor, count: int) -> Class:
+    """``items (b)`` of ``count`` with their points, ``batch (M)`` long."""
+    place = torch.full((count,), -1, device=batch.device)
+    place[items] = torch.arange(len(items), device=batch.device)
+    points = (place[batch] >= 0).nonzero()[:, 0]
+    return Class(items, points, place[batch[points]])
+
+
 def size_classes(batch: Tensor, group: Group, process: object) -> list[Class]:
     """Classes whose items differ in size by less than a factor of 2; one class, or none, where that
     does not pay, or group or process know the items by their place."""
@@ -42,14 +51,8 @@ def size_classes(batch: Tensor, group: Group, process: object) -> list[Class]:
     if len(counts) * int(counts.max()) <= max(SMALL, WASTE * len(batch)) or not counts.all():
         return []
     level = counts.double().log2().floor().long()
-    found = []
-    for size in level.unique():
-        items = (level == size).nonzero()[:, 0]
-        place = torch.full_like(counts, -1)
-        place[items] = torch.arange(len(items), device=items.device)
-        points = (place[batch] >= 0).nonzero()[:, 0]
-        found.append(Class(items, points, place[batch[points]]))
-    return found
+    every = ((level == size).nonzero()[:, 0] for size in level.unique())
+    return [class_of(items, batch, len(counts)) for items in every]
 
 
 def shared_out(
@@ -60,11 +63,20 @@ def shared_out(
     None where sizes are told (nothing may wait), or where something does not fit, which is then
     said by who looks at the whole.
     """
-    x1, xt, t, mask, batch, sizes, weights, x0, check = given
-    flat = [x for x in (x1, xt, batch, weights, x0) if x is not None]
-    if batch is None or sizes is not None or not all(isinstance(x, Tensor) for x in flat):
+    batch, sizes = given[4:6]
+    if not isinstance(batch, Tensor) or sizes is not None:
         return [], []
-    classes = size_classes(batch, group, process)
+    return shares_of(size_classes(batch, group, process), given)
+
+
+def shares_of(
+    classes: list[Class], given: tuple[Any, ...]
+) -> tuple[list[Class], list[tuple[Any, ...]]]:
+    """What each of the classes of flat points is given; nothing where something does not fit."""
+    x1, xt, t, mask, batch, _, weights, x0, check = given
+    flat = [x for x in (x1, xt, batch, weights, x0) if x is not None]
+    if not classes or not all(isinstance(x, Tensor) for x in flat):
+        return [], []
     points, items = len(batch), sum(len(c.items) for c in classes)
     fits = xt.ndim == 2 and x1.ndim in (2, 3) and x1.shape[-2] == points and mask is None
     fits &= all(len(x) == points for x in (xt, weights, x0) if x is not None)
@@ -101,6 +113,18 @@ class Together:
         """``(*K, B, *E)`` from ``(*K, b, *E)`` of each class; ``axis`` is that of b."""
         return self._merged(values, [c.items for c in self.classes], axis)
 
+    def later(self, name: str) -> Tensor | Callable[[], Tensor]:
+        """Of the parts' score or evidence, once somebody reads it; at once where autograd has to
+        see it."""
+
+        def merged() -> Tensor:
+            if name == "score":
+                return self.of_points(lambda part: part.score)
+            return self.of_items([part.log_evidence for part in self.parts])
+
+        waiting = (callable(part.__dict__[name]) for part in self.parts)
+        return merged if all(waiting) else merged()
+
     def derived(self, name: str) -> Tensor:
         return self.of_points(lambda part: getattr(part, name))
 
@@ -125,8 +149,8 @@ def together(classes: Sequence[Class], parts: Sequence[OrbitPosterior]) -> Orbit
     sizes = [part.ess for part in parts if part.ess is not None]
     return OrbitPosterior(
         mean=all_of.of_points(lambda part: part.mean),
-        log_evidence=all_of.of_items([part.log_evidence for part in parts]),
-        score=all_of.of_points(lambda part: part.score),
+        log_evidence=all_of.later("log_evidence"),
+        score=all_of.later("score"),
         method=parts[0].method,
         exact=all(part.exact for part in parts),
         draw=all_of.draw,

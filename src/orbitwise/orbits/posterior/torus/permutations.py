@@ -14,7 +14,6 @@ Both sums over π are products with the matrix [π(i) = k] of the pairs that the
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -79,7 +78,7 @@ def sum_over_permutations(
     weights = weights.mT.reshape(order, *axes.batch)
     draw = draws(clouds, lambda x: dispatch.exact(torus, question.about(x)), weights)
     result = axes.result(total - dim * axes.log_nodes().squeeze(-1), score, "exact", draw)
-    return replace(result, ess=1 / weights.square().sum(0))
+    return result.but(ess=1 / weights.square().sum(0))
 
 
 def _rows(
