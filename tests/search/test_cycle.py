@@ -71,4 +71,4 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match="repeats"):
         Cycle((HMC(),), (1, 2))
     with pytest.raises(EnergyError, match="not finite"):
-        HMC().init(torch.zeros(2, 4, 2), DoubleWell())
+        HMC().init(torch.full((2, 4, 2), torch.nan), DoubleWell())

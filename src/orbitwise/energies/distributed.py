@@ -25,6 +25,8 @@ OBJECT_STORE = 128 * 2**20  # bytes; geometries are small
 # workers, which are the program's own work, get the same share of the processor as the program.
 LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
+MODE = "RAY_AUTH_MODE"
+
 PATIENCE = 10.0  # seconds that a Ray started here may take to stop
 
 
@@ -219,12 +221,7 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
     """A quiet Ray on this machine, or the cluster at ``address``."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(
-                f"there is no Ray to join at {address!r} ({one_line(error)})"
-            ) from error
+        _join(ray, address, quiet)
         return
 
     cores = (
@@ -265,6 +262,34 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
         sys.excepthook = hooks.normal_excepthook
     atexit.unregister(_stop_ray)
     atexit.register(_stop_ray, ray)
+
+
+def _join(ray, address: str, quiet: dict) -> None:
+    """The cluster at ``address``, also one that asks for a token: a head that ``ray start`` starts
+    does so where an earlier Ray has left a token in the home folder, and says it to nobody."""
+    try:
+        ray.init(address=address, **quiet)
+        return
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        _stop_ray(ray)
+        first = error
+    if os.environ.get(MODE):  # the user has chosen
+        raise _nothing_to_join(address, first) from first
+    os.environ[MODE] = "token"
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        _stop_ray(ray)
+        del os.environ[MODE]
+        raise _nothing_to_join(address, first) from error
+
+
+def _nothing_to_join(address: str, error: Exception) -> InputError:
+    return InputError(
+        f"no Ray could be joined at {address!r} ({one_line(error)}). Is its head running (ray status"
+        f" --address {address}), with the same versions of Python and Ray? If it asks for a token,"
+        f" set {MODE}=token and RAY_AUTH_TOKEN, or put the token into ~/.ray/auth_token"
+    )
 
 
 def _ray_processes(ray) -> list:

@@ -4,6 +4,7 @@ moving."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,12 +61,21 @@ class Stereo:
     def signs(self, x: Tensor) -> Tensor:
         """``(*B, N, 3)`` -> ``(*B, K + D)``: handedness of centres, +1 cis and -1 trans of bonds; 0
         is undefined."""
-        return signed_values(x, self.centres, self.bonds).nan_to_num(0.0).sign()
+        centres, bonds, _ = _tables(self, x.device)
+        return signed_values(x, centres, bonds).nan_to_num(0.0).sign()
 
     def keeps(self, x: Tensor) -> Tensor:
         """Whether each geometry has all signs of the reference: ``(*B, N, 3)`` -> ``(*B)`` bool."""
+        centres, bonds, reference = _tables(self, x.device)
         # a value of 0 or NaN has no sign, and is not above 0 either
-        return (signed_values(x, self.centres, self.bonds) * self.reference.to(x) > 0).all(-1)
+        return (signed_values(x, centres, bonds) * reference.to(x) > 0).all(-1)
+
+
+@lru_cache(maxsize=16)
+def _tables(stereo: Stereo, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres, bonds and signs on a device, brought there once."""
+    with torch.inference_mode(False):  # for later calls too, whatever their mode
+        return stereo.centres.to(device), stereo.bonds.to(device), stereo.reference.to(device)
 
 
 @dataclass(frozen=True)
