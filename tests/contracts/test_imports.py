@@ -31,7 +31,7 @@ SCIENCES = {"rdkit", "pymatgen", "biotite", "openmm"}
 # the automorphisms of a molecule are a group; a page of a molecule draws its formula
 MAY_KNOW = {"groups/automorphism.py": {"rdkit"}, "report/drawing.py": {"rdkit"}}
 LARGEST_FOLDER = 20  # files, or folders
-FOR_ALL = {"errors", "lazy", "units"}
+FOR_ALL = {"errors", "lazy", "ranks", "signals", "units"}
 BANNED_NAMES = ("util", "common", "misc", "helper")
 EARLY = {
     "torch",

@@ -14,6 +14,7 @@ from orbitwise.cli import failures, methods, runs
 from orbitwise.cli.audit import audit
 from orbitwise.cli.conformers import conformers
 from orbitwise.cli.crystals import crystals
+from orbitwise.signals import interrupting
 
 _CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -84,11 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a pipe in ASCII or cp1252 has no ± and no Å
             stream.reconfigure(errors="replace")
     try:
-        code = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="orbitwise",
-            standalone_mode=False,
-        )
+        with interrupting():
+            code = app(
+                args=None if arguments is None else list(arguments),
+                prog_name="orbitwise",
+                standalone_mode=False,
+            )
     except _CLICK_ERROR as error:
         message = " ".join(error.format_message().replace("Value error, ", "").split())
         if message:  # else the help was shown

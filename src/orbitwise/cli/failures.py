@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
 
-INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
+INPUT, UNEXPECTED = 2, 1
+INTERRUPTED = 128  # and the number of the signal: 130 of Ctrl-C, 143 of SIGTERM
 
 
 def report(error: BaseException, debug: bool = False) -> int:
     """Say on stderr, in one line, what happened; the exit code. ``debug`` shows the traceback
     first."""
     from orbitwise.errors import OrbitwiseError
+    from orbitwise.ranks import follows
+    from orbitwise.signals import ended_by
 
     if debug and not isinstance(error, KeyboardInterrupt):
         traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        _say("interrupted; finished stages are kept, run the same command again to go on")
-        return INTERRUPTED
+        number = ended_by()
+        by = "interrupted" if number == signal.SIGINT else f"stopped by {_name(number)}"
+        if not follows():  # the leading process says it
+            _say(f"{by}; finished stages are kept, run the same command again to go on")
+        return INTERRUPTED + number
     if isinstance(error, OrbitwiseError):
         _say(f"error: {error}")
         return INPUT
@@ -37,6 +44,10 @@ def report(error: BaseException, debug: bool = False) -> int:
         return INPUT
     _say(f"unexpected error: {type(error).__name__}: {error}; please report it with {_log(error)}")
     return UNEXPECTED
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name
 
 
 def _in_own_code(error: BaseException) -> str | None:

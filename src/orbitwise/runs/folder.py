@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
@@ -14,14 +13,12 @@ from typing import Any, ParamSpec, TypeVar
 from orbitwise.data.folder import writable_folder
 from orbitwise.data.record import OWN, Record, recorded
 from orbitwise.errors import InputError
+from orbitwise.ranks import follows
 from orbitwise.runs.job import Job, job_in
 from orbitwise.runs.lock import alone_in
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# what launchers call the number of a process among those that share one command out
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 @contextlib.contextmanager
@@ -122,5 +119,4 @@ def _clear(folder: Path, made: list[Path]) -> None:
 
 def _follows(job: Job | None) -> bool:
     """Whether this process shares a training with others and another one leads."""
-    shared = job is not None and job.command.startswith("train")
-    return shared and any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
+    return job is not None and job.command.startswith("train") and follows()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
-from orbitwise.data.tensors import tensor_digest
+from orbitwise.data.tensors import intact, sealed
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
@@ -82,47 +83,62 @@ class Stages:
         return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
     def load(self, name: str, key: dict) -> Stage | None:
-        """The stage, or None where it is missing, unreadable, or was made with other settings."""
+        """The stage, or None where it is missing, was made with other settings, or is damaged: then
+        a line says so."""
         path = self.folder / f"{name}.safetensors"
         try:
-            with safe_open(path, framework="pt") as file:
-                meta = file.metadata() or {}
-                if meta.get("key") != self.digest(key):
-                    return None
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
-            info = json.loads(meta["info"])
-            # an earlier version wrote no digest
-            damaged = meta.get("tensors", tensor_digest(tensors)) != tensor_digest(tensors)
-            if damaged or not isinstance(info, dict):
-                return None
-        except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, RecursionError):
+            stage, its_key = read_stage(path)
+        except FileNotFoundError:
+            return None
+        except InputError as error:
+            _say(f"note: {error}; it is made again")
+            return None
+        if its_key != self.digest(key):
             return None
         self.reused.append(name)
-        return Stage(tensors, info)
+        return stage
 
     def made_otherwise(self, name: str, key: dict) -> bool:
-        """Whether there is such a stage, readable, of other settings."""
+        """Whether there is such a stage, undamaged, of other settings."""
         try:
-            with safe_open(self.folder / f"{name}.safetensors", framework="pt") as file:
-                return (file.metadata() or {}).get("key") != self.digest(key)
-        except (OSError, SafetensorError):
+            return read_stage(self.folder / f"{name}.safetensors")[1] != self.digest(key)
+        except (OSError, InputError):
             return False
 
     def save(self, name: str, key: dict, tensors: dict[str, Tensor], info: dict) -> Stage:
         """Keep a finished stage; raises ``InputError`` where the disk does not take it."""
         path = self.folder / f"{name}.safetensors"
         tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        about = {
-            "key": self.digest(key),
-            "info": json.dumps(info),
-            "tensors": tensor_digest(tensors),
-        }
+        about = sealed(tensors, {"key": self.digest(key), "info": json.dumps(info)})
         try:
             with replacing(path, durable=True) as temporary:
                 save_file(tensors, temporary, metadata=about)
         except (OSError, SafetensorError) as error:
             raise InputError(f"cannot write {path}: {error}; earlier stages are kept") from error
         return Stage(tensors, info)
+
+
+def read_stage(path: Path) -> tuple[Stage, str]:
+    """A stage with the digest of its settings. Raises ``FileNotFoundError``, and ``InputError`` for
+    what cannot be read or is not what was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+        info, key = json.loads(told["info"]), told["key"]
+        sound = isinstance(info, dict) and intact(tensors, told)
+    except FileNotFoundError:
+        raise
+    except (*(OSError, SafetensorError, RuntimeError), *(ValueError, KeyError)) as error:
+        said = f"has no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"{path} is damaged ({said})") from error
+    if not sound:
+        raise InputError(f"{path} is damaged (its content is not what was written)")
+    return Stage(tensors, info), key
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -222,11 +238,7 @@ class Pipeline:
             self.refuse_loss(step.name, self.key)
 
         if stage is not None:
-            for k, (energy, gradient) in stage.info["evaluations"].items():
-                count = self.counts[k]
-                self.counts[k] = Count(count.energy + energy, count.gradient + gradient)
-            self.seconds[step.name] = stage.info["seconds"]
-            self._results[step.makes] = step.restore(stage.to(self.device), self)
+            self._taken_up(step, stage)
 
         if stage is None or not step.finished(self._results[step.makes]):
             stage = self.save(step, step.make(self))
@@ -236,6 +248,25 @@ class Pipeline:
         result = self._results[step.makes]
         self.key |= step.settles(result)
         return result
+
+    def _taken_up(self, step: Step, stage: Stage) -> None:
+        """A stage of an earlier command; ``InputError`` where it lacks something."""
+        try:
+            spent = {k: Count(*map(int, both)) for k, both in stage.info["evaluations"].items()}
+            seconds = float(stage.info["seconds"])
+            result = step.restore(stage.to(self.device), self)
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            if isinstance(error, InputError):
+                raise
+            said = f"has no {error}" if isinstance(error, KeyError) else error
+            raise InputError(
+                f"{self.stages.folder / step.name}.safetensors cannot be used ({said}); delete it"
+                " and run the same command again"
+            ) from error
+        for k, more in spent.items():
+            count = self.counts[k]
+            self.counts[k] = Count(count.energy + more.energy, count.gradient + more.gradient)
+        self.seconds[step.name], self._results[step.makes] = seconds, result
 
     def refuse_loss(self, name: str, key: dict) -> None:
         """``InputError`` where the stage ``name`` is there, and of other settings than ``key``."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.data.folder import replacing
-from orbitwise.data.tensors import tensor_digest
+from orbitwise.data.tensors import intact, sealed
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 
@@ -69,9 +69,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": repr(checkpoint.seconds),
         "skipped": str(checkpoint.skipped),
         "config": json.dumps(checkpoint.config, sort_keys=True),
-        "tensors": tensor_digest(tensors),
     }
-    _replace(Path(path), save(tensors, metadata=header))
+    _replace(Path(path), save(tensors, metadata=sealed(tensors, header)))
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -100,10 +99,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
                 )
             found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            # an earlier version wrote no digest
-            if header.get("tensors", tensor_digest(found)) != tensor_digest(found):
+            if not intact(found, header):
                 raise InputError(
-                    f"{path}: the file is damaged (its numbers are not those that were written);"
+                    f"{path}: the file is damaged (its content is not what was written);"
                     " delete it to start anew"
                 )
             for key, tensor in found.items():
@@ -115,6 +113,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     parts[part].setdefault(name, {})[slot] = tensor
                 else:
                     parts[part][name] = tensor
+    except InputError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise InputError(
             f"cannot read the checkpoint {path}: {error}. Delete it to start anew."
@@ -170,9 +170,7 @@ def load_weights(path: Path, model: nn.Module, averaged: bool = True) -> Checkpo
     checkpoint = read_checkpoint(path)
     weights = upgraded(model, checkpoint.ema if averaged else checkpoint.model)
     check_weights(path, weights, model)
-    bad = next((k for k, v in weights.items() if not torch.isfinite(v).all()), None)
-    if bad is not None:
-        raise InputError(f"{path}: the weights are not finite, such as {bad}; train the run again")
+    check_finite(path, weights)
     model.load_state_dict(weights)
     return checkpoint
 
@@ -187,6 +185,13 @@ def check_weights(path: Path, weights: Mapping[str, Tensor], model: nn.Module) -
         raise InputError(
             f"{path} does not fit this model: {len(wrong)} tensors differ, such as {shown}"
         )
+
+
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raise ``InputError`` for weights that are no numbers."""
+    bad = next((k for k, v in weights.items() if not torch.isfinite(v).all()), None)
+    if bad is not None:
+        raise InputError(f"{path}: the weights are not finite, such as {bad}; train the run again")
 
 
 def check_config(
@@ -233,18 +238,30 @@ def restore_optimizer(
     model: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     state: Mapping[str, Mapping[str, Tensor]],
+    path: Path = Path(NAME),
 ) -> None:
     """Put back what ``optimizer_state`` took; torch moves every tensor to where the optimizer wants
-    it."""
+    it. Raises ``InputError`` where the state of a parameter lacks what others have or has another
+    shape."""
     name_of = {p: name for name, p in model.named_parameters()}
     slots = dict.fromkeys(slot for values in state.values() for slot in values)
     by_slot = {s: upgraded(model, {k: v[s] for k, v in state.items() if s in v}) for s in slots}
     for optimizer in optimizers:
         order = [name_of[p] for group in optimizer.param_groups for p in group["params"]]
         groups = optimizer.state_dict()["param_groups"]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         states = {
             i: {slot: values[name] for slot, values in by_slot.items() if name in values}
             for i, name in enumerate(order)
             if name in state
         }
+        every = set().union(*states.values())
+        for i, slots in states.items():
+            shape = tuple(parameters[i].shape)
+            wrong = [s for s, v in slots.items() if tuple(v.shape) not in ((), shape)]
+            if wrong := sorted(every - slots.keys()) or wrong:
+                raise InputError(
+                    f"{path}: the optimiser's {wrong[0]!r} of {order[i]} is missing or of another"
+                    " shape; delete the file to start anew"
+                )
         optimizer.load_state_dict({"state": states, "param_groups": groups})

@@ -33,6 +33,7 @@ from orbitwise.training.log import MetricLog, Metrics
 from orbitwise.training.optimisers import optimisers
 from orbitwise.training.order import EpochOrder, mix
 from orbitwise.training.progress import Progress, ProgressBar
+from orbitwise.training.ranks import together
 
 
 class Data(Protocol):
@@ -104,11 +105,13 @@ def train(
     resumption. ``on_progress`` replaces the progress bar. ``on_step`` is called at the start (step
     0, or where a resumed run takes over) and after every step, before its checkpoint, on the
     leading process (``audit.AuditEvery`` is one). Ctrl-C finishes the step, saves, and raises
-    ``KeyboardInterrupt``.
+    ``KeyboardInterrupt``; so does SIGTERM, which ends a program that has no handler for it with
+    code 143.
 
     Raises ``InputError`` for unusable data, the accelerator ``mps`` (no float64) or a checkpoint of
     another configuration (naming the keys), ``DivergedError`` after ``max_nonfinite`` steps without
-    a finite gradient, ``OrbitwiseError`` when a checkpoint cannot be written.
+    a finite gradient, ``OrbitwiseError`` when a checkpoint cannot be written or another of the
+    processes ends.
     """
     run = _Run(model, objective, data, config)
     path = Path(out_dir) / files.NAME
@@ -120,7 +123,8 @@ def train(
         lead = run.fabric.is_global_zero
         show = on_progress or (stack.enter_context(ProgressBar()) if lead else _silent)
         log = stack.enter_context(MetricLog(Path(out_dir), first)) if lead else None
-        interrupted = stack.enter_context(deferred_interrupt())
+        held = stack.enter_context(deferred_interrupt())
+        stack.enter_context(together(run.fabric.world_size, path))
         window = _Window(first, begun)
         loss, shown = None, 0.0
         show(Progress(first, config.steps))
@@ -135,11 +139,11 @@ def train(
                 loss, window = row.loss, _Window(run.step, run.seconds)
                 if log is not None:
                     log.write(row)
-            stop = interrupted()
+            stop = run.agreed(held.number)
             if lead and (last or stop or run.step % config.checkpoint_every == 0):
                 files.write_checkpoint(path, run.checkpoint(stored))
             if stop:
-                raise KeyboardInterrupt
+                held.deliver(stop)
             if last or time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
                 show(window.progress(run, loss, first, begun))
@@ -254,6 +258,13 @@ class _Run:
             )
         return total, norm
 
+    def agreed(self, signal: int) -> int:
+        """The signal that any of the processes has seen, so that all stop after the same step."""
+        if self.fabric.world_size == 1:
+            return signal
+        seen = torch.tensor(float(signal), device=self.fabric.device)
+        return int(self.fabric.all_reduce(seen, reduce_op="max"))
+
     def moment(self) -> Moment:
         return Moment(self.step, self.seconds, self.model, self.ema.module)
 
@@ -278,9 +289,12 @@ class _Run:
         weights = upgraded(self.model, saved.model)
         files.check_weights(path, weights, self.model)
         self.model.load_state_dict(weights)
-        self.ema.module.load_state_dict(saved.ema)
+        averaged = upgraded(self.ema.module, saved.ema)
+        files.check_weights(path, averaged, self.ema.module)
+        files.check_finite(path, weights | averaged)
+        self.ema.module.load_state_dict(averaged)
         self.ema.n_averaged.fill_(saved.step - saved.skipped)
-        files.restore_optimizer(self.model, self.optimisers, saved.optimizer)
+        files.restore_optimizer(self.model, self.optimisers, saved.optimizer, path)
         if isinstance(self.objective, nn.Module):
             memory = upgraded(self.objective, saved.objective)
             files.check_weights(path, memory, self.objective)

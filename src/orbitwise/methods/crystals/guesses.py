@@ -16,7 +16,7 @@ from orbitwise.crystals.matching.consensus import chosen, picked
 from orbitwise.data.record import record_of
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.model import CrystalModel
-from orbitwise.runs.stages import Stage, Stages
+from orbitwise.runs.stages import Stage, Stages, read_stage
 from orbitwise.training.order import mix
 from orbitwise.training.progress import Progress, ProgressBar
 
@@ -54,7 +54,8 @@ class GuessedCrystals:
     @classmethod
     def load(cls, folder: str | Path, batch: CrystalBatch) -> GuessedCrystals:
         """All that were finished, of several draws for each guess those that represent them;
-        ``InputError`` where there are none or they belong to other crystals."""
+        ``InputError`` where there are none, they
+        belong to other crystals, or a file is damaged."""
         folder = Path(folder)
         files = sorted((folder / "stages").glob("draw-*.safetensors"))
         if not files:
@@ -62,10 +63,11 @@ class GuessedCrystals:
                 f"{folder.parent}: there are no guesses yet; draw some with: orbitwise sample"
                 f" {folder.parent}"
             )
-        from safetensors.torch import load_file
-
-        rounds = [load_file(file) for file in files]
-        species = rounds[-1]["species"]
+        try:
+            rounds = [read_stage(file)[0].tensors for file in files]
+            species = rounds[-1]["species"]
+        except InputError as error:
+            raise InputError(f"{error}; delete the file and sample again") from error
         if species.shape != batch.species.shape or not torch.equal(species, batch.species):
             raise InputError(
                 f"{folder}: these guesses are for other compositions; delete the folder and sample"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from orbitwise.crystals.domain import Domain
 from orbitwise.crystals.matching.consensus import chosen, picked
 from orbitwise.crystals.sampling import CrystalEstimate, Estimator
 from orbitwise.data.folder import replacing
+from orbitwise.data.tensors import intact, sealed
 from orbitwise.errors import InputError
 from orbitwise.methods.crystals.parts import CrystalModelConfig, CrystalSamplingConfig
+from orbitwise.networks.former import upgraded
 from orbitwise.runs.config import load_run, validate
 from orbitwise.runs.said import Stored
-from orbitwise.training.checkpoint import NAME, read_checkpoint
+from orbitwise.training.checkpoint import NAME, check_finite, check_weights, read_checkpoint
 
 FORMAT = "orbitwise-crystal-model-1"
 SHIPPED = Path(__file__).parents[1] / "checkpoints" / "perov5.safetensors"
@@ -152,27 +155,54 @@ def load_model(path: str | Path | None = None, *, trust: bool = False) -> Crysta
         saved = read_checkpoint(path / NAME)
         # how to sample may be changed in config.yaml after the training
         run = load_run(path, trust=trust)
-        header = saved.config["run"] | {"sampling": run.resolved().get("sampling")}
-        weights = saved.ema
+        there = saved.config.get("run")
+        header = there if isinstance(there, dict) else {}
+        header = header | {"sampling": run.resolved().get("sampling")}
+        weights, path = saved.ema, path / NAME
     else:
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                if (file.metadata() or {}).get("format") != FORMAT:
-                    raise InputError(f"{path}: not a packaged crystal model")
-                header = json.loads(file.metadata()["header"])
-                weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: cannot be read as a crystal model ({error})") from error
-    if "domain" not in header or "model" not in header:
+        header, weights = _packaged(path)
+    if any(not isinstance(header.get(part), dict) for part in ("domain", "model", "sampling")):
         raise InputError(f"{path}: this run is not one of crystal structures")
-    config = validate(CrystalModelConfig, header["model"], stored=Stored(str(path), trust))
+    stored = Stored(str(path), trust)
+    config = validate(CrystalModelConfig, header["model"], stored=stored)
+    sampling = validate(CrystalSamplingConfig, header["sampling"], stored=stored)
     denoiser = config.denoiser(torch.zeros(6), torch.ones(6))
+    weights = upgraded(denoiser, weights)
+    check_weights(path, weights, denoiser)
+    check_finite(path, weights)
     denoiser.load_state_dict(weights)
-    domain = header["domain"] | {"ratios": tuple(map(tuple, header["domain"]["ratios"]))}
-    domain["elements"] = tuple(domain["elements"])
-    return CrystalModel(
-        denoiser.eval(), CrystalSamplingConfig.model_validate(header["sampling"]), Domain(**domain)
-    )
+    return CrystalModel(denoiser.eval(), sampling, _domain(path, header["domain"]))
+
+
+def _packaged(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and weights of what ``package`` wrote."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            told = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if told.get("format") != FORMAT:
+            raise InputError(f"{path}: not a packaged crystal model")
+        header = json.loads(told["header"])
+        sound = intact(weights, told)
+    except KeyError as error:
+        raise InputError(f"{path}: a packaged crystal model has a {error} in its header") from error
+    except (*(SafetensorError, OSError, RuntimeError), *(ValueError, RecursionError)) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read as a crystal model ({error})") from error
+    if not sound or not isinstance(header, dict):
+        raise InputError(f"{path}: the file is damaged (its content is not what was written)")
+    return header, {key: value.float() for key, value in weights.items()}
+
+
+def _domain(path: Path, told: dict[str, Any]) -> Domain:
+    try:
+        ratios = tuple(tuple(map(int, ratio)) for ratio in told["ratios"])
+        elements = tuple(map(int, told["elements"]))
+        counts = {key: int(told[key]) for key in ("smallest", "largest", "crystals")}
+        return Domain(**told | counts | {"ratios": ratios, "elements": elements})
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: its header's 'domain' is none ({error})") from error
 
 
 def package(model: CrystalModel, config: CrystalModelConfig, path: str | Path) -> Path:
@@ -185,5 +215,6 @@ def package(model: CrystalModel, config: CrystalModelConfig, path: str | Path) -
     }
     weights = {k: v.half().contiguous() for k, v in model.denoiser.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(weights, temporary, metadata={"format": FORMAT, "header": json.dumps(header)})
+        told = {"format": FORMAT, "header": json.dumps(header)}
+        save_file(weights, temporary, metadata=sealed(weights, told))
     return Path(path)

@@ -6,7 +6,7 @@ process leaves behind is computed here.
 
 from __future__ import annotations
 
-import signal
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from orbitwise.energies.counted import Count
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.energy import build_system
 from orbitwise.methods.conformers.system import System
+from orbitwise.runs.workers import begin_worker
 from orbitwise.search.quench import Minimum, minimise
 
 Part = TypeVar("Part")
@@ -27,7 +28,7 @@ Part = TypeVar("Part")
 # Sleeping threads leave the cores to the other processes; one each is the fastest in all.
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 PIECE = 500  # structures that are quenched together
-IDLE = 60  # seconds after which idle processes end, whose parent may be gone
+IDLE = 60  # seconds after which idle processes end
 
 
 @contextmanager
@@ -108,7 +109,11 @@ class Crew:
         from loky import get_reusable_executor
 
         return get_reusable_executor(
-            max_workers=self.processes, timeout=IDLE, initializer=_begin, env=ALONE
+            max_workers=self.processes,
+            timeout=IDLE,
+            initializer=_begin,
+            initargs=(os.getpid(),),
+            env=ALONE,
         )
 
     def close(self) -> None:
@@ -122,8 +127,8 @@ def quench(system: System, x: Tensor, tolerance: float, max_steps: int) -> Minim
     return minimise(x, system.energy, tolerance=tolerance, max_steps=max_steps)
 
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+def _begin(parent: int) -> None:
+    begin_worker(parent)
     torch.set_num_threads(1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,14 +15,15 @@ from orbitwise.errors import OrbitwiseError
 from orbitwise.methods.conformers.config import ConformersConfig
 from orbitwise.methods.conformers.many.jobs import Job, Row
 from orbitwise.runs.outcome import Outcome
+from orbitwise.runs.workers import begin_worker
 
 Compute = Callable[[ConformersConfig], Outcome]
 LOG = "log.txt"
 
 
-def begin() -> None:
-    """Of a new process: Ctrl-C is for the one who asked, and one thread is enough."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def begin(parent: int) -> None:
+    """Of a new process of ``parent``: one thread is enough."""
+    begin_worker(parent)
     import torch
 
     torch.set_num_threads(1)

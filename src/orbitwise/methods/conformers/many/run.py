@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter, deque
@@ -157,4 +158,6 @@ def _computed(
 def _executor(count: int) -> Any:
     from loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(max_workers=count, timeout=600, initializer=begin, env=ALONE)
+    return ProcessPoolExecutor(
+        max_workers=count, timeout=600, initializer=begin, initargs=(os.getpid(),), env=ALONE
+    )
