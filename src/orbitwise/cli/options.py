@@ -29,6 +29,12 @@ Trust = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, max=2_000_000_000, help="The same seed gives the same result.")
+    int,
+    typer.Option(
+        min=0,
+        max=2_000_000_000,
+        help="The same seed and steps give the same result; how many steps fit into minutes is"
+        " not told by it.",
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="Folder that a run wrote.", show_default=False)]

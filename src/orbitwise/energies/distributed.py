@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -265,31 +267,40 @@ def _start_ray(ray, address: str | None, workers: int | None) -> None:
 
 
 def _join(ray, address: str, quiet: dict) -> None:
-    """The cluster at ``address``, also one that asks for a token: a head that ``ray start`` starts
-    does so where an earlier Ray has left a token in the home folder, and says it to nobody."""
-    try:
-        ray.init(address=address, **quiet)
-        return
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        _stop_ray(ray)
-        first = error
-    if os.environ.get(MODE):  # the user has chosen
-        raise _nothing_to_join(address, first) from first
-    os.environ[MODE] = "token"
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        _stop_ray(ray)
-        del os.environ[MODE]
-        raise _nothing_to_join(address, first) from error
+    """The cluster at ``address``. Where an earlier Ray has left a token in the home folder, a head
+    of ``ray start`` may ask for one, and a client that does not bring it only waits in vain: it is
+    brought first."""
+    token_first = MODE not in os.environ and _has_token()
+    for mode in ("token", None) if token_first else (None,):
+        if mode is not None:
+            os.environ[MODE] = mode  # stays: processes to come read it too
+            _set_mode(ray, mode)
+        try:
+            ray.init(address=address, **quiet)
+            return
+        except (ConnectionError, ValueError, RuntimeError) as failed:
+            _stop_ray(ray)
+            error = failed
+            if mode is not None:
+                del os.environ[MODE]
+                _set_mode(ray, "disabled")
+    raise InputError(
+        f"no Ray could be joined at {address!r} ({one_line(error)}). Is its head running (ray"
+        f" status --address {address}), with the same versions of Python and Ray? If it asks for a"
+        f" token, set {MODE}=token and RAY_AUTH_TOKEN, or put the token into ~/.ray/auth_token"
+    ) from error
 
 
-def _nothing_to_join(address: str, error: Exception) -> InputError:
-    return InputError(
-        f"no Ray could be joined at {address!r} ({one_line(error)}). Is its head running (ray status"
-        f" --address {address}), with the same versions of Python and Ray? If it asks for a token,"
-        f" set {MODE}=token and RAY_AUTH_TOKEN, or put the token into ~/.ray/auth_token"
-    )
+def _set_mode(ray, mode: str) -> None:
+    """For this process: Ray has read its environment when it was imported."""
+    config = getattr(ray._raylet, "Config", None)
+    if hasattr(config, "initialize"):
+        config.initialize(json.dumps({"AUTH_MODE": mode}))
+
+
+def _has_token() -> bool:
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _ray_processes(ray) -> list:
