@@ -25,7 +25,9 @@ torch.set_num_threads(1)
 import lightning_fabric, torch.utils.tensorboard
 import orbitwise.training, orbitwise.runs.config
 from orbitwise.cli.app import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+# what a job in the background, and nohup, have told to ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 def come(pattern, count):
     folder, pattern = pattern

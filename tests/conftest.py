@@ -20,6 +20,7 @@ the cheap part of the suite under each of
 from __future__ import annotations
 
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a job in the background is begun with Ctrl-C ignored, and would hand that on to the commands
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SECONDS] = defaultdict(float)
     if os.environ.get("ORBITWISE_MKLDNN") == "0":
         torch.backends.mkldnn.set_flags(False)

@@ -4,12 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 SEAL = "sha256"
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and its header, of one and the same file: the library opens
+    it twice, between which another process may put a newer one in its place.
+
+    Raises ``FileNotFoundError``, and what safetensors raises.
+    """
+    from safetensors import safe_open
+
+    while True:
+        before = _place(path)
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                told = file.metadata() or {}
+                found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except Exception:
+            if _place(path) == before:
+                raise
+            continue
+        if _place(path) == before:
+            return found, told
+
+
+def _place(path: Path) -> tuple[int, int, int]:
+    about = os.stat(path)
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

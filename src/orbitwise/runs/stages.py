@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from orbitwise.data.folder import replacing
-from orbitwise.data.tensors import intact, sealed
+from orbitwise.data.tensors import intact, read_tensors, sealed
 from orbitwise.energies.counted import Count
 from orbitwise.errors import InputError
 
@@ -122,9 +122,7 @@ def read_stage(path: Path) -> tuple[Stage, str]:
     """A stage with the digest of its settings. Raises ``FileNotFoundError``, and ``InputError`` for
     what cannot be read or is not what was written."""
     try:
-        with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors, told = read_tensors(path)
         info, key = json.loads(told["info"]), told["key"]
         sound = isinstance(info, dict) and intact(tensors, told)
     except FileNotFoundError:

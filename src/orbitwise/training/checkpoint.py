@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from orbitwise.data.folder import replacing
-from orbitwise.data.tensors import intact, sealed
+from orbitwise.data.tensors import intact, read_tensors, sealed
 from orbitwise.errors import InputError, OrbitwiseError
 from orbitwise.networks.former import upgraded
 
@@ -88,31 +88,29 @@ def _replace(path: Path, content: bytes) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read what ``write_checkpoint`` wrote. Raises ``InputError`` for a missing or damaged file,
     naming the key of its header that is wrong."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     parts: dict[str, dict[str, Any]] = {"model": {}, "ema": {}, "optimizer": {}, "objective": {}}
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise InputError(
-                    f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
-                )
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if not intact(found, header):
-                raise InputError(
-                    f"{path}: the file is damaged (its content is not what was written);"
-                    " delete it to start anew"
-                )
-            for key, tensor in found.items():
-                part, _, name = key.partition("/")
-                if part not in parts or not name or (part == "optimizer" and "/" not in name):
-                    raise InputError(f"{path}: a checkpoint has no tensor {key!r}")
-                if part == "optimizer":
-                    name, slot = name.rsplit("/", 1)
-                    parts[part].setdefault(name, {})[slot] = tensor
-                else:
-                    parts[part][name] = tensor
+        found, header = read_tensors(path)
+        if header.get("format") != FORMAT:
+            raise InputError(
+                f"{path} is not an Orbitwise checkpoint (format {header.get('format')!r})"
+            )
+        if not intact(found, header):
+            raise InputError(
+                f"{path}: the file is damaged (its content is not what was written);"
+                " delete it to start anew"
+            )
+        for key, tensor in found.items():
+            part, _, name = key.partition("/")
+            if part not in parts or not name or (part == "optimizer" and "/" not in name):
+                raise InputError(f"{path}: a checkpoint has no tensor {key!r}")
+            if part == "optimizer":
+                name, slot = name.rsplit("/", 1)
+                parts[part].setdefault(name, {})[slot] = tensor
+            else:
+                parts[part][name] = tensor
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
